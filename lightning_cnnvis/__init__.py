@@ -1,0 +1,1 @@
+"""See what a convnet learns, while it learns."""

@@ -1,0 +1,46 @@
+"""Work done in chunks that fit the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterator[T]:
+    """Calls ``work`` on consecutive slices of ``range(total)``.
+
+    When the device runs out of memory, the chunk is halved and tried again, and later chunks keep the smaller
+    size. A chunk of one that does not fit raises the error.
+
+    Args:
+        work: Takes a slice and returns its result. It must be repeatable: a failed chunk is run again.
+        total: Number of items.
+        chunk_size: Number of items in a chunk to begin with.
+
+    Yields:
+        The results, in order.
+
+    Example:
+        >>> list(in_chunks(lambda part: (part.start, part.stop), total=5, chunk_size=2))
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    start = 0
+    while start < total:
+        part = slice(start, min(start + chunk_size, total))
+        try:
+            result = work(part)
+        except torch.OutOfMemoryError:
+            if part.stop - part.start == 1:
+                raise
+        else:
+            yield result
+            start = part.stop
+            continue
+        # out of the except block, where the failed attempt's tensors are free
+        chunk_size = (part.stop - part.start) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,216 @@
+"""Find the layers of a network by name and record what they compute."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerError(ValueError):
+    """A layer that is not there, or that cannot be used as asked."""
+
+
+def get_layer(model: nn.Module, name: str) -> nn.Module:
+    """The module of the given dotted name.
+
+    Args:
+        model: The network.
+        name: A name as ``model.named_modules()`` gives it.
+
+    Returns:
+        The module.
+
+    Raises:
+        LayerError: If there is no such module. The message lists the names nearest to it.
+
+    Example:
+        >>> get_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "1")
+        ReLU()
+        >>> get_layer(nn.ModuleDict({"conv1": nn.Conv2d(3, 8, 3)}), "conv_1")
+        Traceback (most recent call last):
+        ...
+        lightning_cnnvis.layers.LayerError: The model has no layer 'conv_1'. Did you mean 'conv1'?
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if name and name in modules:
+        return modules[name]
+    names = [other for other in modules if other]
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    if near:
+        hint = "Did you mean " + ", ".join(map(repr, near)) + "?"
+    else:
+        shown = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
+        hint = f"Its layers: {shown}. model.named_modules() lists them all."
+    raise LayerError(f"The model has no layer {name!r}. {hint}")
+
+
+class _Stop(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a hook once every wanted layer has run."""
+
+
+@contextmanager
+def record(model: nn.Module, layers: Sequence[str], *, stop: bool = True) -> Iterator[dict[str, Tensor]]:
+    """Records the outputs of layers during the forward passes inside the context.
+
+    Prefer `activations` for a single forward pass. The hooks are gone when the context ends, however it
+    ends. Outputs keep their autograd graph. An output that a later
+    in-place operation may overwrite is cloned.
+
+    Args:
+        model: The network.
+        layers: Dotted module names.
+        stop: Ends the forward pass, by an exception which `activations` catches, as soon as every layer has
+            run: what lies behind the deepest one costs nothing.
+
+    Yields:
+        A dict that each forward pass fills: name -> output. Clear it between two passes.
+
+    Raises:
+        LayerError: If a layer is not there, or if its output is not a tensor.
+    """
+    recorded: dict[str, Tensor] = {}
+    wanted = dict.fromkeys(layers)
+    modules = {name: get_layer(model, name) for name in wanted}
+
+    def hook_of(name: str):  # type: ignore[no-untyped-def]
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            if not isinstance(output, Tensor):
+                raise LayerError(
+                    f"Layer {name!r} returns a {type(output).__name__}, not a tensor: "
+                    "name a layer inside it whose output is one."
+                )
+            last = stop and len(recorded) + (name not in recorded) == len(wanted)
+            recorded[name] = output if last else output.clone()
+            if last:
+                raise _Stop
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def activations(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Runs the network up to the deepest of the layers and returns what the layers computed.
+
+    Gradients flow through the result if they are enabled. The model's modes are left as they are.
+
+    Args:
+        model: The network.
+        inputs: ``(N, C, H, W)``.
+        layers: Dotted module names.
+
+    Returns:
+        The outputs, name -> tensor, in the order of ``layers``.
+
+    Raises:
+        LayerError: If a layer is not there, does not run in ``forward``, or does not return a tensor.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Flatten())
+        >>> recorded = activations(net, torch.zeros(1, 3, 8, 8), ["0", "1"])
+        >>> recorded["1"].shape
+        torch.Size([1, 8, 6, 6])
+    """
+    with record(model, layers) as recorded:
+        try:
+            model(inputs)
+        except _Stop:
+            return {name: recorded[name] for name in layers}
+    missing = [name for name in layers if name not in recorded]
+    raise LayerError(
+        f"Layer {missing[0]!r} does not run in the model's forward pass: name one that does."
+        if missing
+        else "No layer was named."
+    )
+
+
+@dataclass(frozen=True)
+class LayerCalls:
+    """How one module takes part in a forward pass.
+
+    Attributes:
+        name: Dotted module name.
+        kind: Class name of the module.
+        calls: How many times the module runs in one forward pass.
+        shape: Shape of its output for one image, without the batch dimension; empty if that is no tensor.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    shape: tuple[int, ...]
+
+
+def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls], list[str]]:
+    """Runs the network once and reports every module that took part, and each conv's rectified output.
+
+    Args:
+        model: The network, in the mode in which it is to be looked at (eval, as a rule).
+        inputs: ``(N, C, H, W)``; one image is enough.
+
+    Returns:
+        The calls by layer name, in the order of their first run; and for each convolution the name of the
+        module that holds its rectified output: the ReLU that is applied to it, behind a BatchNorm or Dropout
+        if there is one. Where the ReLU is no module, or runs more than once, it is the last module before it.
+    """
+    calls: dict[str, LayerCalls] = {}
+    # The chain conv -> norm -> relu is followed by the identity of the tensors passed on. `alive` holds them,
+    # so that no identity is used twice.
+    alive: list[Tensor] = []
+    chain_of: dict[int, list[str]] = {}
+    chains: list[list[str]] = []
+
+    def hook_of(name: str):  # type: ignore[no-untyped-def]
+        def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            before = calls[name].calls if name in calls else 0
+            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+            calls[name] = LayerCalls(name, type(module).__name__, before + 1, shape)
+            if not isinstance(output, Tensor) or next(module.children(), None) is not None:
+                return
+            alive.append(output)
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                chains.append([name])
+                chain_of[id(output)] = chains[-1]
+            elif inputs and id(inputs[0]) in chain_of and _continues_chain(module):
+                chain = chain_of.pop(id(inputs[0]))
+                chain.append(name)
+                if not _is_rectifier(module):
+                    chain_of[id(output)] = chain
+
+        return hook
+
+    handles = [m.register_forward_hook(hook_of(n)) for n, m in model.named_modules() if n]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    rectified = []
+    for chain in chains:
+        once = [name for name in chain if calls[name].calls == 1]
+        if once and once[-1] not in rectified:
+            rectified.append(once[-1])
+    return calls, rectified
+
+
+_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU)
+_NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.Identity, nn.modules.dropout._DropoutNd)
+
+
+def _is_rectifier(module: nn.Module) -> bool:
+    return isinstance(module, _RECTIFIERS)
+
+
+def _continues_chain(module: nn.Module) -> bool:
+    return isinstance(module, (*_RECTIFIERS, *_NORMALIZATIONS))
