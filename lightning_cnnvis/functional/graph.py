@@ -1,0 +1,62 @@
+"""The part of an autograd graph that lies between an input and an output."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+
+def nodes_between(output: Tensor, inputs: Tensor) -> list[Node]:
+    """The autograd nodes through which ``inputs`` reaches ``output``.
+
+    Args:
+        output: A tensor computed from ``inputs`` with gradients enabled.
+        inputs: A leaf tensor that requires a gradient.
+
+    Returns:
+        The nodes in topological order, from the output back to the input's own node, which comes last. Empty if
+        the output does not depend on the inputs.
+    """
+    if output.grad_fn is None:
+        return []
+    # An iterative depth-first search: deep networks would exceed the recursion limit. A node is emitted once its
+    # whole past is known, so that the reversed order is topological.
+    reaches: dict[Node, bool] = {}
+    order: list[Node] = []
+    stack: list[tuple[Node, bool]] = [(output.grad_fn, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            reaches[node] = getattr(node, "variable", None) is inputs or any(
+                reaches.get(child, False) for child in children(node)
+            )
+            if reaches[node]:
+                order.append(node)
+        elif node not in reaches:
+            reaches[node] = False
+            stack.append((node, True))
+            stack.extend((child, False) for child in children(node) if child not in reaches)
+    return order[::-1]
+
+
+def children(node: Node) -> list[Node]:
+    """The nodes that a node passes gradients on to."""
+    return [child for child, _ in node.next_functions if child is not None]
+
+
+def output_shape(node: Node) -> tuple[int, ...]:
+    """The shape of the tensor that the node's forward operation made."""
+    return tuple(int(n) for n in node._input_metadata[0].shape)
+
+
+def kind(node: Node) -> str:
+    """The operation's name, as ``Convolution`` for a ``ConvolutionBackward0``."""
+    return node.name().rpartition("::")[2].partition("Backward")[0]
+
+
+def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...]:
+    """A saved dimension or tuple of dimensions, counted from the front of a tensor of ``ndim`` dimensions."""
+    value = getattr(node, f"_saved_{name}")
+    values = value if isinstance(value, tuple) else (value,)
+    # autograd shows negative dimensions as unsigned 64-bit numbers
+    return tuple(((v - 2**64) if v >= 2**63 else v) % ndim for v in values)

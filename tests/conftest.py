@@ -1,0 +1,18 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real ImageNet weights and photographs, which is not part of the project; skips without it."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CNNVIS_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real weights at {folder}: set CNNVIS_SHARED_DATA")
+    return folder
