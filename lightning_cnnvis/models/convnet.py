@@ -72,6 +72,7 @@ class ConvNet(nn.Module):
         in_channels: int = 3,
         width: float = 1.0,
         local_response_norm: bool = True,
+        *,
         dropout: float = 0.5,
         init: Init = "he",
     ) -> None:

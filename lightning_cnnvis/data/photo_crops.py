@@ -1,0 +1,318 @@
+"""A labelled image set that needs no download: crops of the photographs inside scikit-image."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lightning_cnnvis.data.base import ImageDataModule, ImageDataset
+from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD
+
+PHOTOGRAPHS = {
+    "astronaut": "astronaut.png",
+    "bricks": "brick.png",
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "galaxies": "hubble_deep_field.jpg",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "retina": "retina.jpg",
+    "rocket": "rocket.jpg",
+    "tissue": "ihc.png",
+}
+"""Class name -> file in ``skimage/data``."""
+
+BANDS = 5
+"""Vertical bands of a photograph: the second and the fourth are for validation, the others for training."""
+
+
+class PhotoCrops(ImageDataModule):
+    """Crops of eleven photographs, labelled with the photograph that they come from.
+
+    The photographs ship inside the scikit-image wheel; nothing is downloaded, and this package holds no copy
+    of them. Each is cut into five vertical bands of equal width, in turn for training (three) and for validation (two). No
+    crop crosses the edge of its band, so no pixel is seen in both.
+
+    A crop is a square of 14 to 20 % of the photograph's shorter side, scaled to ``image_size``, mirrored half
+    of the time. Its colours are changed, in training and in validation alike: tinted light, hue, saturation
+    down to grey, brightness, contrast. A linear classifier on the mean colour is thereby held down, and the
+    network has to look at the structure. Near-uniform squares (blue sky, black space) are passed over.
+
+    Every crop follows from ``seed`` and its number alone, whatever the number of workers. The training crops
+    of each epoch are new ones; the validation crops stay. Classes are balanced.
+
+    =========  ======================  ==========================================================
+    class      file                    licence, as scikit-image states it
+    =========  ======================  ==========================================================
+    astronaut  astronaut.png           NASA; released into the public domain
+    bricks     brick.png               CC0 (CC0Textures, Bricks25)
+    cat        chelsea.png             CC0 (Stefan van der Walt)
+    coffee     coffee.png              CC0 (Rachel Michetti)
+    coins      coins.png               Brooklyn Museum; no known copyright restrictions
+    galaxies   hubble_deep_field.jpg   NASA; may be freely used in the public domain
+    grass      grass.png               CC0 (OpenGameArt, by linolafett)
+    gravel     gravel.png              CC0 (CC0Textures, Gravel04)
+    retina     retina.jpg              CC0 (Mikael Häggström)
+    rocket     rocket.jpg              SpaceX; released in the public domain
+    tissue     ihc.png                 CMMI; no known copyright restrictions
+    =========  ======================  ==========================================================
+
+    The other colour photograph in the wheel, motorcycle_left.png (Middlebury stereo 2014), is left out: no
+    licence is stated for it.
+
+    Args:
+        image_size: Height and width of the crops in pixels.
+        batch_size: Crops in a batch.
+        train_size: Training crops in an epoch.
+        val_size: Validation crops.
+        seed: Seed of the crops.
+        num_workers: Processes that prepare the batches; see `ImageDataModule`.
+
+    Raises:
+        ValueError: If a number is out of range.
+        ModuleNotFoundError: If scikit-image is not installed.
+
+    Example:
+        >>> data = PhotoCrops(batch_size=16)
+        >>> data.num_classes, data.class_names[:3]
+        (11, ('astronaut', 'bricks', 'cat'))
+        >>> data.setup("fit")
+        >>> images, labels = next(iter(data.val_dataloader()))
+        >>> images.shape, labels[:4]
+        (torch.Size([16, 3, 64, 64]), tensor([0, 1, 2, 3]))
+    """
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        batch_size: int = 64,
+        *,
+        train_size: int = 4400,
+        val_size: int = 1100,
+        seed: int = 0,
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__(image_size, batch_size, num_workers)
+        for argument, value in {"train_size": train_size, "val_size": val_size}.items():
+            if value < 1:
+                raise ValueError(f"{argument}={value}: it must be at least 1.")
+        if seed < 0:
+            raise ValueError(f"seed={seed}: it must be at least 0.")
+        self.train_size = train_size
+        self.val_size = val_size
+        self.seed = seed
+        find_photographs()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return tuple(PHOTOGRAPHS)
+
+    def build(self) -> tuple[ImageDataset, ImageDataset]:
+        """Makes the training set and the validation set."""
+        folder = find_photographs()
+        photographs = [_read(folder / file) for file in PHOTOGRAPHS.values()]
+        return (
+            Crops(photographs, "train", size=self.train_size, image_size=self.image_size, seed=self.seed),
+            Crops(photographs, "val", size=self.val_size, image_size=self.image_size, seed=self.seed),
+        )
+
+    def train_sampler(self, dataset: ImageDataset) -> Sampler[int]:
+        """Numbers of the training crops: new ones in each epoch."""
+        return NewEveryEpoch(self.train_size)
+
+
+class NewEveryEpoch(Sampler[int]):
+    """Gives the indices 0 … size - 1 in the first epoch, size … 2·size - 1 in the second, and so on.
+
+    Lightning announces the epoch with `set_epoch`, also when it resumes. Where it wraps the sampler, for
+    training on several devices, it does not; the epochs are then counted here.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """The indices of one epoch."""
+        start = self.epoch * self.size
+        self.epoch += 1
+        return iter(range(start, start + self.size))
+
+    def __len__(self) -> int:
+        """Number of crops in an epoch."""
+        return self.size
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where a crop lies and how it is changed.
+
+    Attributes:
+        label: Number of the photograph.
+        box: Top, left, bottom and right edge in the photograph, in pixels; the last two are exclusive.
+        mirrored: Whether left and right are swapped.
+        color: Random numbers for `recolor`, each in [0, 1).
+    """
+
+    label: int
+    box: tuple[int, int, int, int]
+    mirrored: bool
+    color: tuple[float, ...]
+
+
+class Crops(Dataset[tuple[Tensor, int]]):
+    """The crops of one split; every index, however large, gives one.
+
+    Args:
+        photographs: uint8 tensors ``(3, H, W)``, one for each class.
+        split: ``"train"`` or ``"val"``.
+        size: Number of crops in an epoch.
+        image_size: Height and width of the crops that come out.
+        seed: Seed of the crops.
+        scale: Least and greatest side of a crop, as a fraction of the photograph's shorter side.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Tensor],
+        split: str,
+        *,
+        size: int,
+        image_size: int,
+        seed: int,
+        scale: tuple[float, float] = (0.14, 0.20),
+    ) -> None:
+        self.photographs = photographs
+        self.split = split
+        self.size = size
+        self.image_size = image_size
+        self.seed = seed
+        self.scale = scale
+
+    def __len__(self) -> int:
+        """Number of crops in an epoch."""
+        return self.size
+
+    def crop(self, index: int) -> Crop:
+        """Draws the crop of an index."""
+        first_band = 0 if self.split == "train" else 1
+        rng = np.random.default_rng((self.seed, first_band, index))
+        label = index % len(self.photographs)
+        photograph = self.photographs[label]
+        _, height, width = photograph.shape
+        box = (0, 0, 0, 0)
+        for _ in range(20):  # passes over near-uniform squares; the last one is taken as it is
+            side = round(rng.uniform(*self.scale) * min(height, width))
+            band = first_band + 2 * int(rng.integers((BANDS - first_band + 1) // 2))
+            left_edge, right_edge = band * width // BANDS, (band + 1) * width // BANDS
+            top = int(rng.integers(height - side + 1))
+            left = int(rng.integers(left_edge, right_edge - side + 1))
+            box = (top, left, top + side, left + side)
+            if _contrast(photograph, box) > 0.05:
+                break
+        return Crop(label, box, bool(rng.random() < 0.5), tuple(rng.random(7)))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The image ``(3, image_size, image_size)``, normalised, and the label."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Several images at once, which is how a DataLoader asks for a batch."""
+        crops = [self.crop(index) for index in indices]
+        pixels = torch.stack([self._pixels(crop) for crop in crops]).float() / 255
+        pixels = recolor(pixels, torch.tensor([crop.color for crop in crops], dtype=torch.float32))
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return list(zip((pixels - mean) / std, [crop.label for crop in crops], strict=True))
+
+    def _pixels(self, crop: Crop) -> Tensor:
+        top, left, bottom, right = crop.box
+        square = self.photographs[crop.label][None, :, top:bottom, left:right]
+        image = F.interpolate(square, (self.image_size, self.image_size), mode="bilinear", antialias=True)[0]
+        return image.flip(-1) if crop.mirrored else image
+
+
+def recolor(images: Tensor, random: Tensor) -> Tensor:
+    """Changes the colours of each image: tint, hue, saturation, contrast, brightness.
+
+    All of it is one affine map of the RGB values, an own one for each image.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [0, 1].
+        random: ``(N, 7)`` in [0, 1): hue, saturation, contrast, brightness, and three tints.
+
+    Returns:
+        Images of the same shape, in [0, 1].
+    """
+    hue = 0.25 * math.pi * (random[:, 0] - 0.5)
+    saturation = 1.4 * random[:, 1]
+    contrast = 0.7 + 0.6 * random[:, 2]
+    brightness = 0.4 * (random[:, 3] - 0.5)
+    tint = 2 ** (0.7 * (random[:, 4:7] - 0.5))
+
+    luma = torch.tensor([[0.299, 0.587, 0.114]])
+    to_grey = luma.expand(3, 3)
+    to_chroma = torch.eye(3) - to_grey
+    about_grey_axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    turned = _each(hue.cos()) * torch.eye(3) + _each(hue.sin()) * about_grey_axis
+    matrix = _each(contrast) * (to_grey + _each(saturation) * (to_chroma @ turned))
+    # contrast is about the image's mean grey, which therefore moves by the brightness alone
+    mean_grey = (images.mean((2, 3)) @ luma.T).squeeze(1)
+    offset = brightness + (1 - contrast) * mean_grey
+    changed = torch.einsum("nij,njhw->nihw", matrix, images) + _each(offset, 3)
+    colored: Tensor = (changed * tint[:, :, None, None]).clamp(0, 1)
+    return colored
+
+
+def _each(values: Tensor, dims: int = 2) -> Tensor:
+    """Values ``(N,)`` as ``(N, 1, …)``, to be multiplied with a tensor that has that many dimensions more."""
+    return values.view(-1, *[1] * dims)
+
+
+def find_photographs() -> Path:
+    """The folder of scikit-image's photographs.
+
+    Raises:
+        ModuleNotFoundError: If scikit-image is not installed.
+        FileNotFoundError: If the installed scikit-image lacks one of the photographs.
+    """
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            "PhotoCrops cuts its images from the photographs inside scikit-image, which is not installed: "
+            "python -m pip install 'lightning-cnnvis[examples]'"
+        )
+    folder = Path(spec.origin).parent / "data"
+    for file in PHOTOGRAPHS.values():
+        if not (folder / file).is_file():
+            raise FileNotFoundError(
+                f"The installed scikit-image lacks {file} in {folder}: reinstall it with "
+                "python -m pip install --force-reinstall 'scikit-image>=0.25'"
+            )
+    return folder
+
+
+def _read(file: Path) -> Tensor:
+    with Image.open(file) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def _contrast(photograph: Tensor, box: tuple[int, int, int, int]) -> float:
+    """Standard deviation of some pixels of a square, as a fraction of full scale."""
+    top, left, bottom, right = box
+    return float(photograph[:, top:bottom:4, left:right:4].float().std((1, 2)).mean()) / 255
