@@ -1,0 +1,177 @@
+"""Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``.
+
+A figure is put together from a few pieces: `tile` makes one picture of the right size, `mosaic` sets pictures in
+rows and columns, `captioned` writes a line above one, `figure` adds the title.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from lightning_cnnvis.functional.deconvnet import Projections
+from lightning_cnnvis.inputs import InputSpec
+
+Picture = npt.NDArray[np.uint8]
+
+PAPER, INK, FAINT, EMPTY = (255, 255, 255), (25, 25, 30), (110, 110, 120), (228, 228, 232)
+GAP = 2
+MARGIN = 12
+TEXT, HEADING = 13, 17
+
+
+def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
+    """Scales projections so that zero is mid-grey and nearly all of each fits into [0, 1].
+
+    Args:
+        projections: ``(N, C, H, W)``, values of any scale around zero.
+        percentile: Share of a picture's magnitudes, in percent, that is not clipped. Below 100, so that a few
+            strong pixels do not leave the rest grey.
+
+    Returns:
+        Pictures of the same shape in [0, 1].
+
+    Example:
+        >>> contrast(torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3)).flatten().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    magnitudes = projections.flatten(1).abs().float().sort(dim=1).values
+    last = magnitudes.shape[1] - 1
+    scale = magnitudes[:, math.ceil(last * percentile / 100)]
+    # a picture of few strokes may be zero at the percentile
+    scale = torch.where(scale > 0, scale, magnitudes[:, last]).clamp(min=torch.finfo(torch.float32).tiny)
+    return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def reduced(pictures: Tensor, side: int) -> Tensor:
+    """Brings pictures ``(N, C, H, W)`` whose longer side exceeds ``side`` to that length; leaves others alone."""
+    height, width = pictures.shape[-2:]
+    longer = max(height, width)
+    if longer <= side:
+        return pictures
+    size = (max(1, round(height * side / longer)), max(1, round(width * side / longer)))
+    return F.interpolate(pictures.float(), size, mode="bicubic", antialias=True)
+
+
+def tile(picture: Tensor, side: int) -> Image.Image:
+    """One picture at the size of a figure's tiles.
+
+    Small pictures are enlarged by a whole number with hard pixels, so that each can be seen; large ones are reduced.
+
+    Args:
+        picture: ``(C, H, W)`` in [0, 1]. Three channels are taken for colours; of any other number the mean is shown.
+        side: Length in pixels that the longer side is brought to, or near to.
+
+    Returns:
+        An RGB image.
+    """
+    picture = reduced(picture[None], side)[0]
+    if picture.shape[0] != 3:
+        picture = picture.mean(0, keepdim=True).expand(3, -1, -1)
+    pixels = picture.detach().float().clamp(0, 1).nan_to_num().mul(255).round().byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    factor = max(1, side // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
+    """Sets images in rows, each in a cell that holds the largest."""
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    width, height = max(image.width for image in images), max(image.height for image in images)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), PAPER)
+    for n, image in enumerate(images):
+        sheet.paste(image, ((n % columns) * (width + gap), (n // columns) * (height + gap)))
+    return sheet
+
+
+def captioned(image: Image.Image, caption: str, *, faint: bool = False) -> Image.Image:
+    """Writes a line above an image, shortened to its width."""
+    line = TEXT + 5
+    sheet = Image.new("RGB", (image.width, image.height + line), PAPER)
+    sheet.paste(image, (0, line))
+    text = _shortened(caption, TEXT, image.width)
+    ImageDraw.Draw(sheet).text((0, 0), text, FAINT if faint else INK, font(TEXT))
+    return sheet
+
+
+def figure(body: Image.Image, title: str, note: str = "") -> Picture:
+    """Adds a title, a note below it and a margin."""
+    head = HEADING + 8 + (TEXT + 8 if note else 0)
+    longest = max(font(HEADING).getlength(title), font(TEXT).getlength(note))
+    width = max(body.width, math.ceil(min(longest, 1200))) + 2 * MARGIN
+    sheet = Image.new("RGB", (width, body.height + head + 2 * MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 2), _shortened(title, HEADING, width - 2 * MARGIN), INK, font(HEADING))
+    if note:
+        draw.text((MARGIN, MARGIN + HEADING + 4), _shortened(note, TEXT, width - 2 * MARGIN), FAINT, font(TEXT))
+    sheet.paste(body, (MARGIN, MARGIN + head))
+    return np.asarray(sheet)
+
+
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, so that pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def _shortened(text: str, size: int, width: int) -> str:
+    # control characters in a name would break the line
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if font(size).getlength(text) <= width:
+        return text
+    while text and font(size).getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def top_features(
+    projections: Projections, k: int, input_spec: InputSpec, title: str, *, side: int = 80, columns: int | None = None
+) -> Picture:
+    """The top activations of feature maps: their projections beside the image patches, as Fig. 2 of the paper.
+
+    Zeiler & Fergus 2013, arXiv 1311.2901.
+
+    Args:
+        projections: ``maps * k`` units, map by map, each from the strongest down, as `TopActivations.project` gives.
+        k: How many units there are of each map.
+        input_spec: Tells how to turn patches back into pictures.
+        title: Title of the figure.
+        side: Length of a tile's longer side in pixels.
+        columns: How many feature maps stand side by side; chosen to fill a landscape page if None.
+
+    Returns:
+        The figure.
+    """
+    # reduced first: strokes of one pixel cancel out, and the contrast would be scaled for what nobody sees
+    pictures = contrast(reduced(projections.pixels, side))
+    patches = input_spec.denormalize(projections.patches)
+    active = (projections.activations > 0).tolist()
+    maps = len(projections) // k
+    inner = math.ceil(math.sqrt(k))
+    blocks = []
+    for start in range(0, maps * k, k):
+        units = range(start, start + k)
+        blank = Image.new("RGB", tile(patches[start], side).size, EMPTY)
+        down, seen = (
+            mosaic([tile(source[n], side) if active[n] else blank for n in units], inner)
+            for source in (pictures, patches)
+        )
+        channel, strongest = int(projections.channels[start]), float(projections.activations[start])
+        caption = f"#{channel}   {strongest:.3g}" if active[start] else f"#{channel}   never active"
+        blocks.append(captioned(mosaic([down, seen], 2, gap=3 * GAP), caption, faint=not active[start]))
+    if columns is None:
+        columns = max(1, round(math.sqrt(maps * 1.6 * blocks[0].height / blocks[0].width)))
+    note = (
+        f"Top {k} activations of {maps} feature maps (number, strongest activation): "
+        "projected to pixels, zero is mid-grey; beside them the image patches."
+    )
+    return figure(mosaic(blocks, columns, gap=14), title, note)
