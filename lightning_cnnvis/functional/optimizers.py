@@ -1,0 +1,116 @@
+"""Optimisers as pure functions of tensors: every image takes its own steps, whatever else is in the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class Optimizer(Protocol):
+    """One step of a minimisation, row by row."""
+
+    def init(self, params: Tensor) -> State:
+        """The state before the first step."""
+        ...
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """Takes a step.
+
+        Args:
+            params: ``(N, ...)``.
+            gradient: Of the loss, of the same shape.
+            state: From `init` or from the last step.
+            lr: Learning rate.
+            count: Steps since `init`, this one included.
+
+        Returns:
+            New parameters and new state.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2014, arXiv 1412.6980), with decoupled decay (arXiv 1711.05101).
+
+    Args:
+        beta1: Decay of the mean gradient.
+        beta2: Decay of the mean squared gradient.
+        eps: Added to the root of the mean square, relative to the image's largest one, so that the steps do not
+            depend on the scale of the loss.
+        weight_decay: Fraction of the parameters taken off in a step of learning rate 1.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def init(self, params: Tensor) -> State:
+        """Zero moments."""
+        return torch.zeros_like(params), torch.zeros_like(params)
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """See `Optimizer`."""
+        first = state[0].lerp(gradient, 1 - self.beta1)
+        second = state[1].lerp(gradient.square(), 1 - self.beta2)
+        root = (second / (1 - self.beta2**count)).sqrt()
+        update = first / (1 - self.beta1**count) / (root + self.eps)
+        return params * (1 - lr * self.weight_decay) - lr * update, (first, second)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Gradient descent with momentum; with momentum 0, plain gradient descent.
+
+    Args:
+        momentum: Fraction of the last step that is taken again.
+        normalize: Divides each image's gradient by its mean absolute value first, as DeepDream does.
+    """
+
+    momentum: float = 0.9
+    normalize: bool = False
+
+    def init(self, params: Tensor) -> State:
+        """Zero velocity, or none."""
+        return (torch.zeros_like(params),) if self.momentum else ()
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """See `Optimizer`."""
+        if self.normalize:
+            mean = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
+            gradient = gradient / mean.clamp_min(torch.finfo(gradient.dtype).tiny)
+        if not self.momentum:
+            return params - lr * gradient, ()
+        velocity = self.momentum * state[0] - lr * gradient
+        return params + velocity, (velocity,)
+
+
+@dataclass(frozen=True)
+class AdaGrad:
+    """AdaGrad that forgets, with momentum: Mahendran & Vedaldi 2016 (arXiv 1512.02017), Sec. 3.
+
+    Args:
+        decay: Factor on the sum of squared gradients at each step.
+        momentum: Fraction of the last step that is taken again.
+        eps: Added to the root of the sum.
+    """
+
+    decay: float = 0.9
+    momentum: float = 0.9
+    eps: float = 1e-8
+
+    def init(self, params: Tensor) -> State:
+        """Zero velocity and zero sum of squares."""
+        return torch.zeros_like(params), torch.zeros_like(params)
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """See `Optimizer`."""
+        squares = self.decay * state[1] + gradient.square()
+        velocity = self.momentum * state[0] - lr * gradient / (squares.sqrt() + self.eps)
+        return params + velocity, (velocity, squares)

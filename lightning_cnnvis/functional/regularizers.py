@@ -1,0 +1,223 @@
+"""Priors over images: penalties for the loss, and constraints that act on the parameters after a step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
+    """Total variation Σ (dx² + dy²)^(β/2) over pixels and channels, of each image.
+
+    Mahendran & Vedaldi 2014 (arXiv 1412.0035), Sec. 2. Differences across the border are 0.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        beta: Exponent β. 1 is the classical total variation; 2 avoids the spikes that 1 leaves.
+
+    Returns:
+        ``(N,)``.
+
+    Example:
+        >>> total_variation(torch.tensor([[[[0.0, 3.0], [4.0, 4.0]]]]))
+        tensor([26.])
+    """
+    dx = F.pad(images[..., :, 1:] - images[..., :, :-1], (0, 1))
+    dy = F.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
+    squared = dx.square() + dy.square()
+    if beta != 2:
+        # the root has no finite slope at 0
+        squared = squared.clamp_min(torch.finfo(images.dtype).tiny ** 0.5) ** (beta / 2)
+    return squared.flatten(1).sum(1)
+
+
+def alpha_norm(images: Tensor, alpha: float = 6.0, *, vector: bool = False) -> Tensor:
+    """The norm Σ |x|^α of each image, or Σ ‖x‖₂^α over its pixels' colour vectors.
+
+    Args:
+        images: ``(N, C, H, W)``, centred.
+        alpha: Exponent α.
+        vector: Takes the Euclidean norm of each pixel's colour first, as Mahendran & Vedaldi 2016
+            (arXiv 1512.02017) do; otherwise each value counts alone, as in their paper of 2014.
+
+    Returns:
+        ``(N,)``.
+
+    Example:
+        >>> image = torch.tensor([[[[3.0]], [[4.0]]]])
+        >>> alpha_norm(image, 4.0), alpha_norm(image, 4.0, vector=True)
+        (tensor([337.]), tensor([625.]))
+    """
+    if vector:
+        return images.square().sum(1).flatten(1).pow(alpha / 2).sum(1)
+    return images.abs().pow(alpha).flatten(1).sum(1)
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Blurs images with a Gaussian of the given standard deviation in pixels; the border is repeated.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        sigma: Standard deviation in pixels; 0 returns the images as they are.
+
+    Returns:
+        ``(N, C, H, W)``.
+    """
+    if sigma <= 0:
+        return images
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma).square())
+    kernel = (kernel / kernel.sum()).repeat(images.shape[1], 1, 1, 1)
+    padded = F.pad(images, (radius,) * 4, mode="replicate")
+    rows = F.conv2d(padded, kernel.transpose(2, 3), groups=images.shape[1])
+    return F.conv2d(rows, kernel, groups=images.shape[1])
+
+
+class Regularizer(Protocol):
+    """A penalty that is added to the loss of each image."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` in [0, 1] -> penalties ``(N,)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """Weighted `total_variation`.
+
+    Args:
+        weight: Factor.
+        beta: Exponent.
+        unit: Pixel value that counts as 1; 1/255 measures images in grey levels.
+        mean: Divides by the number of pixels, so that the weight does not depend on the size.
+    """
+
+    weight: float
+    beta: float = 2.0
+    unit: float = 1.0
+    mean: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` -> penalties ``(N,)``."""
+        weight = self.weight / math.prod(images.shape[-2:]) if self.mean else self.weight
+        return weight * total_variation(images / self.unit, self.beta)
+
+
+@dataclass(frozen=True)
+class AlphaNorm:
+    """Weighted `alpha_norm` of the centred image; α = 2 is the L2 penalty of Simonyan 2013.
+
+    Args:
+        weight: Factor.
+        alpha: Exponent.
+        center: Pixel value, or one for each channel, that counts as 0.
+        unit: Pixel value that counts as 1.
+        vector: Whether a pixel's colours are taken together.
+        mean: Divides by the number of pixels, so that the weight does not depend on the size.
+    """
+
+    weight: float
+    alpha: float = 2.0
+    center: float | tuple[float, ...] = 0.5
+    unit: float = 1.0
+    vector: bool = False
+    mean: bool = False
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` -> penalties ``(N,)``."""
+        center: Tensor | float = (
+            torch.tensor(self.center, dtype=images.dtype).to(images.device).view(-1, 1, 1)
+            if isinstance(self.center, tuple)
+            else self.center
+        )
+        weight = self.weight / math.prod(images.shape[-2:]) if self.mean else self.weight
+        return weight * alpha_norm((images - center) / self.unit, self.alpha, vector=self.vector)
+
+
+class Constraint(Protocol):
+    """What is done to the parameters after each step of the optimiser."""
+
+    def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """Parameters and the gradient of the loss, ``(N, ...)``, and the step from 1 -> parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Clamps pixel parameters to an interval.
+
+    Args:
+        low: Smallest value, in the parameters' units.
+        high: Largest value.
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """See `Constraint`."""
+        return params.clamp(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class ColorNormBound:
+    """Shrinks each pixel's colour vector to at most a given norm, as Mahendran & Vedaldi 2016 bound it.
+
+    Args:
+        bound: Largest Euclidean norm of a centred pixel, in the parameters' units.
+    """
+
+    bound: float
+
+    def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """See `Constraint`."""
+        norm = params.square().sum(1, keepdim=True).sqrt()
+        return params * (self.bound / norm.clamp_min(self.bound))
+
+
+@dataclass(frozen=True)
+class YosinskiPrior:
+    """Decay, blur and pixel clipping after each step: Yosinski et al. 2015 (arXiv 1506.06579), Sec. 3.
+
+    Args:
+        decay: Fraction by which the image shrinks towards its centre at each step.
+        blur_sigma: Standard deviation of the blur, in pixels.
+        blur_every: Steps between two blurs.
+        clip_norm: Percentage of the pixels, those of smallest colour norm, that are set to 0.
+        clip_contribution: Percentage of the pixels, those that contribute least to the score (to first order),
+            that are set to 0.
+    """
+
+    decay: float = 1e-4
+    blur_sigma: float = 1.0
+    blur_every: int = 4
+    clip_norm: float = 0.0
+    clip_contribution: float = 0.0
+
+    def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """See `Constraint`; ``params`` are centred pixels ``(N, C, H, W)``."""
+        if self.decay:
+            params = params * (1 - self.decay)
+        if self.blur_sigma and step % self.blur_every == 0:
+            params = gaussian_blur(params, self.blur_sigma)
+        if self.clip_norm:
+            params = _keep_largest(params, params.square().sum(1).sqrt(), self.clip_norm)
+        if self.clip_contribution:
+            # the loss falls where the score rises
+            params = _keep_largest(params, -(params * gradient).sum(1), self.clip_contribution)
+        return params
+
+
+def _keep_largest(params: Tensor, measure: Tensor, percentage: float) -> Tensor:
+    """Zeroes the given percentage of each image's pixels, those where ``measure`` ``(N, H, W)`` is smallest."""
+    count = round(measure[0].numel() * percentage / 100)
+    if count == 0:
+        return params
+    threshold = measure.flatten(1).kthvalue(count, dim=1).values
+    return params * (measure > threshold.view(-1, 1, 1))[:, None]
