@@ -1,0 +1,523 @@
+"""What every visualisation callback shares: when to run, on what, under which guard, and at what cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_cnnvis.inputs import InputSpec, find_input_spec, images_of
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError, get_layer
+from lightning_cnnvis.sinks import SinkError, Sinks
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
+"""The epochs that Zeiler & Fergus (2013, Fig. 4) show."""
+
+
+@dataclass(frozen=True, eq=False)
+class VisualizationContext:
+    """What a visualisation works on.
+
+    Attributes:
+        trainer: The trainer.
+        pl_module: The LightningModule.
+        network: The network that is visualised: the LightningModule or a part of it.
+        layers: The layers the user asked for, as ``network.named_modules()`` calls them; None if the choice
+            is left to the callback.
+        input_spec: What the network's input looks like.
+        device: Where the network is.
+        epoch: The epoch that has ended, counted from 1; the step to log at.
+        sinks: Where pictures and scalars go.
+    """
+
+    trainer: pl.Trainer
+    pl_module: pl.LightningModule
+    network: nn.Module
+    layers: tuple[str, ...] | None
+    input_spec: InputSpec
+    device: torch.device
+    epoch: int
+    sinks: Sinks
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the network's weights, which its input must have."""
+        floating = (p.dtype for p in self.network.parameters() if p.is_floating_point())
+        return next(floating, torch.get_default_dtype())
+
+    def to_network(self, images: Tensor) -> Tensor:
+        """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""
+        return images.detach().to(self.device, self.dtype, copy=True)
+
+
+class VisualizationCallback(pl.Callback):
+    """Base of the callbacks that show what a network has learnt, without changing what it learns.
+
+    It decides when to run, finds the network and what its input looks like, runs `visualize` with everything
+    put back afterwards (see `lightning_cnnvis.isolation.isolated`), turns a failure into a warning, and keeps
+    account of the time. A subclass says what to show:
+
+    - `visualize` makes the pictures of an epoch and gives them to ``context.sinks``;
+    - `check` may refuse settings before the first training step;
+    - `name` is the first part of its tags. Use ``self.label``, which differs between two callbacks of a class.
+
+    It stores its constructor's arguments as public attributes of the same names, since they make up the key of
+    its state in checkpoints, and anything else as private ones. State that must survive goes into `state_dict`:
+    tensors and builtins only. Hooks of its own that do more than bookkeeping run inside `guarded`.
+
+    Args:
+        layers: Dotted names of the layers, relative to the network or to the LightningModule. None leaves the
+            choice to the callback.
+        epochs: Epochs after which to visualise, counted from 1. By default 1, 2, 5, 10, 20, 30, 40 and 64. The
+            last epoch is always shown too, also when training stops early.
+        every_n_epochs: Visualise after every n-th epoch instead.
+        seed: Seed of the callback's own random generators.
+        input_spec: What the network's input looks like. By default found out from the data module or the
+            data set.
+        on_error: ``"warn"`` turns a failure into a warning: the training goes on and the next scheduled epoch
+            tries again. ``"raise"`` lets it through.
+        max_overhead: Largest share of the training time that all visualisations together may take. Above it,
+            a scheduled visualisation is put off to the first epoch at which the share is small enough again.
+            The first `free_seconds` and the last epoch are exempt. None: no limit.
+        network: Dotted name of the LightningModule's attribute that holds the network. By default its only
+            child with parameters if there is one that holds them all, else the LightningModule itself.
+        images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
+            them: a function, or its dotted name, ``"package.module.function"``.
+
+    Raises:
+        MisconfigurationException: If an argument makes no sense, or both ``epochs`` and ``every_n_epochs`` are
+            given.
+
+    Example:
+        >>> class WeightPicture(VisualizationCallback):
+        ...     name = "weights"
+        ...
+        ...     def visualize(self, context):
+        ...         weight = next(context.network.parameters()).detach().flatten(1)
+        ...         grey = (255 * weight.sigmoid()).byte()[..., None].expand(-1, -1, 3)
+        ...         context.sinks.picture(f"{self.label}/first", grey.cpu().numpy(), context.epoch)
+        >>> callback = WeightPicture(every_n_epochs=5)  # goes into Trainer(callbacks=[...])
+    """
+
+    name: ClassVar[str] = "visualization"
+    """First part of the tags, and the callback's name in ``cnnvis/seconds/<name>``."""
+
+    free_seconds: ClassVar[float] = 60.0
+    """Visualisations that took no longer than this in all are never put off: a run of a few minutes should
+    show its first epochs."""
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        epochs: Sequence[int] | None = None,
+        every_n_epochs: int | None = None,
+        seed: int = 0,
+        input_spec: InputSpec | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+        max_overhead: float | None = 0.1,
+        network: str | None = None,
+        images: str | Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_arguments(layers, epochs, every_n_epochs, on_error, max_overhead)
+        self.layers = None if layers is None else tuple(layers)
+        self.epochs = None if epochs is None else tuple(sorted(set(epochs)))
+        self.every_n_epochs = every_n_epochs
+        self.seed = seed
+        self.input_spec = input_spec
+        self.on_error = on_error
+        self.max_overhead = max_overhead
+        self.network = network
+        self.images = images
+        self._reset()
+
+    def _reset(self) -> None:
+        self.label = self.name
+        self._shown: list[int] = []
+        self._seconds = 0.0  # spent here
+        self._logged_seconds = 0.0
+        self._elapsed_before = 0.0  # training time before the run was resumed
+        self._train_start: float | None = None
+        self._put_off = False
+        self._said_put_off = False
+        self._decision: tuple[int, bool] | None = None
+        self._completed: int | None = None  # last epoch that ended, in this run
+        self._tried: int | None = None  # last epoch that was visualised or failed to be
+        self._guards = 0
+        self._sinks = Sinks()
+        self._spec: InputSpec | None = None
+        self._target: tuple[nn.Module, tuple[str, ...] | None] | None = None
+
+    # What a subclass overrides.
+
+    def check(self, context: VisualizationContext) -> None:
+        """Refuses, before the first training step, settings that cannot work. Isolated like `visualize`.
+
+        A ValueError or MisconfigurationException stops the run, whatever ``on_error`` says. Every rank calls it.
+
+        Args:
+            context: What the visualisations will work on; ``epoch`` is the first one to be trained.
+        """
+
+    def visualize(self, context: VisualizationContext) -> None:
+        """Makes the pictures of an epoch.
+
+        Every rank calls it, in the same epochs; only rank 0 has sinks that write. The network is in eval mode,
+        gradients are enabled, autocast and ``torch.compile`` are off.
+
+        Args:
+            context: What to work on.
+        """
+
+    # What a subclass uses.
+
+    def scheduled(self, epoch: int, trainer: pl.Trainer) -> bool:
+        """Whether an epoch will be visualised.
+
+        The answer for an epoch is found once and then kept, so that preparations at the start of the
+        validation match. Every rank must ask, since the ranks agree on it.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            trainer: The trainer.
+
+        Returns:
+            True if the epoch is in the schedule, or is the last one, or makes up for one that was put off.
+            False outside of ``fit`` and in the sanity check.
+        """
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return False
+        if self._decision is None or self._decision[0] != epoch:
+            self._decision = (epoch, self._decide(epoch, trainer))
+        return self._decision[1]
+
+    @contextmanager
+    def guarded(self, epoch: int, layer: str | None = None) -> Iterator[None]:
+        """Counts the body's time as the callback's, and treats its exceptions as ``on_error`` says.
+
+        `visualize` runs inside one. Open another for each layer to let the other layers live when one fails,
+        and one in every hook that works on the model. ``KeyboardInterrupt`` and ``SystemExit`` always pass.
+
+        Args:
+            epoch: The epoch under way, counted from 1; for the warning.
+            layer: The layer worked on; for the warning.
+
+        Yields:
+            Nothing.
+        """
+        start = time.perf_counter()
+        self._guards += 1
+        try:
+            yield
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self._warn(error, epoch, layer)
+        finally:
+            self._guards -= 1
+            if not self._guards:
+                self._seconds += time.perf_counter() - start
+
+    # Lightning's hooks.
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuses strategies that shard the weights, and unknown layers."""
+        if stage != "fit":
+            return
+        self._reset()
+        alike = [peer for peer in _peers(trainer) if peer.name == self.name]
+        if self in alike[1:]:
+            self.label = f"{self.name}-{alike.index(self) + 1}"
+        for kind in type(trainer.strategy).__mro__:
+            if kind.__name__ in {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}:
+                raise MisconfigurationException(
+                    f"{type(self).__name__} needs whole weights, but {kind.__name__} splits them over the devices. "
+                    "Use strategy='ddp', or take the callback out and visualise a checkpoint afterwards."
+                )
+        if not _builds_late(pl_module):
+            self._find_target(pl_module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Finds the network, the folder, and the input if it is known by now; then checks."""
+        self._target = self._find_target(pl_module)
+        self._sinks = Sinks.of(trainer)
+        given = self.input_spec or getattr(getattr(trainer, "datamodule", None), "input_spec", None)
+        self._spec = given or self._spec
+        if self._spec is not None:
+            self._check(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._train_start = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Finds out from the first batch what the input looks like, if that is still unknown; then checks."""
+        if self._spec is None:
+            # the batch in hand costs nothing: asking the loader or the data set for one would disturb the run
+            try:
+                sample = images_of(batch, self.images)
+                self._spec = find_input_spec(trainer.train_dataloader, sample)
+            except ValueError as error:
+                raise MisconfigurationException(
+                    f"{type(self).__name__} could not find out what the input looks like: {error} "
+                    "Or give it an input_spec."
+                ) from error
+            self._check(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Visualises if the epoch is scheduled."""
+        epoch = trainer.current_epoch + 1
+        self._completed = epoch
+        if self.scheduled(epoch, trainer):
+            self._show(trainer, pl_module, epoch)
+        if self is _peers(trainer)[-1]:
+            with self.guarded(epoch):
+                self._sinks.scalar("cnnvis/overhead", self._overhead(trainer), epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Visualises the last epoch if training stopped before its scheduled end; says what was spent."""
+        if self._completed is not None and self._tried != self._completed:
+            self._show(trainer, pl_module, self._completed)
+        if self._tried is not None:
+            share = self._seconds / max(self._elapsed(), 1e-9)
+            where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
+            rank_zero_info(
+                f"{type(self).__name__}: {len(self._shown)} epochs shown in {self._seconds:.1f} s, "
+                f"{share:.1%} of the training time{where}"
+            )
+
+    @property
+    def state_key(self) -> str:
+        """Differs between two callbacks of one class with different arguments."""
+        arguments = {
+            key: _stable(value)
+            for key, value in vars(self).items()
+            if not key.startswith("_") and key not in {"label", "on_error", "max_overhead"}
+        }
+        return self._generate_state_key(**arguments)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: tensors and builtins only. Subclasses add to it."""
+        return {
+            "shown": list(self._shown),
+            "seconds": self._seconds,
+            "elapsed": self._elapsed(),
+            "put_off": self._put_off,
+            "input_spec": None if self._spec is None else asdict(self._spec),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint left off."""
+        self._shown = list(state_dict["shown"])
+        self._seconds = self._logged_seconds = state_dict["seconds"]
+        self._elapsed_before = state_dict["elapsed"]
+        self._put_off = state_dict["put_off"]
+        self._spec = None if state_dict["input_spec"] is None else InputSpec(**state_dict["input_spec"])
+
+    # The rest.
+
+    def _decide(self, epoch: int, trainer: pl.Trainer) -> bool:
+        if epoch == trainer.max_epochs:
+            return True
+        if self.every_n_epochs is not None:
+            due = epoch % self.every_n_epochs == 0
+        else:
+            due = epoch in (DEFAULT_EPOCHS if self.epochs is None else self.epochs)
+        if not due and not self._put_off:
+            return False
+        overhead = self._overhead(trainer)
+        spent = sum(peer._seconds for peer in _peers(trainer))
+        too_much = self.max_overhead is not None and spent > self.free_seconds and overhead > self.max_overhead
+        # the ranks' clocks differ, but all of them must show the same epochs
+        self._put_off = bool(trainer.strategy.broadcast(too_much))
+        if self._put_off and not self._said_put_off:
+            self._said_put_off = True
+            rank_zero_warn(
+                f"{type(self).__name__} puts epoch {epoch} off: visualisations took {overhead:.0%} of the training "
+                f"time so far, more than max_overhead={self.max_overhead}. It goes on when the share is below, and "
+                "shows the last epoch in any case. Show less or less often, or raise max_overhead."
+            )
+        return not self._put_off
+
+    def _elapsed(self) -> float:
+        now = 0.0 if self._train_start is None else time.perf_counter() - self._train_start
+        return self._elapsed_before + now
+
+    def _overhead(self, trainer: pl.Trainer) -> float:
+        return sum(peer._seconds for peer in _peers(trainer)) / max(self._elapsed(), 1e-9)
+
+    def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
+        path, network = _find_network(pl_module, self.network)
+        try:
+            layers = None if self.layers is None else tuple(_find_layer(network, name, path) for name in self.layers)
+        except LayerError as error:
+            raise MisconfigurationException(f"{type(self).__name__}(layers=...): {error}") from error
+        return network, layers
+
+    def _context(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> VisualizationContext:
+        assert self._target is not None
+        assert self._spec is not None
+        network, layers = self._target
+        return VisualizationContext(
+            trainer, pl_module, network, layers, self._spec, pl_module.device, epoch, self._sinks
+        )
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        refusal: Exception | None = None
+        with self.guarded(epoch), isolated(pl_module):
+            try:
+                self.check(self._context(trainer, pl_module, epoch))
+            except (ValueError, MisconfigurationException) as error:
+                refusal = error
+        if isinstance(refusal, MisconfigurationException):
+            raise refusal
+        if refusal is not None:
+            raise MisconfigurationException(f"{type(self).__name__}: {refusal}") from refusal
+
+    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        self._tried = epoch
+        context = self._context(trainer, pl_module, epoch)
+        if context.device.type == "cuda":
+            torch.cuda.synchronize(context.device)  # what training has queued is not on our bill
+        with self.guarded(epoch):
+            with isolated(pl_module), context.sinks:
+                self.visualize(context)
+            self._shown.append(epoch)
+        if context.device.type == "cuda":
+            torch.cuda.empty_cache()
+        with self.guarded(epoch):
+            seconds, self._logged_seconds = self._seconds - self._logged_seconds, self._seconds
+            self._sinks.scalar(f"cnnvis/seconds/{self.label}", seconds, epoch)
+
+    def _warn(self, error: Exception, epoch: int, layer: str | None) -> None:
+        _log.debug("%s failed", type(self).__name__, exc_info=error)
+        where = f" on layer {layer!r}" if layer else ""
+        rank = getattr(rank_zero_only, "rank", 0)
+        warnings.warn(
+            f"{type(self).__name__} failed at epoch {epoch}{where}{f' on rank {rank}' if rank else ''}: "
+            f"{type(error).__name__}: {error} {_remedy(error)} The training goes on, and the next scheduled epoch "
+            "tries again.",
+            stacklevel=2,
+        )
+
+
+def _check_arguments(
+    layers: Sequence[str] | None,
+    epochs: Sequence[int] | None,
+    every_n_epochs: int | None,
+    on_error: str,
+    max_overhead: float | None,
+) -> None:
+    if isinstance(layers, str):
+        raise MisconfigurationException(f"layers={layers!r} is one name, not a list: give layers=[{layers!r}].")
+    if epochs is not None and every_n_epochs is not None:
+        raise MisconfigurationException(
+            f"Both epochs={list(epochs)} and every_n_epochs={every_n_epochs} were given: choose one."
+        )
+    bad = [epoch for epoch in epochs or () if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1]
+    if bad:
+        raise MisconfigurationException(
+            f"epochs={list(epochs or ())} contains {bad[0]!r}: epochs are whole numbers and count from 1."
+        )
+    if every_n_epochs is not None and (not isinstance(every_n_epochs, int) or every_n_epochs < 1):
+        raise MisconfigurationException(f"every_n_epochs={every_n_epochs!r} must be a whole number of at least 1.")
+    if on_error not in {"warn", "raise"}:
+        raise MisconfigurationException(f"on_error={on_error!r} must be 'warn' or 'raise'.")
+    if max_overhead is not None and not 0 <= max_overhead <= 1:
+        raise MisconfigurationException(
+            f"max_overhead={max_overhead} must be a share from 0 to 1, or None for no limit."
+        )
+
+
+def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, VisualizationCallback)]
+
+
+def _builds_late(pl_module: pl.LightningModule) -> bool:
+    """Whether the module may build its network in hooks that run after our setup."""
+    own: set[str] = set()
+    for kind in type(pl_module).__mro__:
+        if kind.__name__ == "LightningModule":
+            break
+        own |= set(vars(kind))
+    return not own.isdisjoint({"setup", "configure_model", "prepare_data"})
+
+
+def _without_compile(name: str) -> str:
+    """The name of a layer as it was before ``torch.compile`` wrapped modules."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _find_network(pl_module: pl.LightningModule, attribute: str | None) -> tuple[str, nn.Module]:
+    """The network to visualise, and its dotted name in the LightningModule."""
+    if attribute is not None:
+        network: Any = pl_module
+        for part in attribute.split("."):
+            network = getattr(network, part, None)
+        if not isinstance(network, nn.Module):
+            children = ", ".join(repr(name) for name, _ in pl_module.named_children())
+            raise MisconfigurationException(
+                f"network={attribute!r} is not a module of {type(pl_module).__name__}. It has {children}."
+            )
+        return attribute, _uncompiled(network)
+    every = {id(parameter) for parameter in pl_module.parameters()}
+    holders = [
+        (name, child)
+        for name, child in pl_module.named_children()
+        if every and {id(parameter) for parameter in child.parameters()} == every
+    ]
+    path, network = holders[0] if len(holders) == 1 else ("", pl_module)
+    return path, _uncompiled(network)
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    inner = getattr(network, "_orig_mod", network)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def _find_layer(network: nn.Module, name: str, path: str) -> str:
+    """The layer's name in the network, given its name there or in the LightningModule."""
+    names: dict[str, str] = {_without_compile(known): known for known, _ in network.named_modules()}
+    plain = _without_compile(name)
+    inside = plain.removeprefix(f"{path}.") if path else plain
+    for candidate in (plain, inside):
+        if candidate in names and candidate:
+            return names[candidate]
+    get_layer(network, inside)  # raises, with the near names
+    return inside
+
+
+def _stable(value: object) -> object:
+    """The value if its repr is the same in every process, else something whose repr is."""
+    if is_dataclass(value) or value is None or isinstance(value, (str, int, float, list, tuple, dict)):
+        return value
+    return getattr(value, "__qualname__", None) or str(value)
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "Show fewer or smaller images at a time."
+    if isinstance(error, SinkError):
+        return "Check the free space and permissions there."
+    if isinstance(error, (ValueError, MisconfigurationException)):
+        return ""  # they say it themselves
+    return "on_error='raise' shows where it comes from."
