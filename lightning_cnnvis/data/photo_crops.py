@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -41,8 +40,8 @@ class PhotoCrops(ImageDataModule):
     """Crops of eleven photographs, labelled with the photograph that they come from.
 
     The photographs ship inside the scikit-image wheel; nothing is downloaded, and this package holds no copy
-    of them. Each is cut into five vertical bands of equal width, in turn for training (three) and for validation (two). No
-    crop crosses the edge of its band, so no pixel is seen in both.
+    of them. Each is cut into five vertical bands of equal width, in turn for training (three) and for
+    validation (two). No crop crosses the edge of its band, so no pixel is seen in both.
 
     A crop is a square of 14 to 20 % of the photograph's shorter side, scaled to ``image_size``, mirrored half
     of the time. Its colours are changed, in training and in validation alike: tinted light, hue, saturation
@@ -122,7 +121,7 @@ class PhotoCrops(ImageDataModule):
     def build(self) -> tuple[ImageDataset, ImageDataset]:
         """Makes the training set and the validation set."""
         folder = find_photographs()
-        photographs = [_read(folder / file) for file in PHOTOGRAPHS.values()]
+        photographs = [Image.open(folder / file).convert("RGB") for file in PHOTOGRAPHS.values()]
         return (
             Crops(photographs, "train", size=self.train_size, image_size=self.image_size, seed=self.seed),
             Crops(photographs, "val", size=self.val_size, image_size=self.image_size, seed=self.seed),
@@ -180,7 +179,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
     """The crops of one split; every index, however large, gives one.
 
     Args:
-        photographs: uint8 tensors ``(3, H, W)``, one for each class.
+        photographs: RGB images, one for each class.
         split: ``"train"`` or ``"val"``.
         size: Number of crops in an epoch.
         image_size: Height and width of the crops that come out.
@@ -190,7 +189,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        photographs: Sequence[Tensor],
+        photographs: Sequence[Image.Image],
         split: str,
         *,
         size: int,
@@ -215,7 +214,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
         rng = np.random.default_rng((self.seed, first_band, index))
         label = index % len(self.photographs)
         photograph = self.photographs[label]
-        _, height, width = photograph.shape
+        width, height = photograph.size
         box = (0, 0, 0, 0)
         for _ in range(20):  # passes over near-uniform squares; the last one is taken as it is
             side = round(rng.uniform(*self.scale) * min(height, width))
@@ -242,9 +241,12 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
     def _pixels(self, crop: Crop) -> Tensor:
         top, left, bottom, right = crop.box
-        square = self.photographs[crop.label][None, :, top:bottom, left:right]
-        image = F.interpolate(square, (self.image_size, self.image_size), mode="bilinear", antialias=True)[0]
-        return image.flip(-1) if crop.mirrored else image
+        # cropped first: resize(box=...) would look beyond the edges of the box
+        square = self.photographs[crop.label].crop((left, top, right, bottom))
+        image = square.resize((self.image_size,) * 2, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        if crop.mirrored:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def recolor(images: Tensor, random: Tensor) -> Tensor:
@@ -307,12 +309,8 @@ def find_photographs() -> Path:
     return folder
 
 
-def _read(file: Path) -> Tensor:
-    with Image.open(file) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def _contrast(photograph: Tensor, box: tuple[int, int, int, int]) -> float:
-    """Standard deviation of some pixels of a square, as a fraction of full scale."""
+def _contrast(photograph: Image.Image, box: tuple[int, int, int, int]) -> float:
+    """Standard deviation of the pixels of a square, coarsely, as a fraction of full scale."""
     top, left, bottom, right = box
-    return float(photograph[:, top:bottom:4, left:right:4].float().std((1, 2)).mean()) / 255
+    square = photograph.crop((left, top, right, bottom)).resize((16, 16), Image.Resampling.NEAREST)
+    return float(np.asarray(square).std((0, 1)).mean()) / 255
