@@ -214,10 +214,11 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
         >>> spec.size, spec.mean, spec.std
         ((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     """
-    known = getattr(source, "input_spec", None)
-    if isinstance(known, InputSpec):
-        return known
     datasets = list(_datasets(source))
+    for owner in (source, *datasets):
+        known = getattr(owner, "input_spec", None)
+        if isinstance(known, InputSpec):
+            return known
     if sample is None:
         sample = _first_images(datasets)
     channels, height, width = sample.shape[-3:]
@@ -254,8 +255,7 @@ def _datasets(source: Any) -> Iterator[Any]:
         for loader in filter(callable, loaders):
             yield from _datasets(_loaders(loader))
         return
-    if not hasattr(source, "batch_size"):  # a DataLoader is no data set
-        yield source
+    yield source
     # CombinedLoader, ConcatDataset, and DataLoader, Subset and their like
     for inner in ("iterables", "datasets", "dataset"):
         if getattr(source, inner, None) is not None:
@@ -266,8 +266,10 @@ def _loaders(loader: Callable[[], Any]) -> Any:
     with isolated_rng():
         try:
             return loader()
-        except Exception:  # a hook that this data module leaves out
-            return None
+        except Exception as error:
+            if type(error).__name__ in {"MisconfigurationException", "NotImplementedError"}:
+                return None  # Lightning's answer for a hook that the data module leaves out
+            raise
 
 
 def _normalization(datasets: Iterable[Any]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -16,15 +16,14 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_cnnvis.callbacks.schedule import Schedule
+from lightning_cnnvis.callbacks.target import builds_late, find_layer, find_network
 from lightning_cnnvis.inputs import InputSpec, find_input_spec, images_of
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, get_layer
+from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.sinks import SinkError, Sinks
 
 _log = logging.getLogger(__name__)
-
-DEFAULT_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs that Zeiler & Fergus (2013, Fig. 4) show."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +120,8 @@ class VisualizationCallback(pl.Callback):
 
     def __init__(
         self,
-        *,
         layers: Sequence[str] | None = None,
+        *,
         epochs: Sequence[int] | None = None,
         every_n_epochs: int | None = None,
         seed: int = 0,
@@ -133,9 +132,17 @@ class VisualizationCallback(pl.Callback):
         images: str | Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        _check_arguments(layers, epochs, every_n_epochs, on_error, max_overhead)
+        if isinstance(layers, str):
+            raise MisconfigurationException(f"layers={layers!r} is one name, not a list: give layers=[{layers!r}].")
+        if on_error not in {"warn", "raise"}:
+            raise MisconfigurationException(f"on_error={on_error!r} must be 'warn' or 'raise'.")
+        if max_overhead is not None and not 0 <= max_overhead <= 1:
+            raise MisconfigurationException(
+                f"max_overhead={max_overhead} must be a share from 0 to 1, or None for no limit."
+            )
+        self._schedule = Schedule(epochs, every_n_epochs)
         self.layers = None if layers is None else tuple(layers)
-        self.epochs = None if epochs is None else tuple(sorted(set(epochs)))
+        self.epochs = None if epochs is None else tuple(epochs)
         self.every_n_epochs = every_n_epochs
         self.seed = seed
         self.input_spec = input_spec
@@ -148,7 +155,7 @@ class VisualizationCallback(pl.Callback):
     def _reset(self) -> None:
         self.label = self.name
         self._shown: list[int] = []
-        self._seconds = 0.0  # spent here
+        self._seconds = 0.0  # spent here, in guards that are closed
         self._logged_seconds = 0.0
         self._elapsed_before = 0.0  # training time before the run was resumed
         self._train_start: float | None = None
@@ -157,7 +164,8 @@ class VisualizationCallback(pl.Callback):
         self._decision: tuple[int, bool] | None = None
         self._completed: int | None = None  # last epoch that ended, in this run
         self._tried: int | None = None  # last epoch that was visualised or failed to be
-        self._guards = 0
+        self._guards = 0  # how many are open, one inside the other
+        self._guard_start = 0.0
         self._sinks = Sinks()
         self._spec: InputSpec | None = None
         self._target: tuple[nn.Module, tuple[str, ...] | None] | None = None
@@ -219,7 +227,8 @@ class VisualizationCallback(pl.Callback):
         Yields:
             Nothing.
         """
-        start = time.perf_counter()
+        if not self._guards:
+            self._guard_start = time.perf_counter()
         self._guards += 1
         try:
             yield
@@ -228,9 +237,10 @@ class VisualizationCallback(pl.Callback):
                 raise
             self._warn(error, epoch, layer)
         finally:
+            spent = self._spent()
             self._guards -= 1
             if not self._guards:
-                self._seconds += time.perf_counter() - start
+                self._seconds = spent
 
     # Lightning's hooks.
 
@@ -248,15 +258,15 @@ class VisualizationCallback(pl.Callback):
                     f"{type(self).__name__} needs whole weights, but {kind.__name__} splits them over the devices. "
                     "Use strategy='ddp', or take the callback out and visualise a checkpoint afterwards."
                 )
-        if not _builds_late(pl_module):
+        if not builds_late(pl_module):
             self._find_target(pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the network, the folder, and the input if it is known by now; then checks."""
         self._target = self._find_target(pl_module)
         self._sinks = Sinks.of(trainer)
-        given = self.input_spec or getattr(getattr(trainer, "datamodule", None), "input_spec", None)
-        self._spec = given or self._spec
+        known = getattr(getattr(trainer, "datamodule", None), "input_spec", None)
+        self._spec = self.input_spec or (known if isinstance(known, InputSpec) else self._spec)
         if self._spec is not None:
             self._check(trainer, pl_module)
 
@@ -286,16 +296,13 @@ class VisualizationCallback(pl.Callback):
         self._completed = epoch
         if self.scheduled(epoch, trainer):
             self._show(trainer, pl_module, epoch)
-        if self is _peers(trainer)[-1]:
-            with self.guarded(epoch):
-                self._sinks.scalar("cnnvis/overhead", self._overhead(trainer), epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Visualises the last epoch if training stopped before its scheduled end; says what was spent."""
         if self._completed is not None and self._tried != self._completed:
             self._show(trainer, pl_module, self._completed)
         if self._tried is not None:
-            share = self._seconds / max(self._elapsed(), 1e-9)
+            share = self._seconds / self._elapsed()
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
             rank_zero_info(
                 f"{type(self).__name__}: {len(self._shown)} epochs shown in {self._seconds:.1f} s, "
@@ -335,14 +342,10 @@ class VisualizationCallback(pl.Callback):
     def _decide(self, epoch: int, trainer: pl.Trainer) -> bool:
         if epoch == trainer.max_epochs:
             return True
-        if self.every_n_epochs is not None:
-            due = epoch % self.every_n_epochs == 0
-        else:
-            due = epoch in (DEFAULT_EPOCHS if self.epochs is None else self.epochs)
-        if not due and not self._put_off:
+        if epoch not in self._schedule and not self._put_off:
             return False
-        overhead = self._overhead(trainer)
-        spent = sum(peer._seconds for peer in _peers(trainer))
+        spent = sum(peer._spent() for peer in _peers(trainer))
+        overhead = spent / self._elapsed()
         too_much = self.max_overhead is not None and spent > self.free_seconds and overhead > self.max_overhead
         # the ranks' clocks differ, but all of them must show the same epochs
         self._put_off = bool(trainer.strategy.broadcast(too_much))
@@ -357,15 +360,15 @@ class VisualizationCallback(pl.Callback):
 
     def _elapsed(self) -> float:
         now = 0.0 if self._train_start is None else time.perf_counter() - self._train_start
-        return self._elapsed_before + now
+        return max(self._elapsed_before + now, 1e-9)
 
-    def _overhead(self, trainer: pl.Trainer) -> float:
-        return sum(peer._seconds for peer in _peers(trainer)) / max(self._elapsed(), 1e-9)
+    def _spent(self) -> float:
+        return self._seconds + (time.perf_counter() - self._guard_start if self._guards else 0.0)
 
     def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
-        path, network = _find_network(pl_module, self.network)
+        path, network = find_network(pl_module, self.network)
         try:
-            layers = None if self.layers is None else tuple(_find_layer(network, name, path) for name in self.layers)
+            layers = None if self.layers is None else tuple(find_layer(network, name, path) for name in self.layers)
         except LayerError as error:
             raise MisconfigurationException(f"{type(self).__name__}(layers=...): {error}") from error
         return network, layers
@@ -396,15 +399,19 @@ class VisualizationCallback(pl.Callback):
         context = self._context(trainer, pl_module, epoch)
         if context.device.type == "cuda":
             torch.cuda.synchronize(context.device)  # what training has queued is not on our bill
-        with self.guarded(epoch):
-            with isolated(pl_module), context.sinks:
+        with self.guarded(epoch), context.sinks:
+            with isolated(pl_module):
                 self.visualize(context)
             self._shown.append(epoch)
+            self._log_cost(trainer, epoch)
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
-        with self.guarded(epoch):
-            seconds, self._logged_seconds = self._seconds - self._logged_seconds, self._seconds
-            self._sinks.scalar(f"cnnvis/seconds/{self.label}", seconds, epoch)
+
+    def _log_cost(self, trainer: pl.Trainer, epoch: int) -> None:
+        seconds, self._logged_seconds = self._spent() - self._logged_seconds, self._spent()
+        self._sinks.scalar(f"cnnvis/seconds/{self.label}", seconds, epoch)
+        spent = sum(peer._spent() for peer in _peers(trainer))
+        self._sinks.scalar("cnnvis/overhead", spent / self._elapsed(), epoch)
 
     def _warn(self, error: Exception, epoch: int, layer: str | None) -> None:
         _log.debug("%s failed", type(self).__name__, exc_info=error)
@@ -412,98 +419,15 @@ class VisualizationCallback(pl.Callback):
         rank = getattr(rank_zero_only, "rank", 0)
         warnings.warn(
             f"{type(self).__name__} failed at epoch {epoch}{where}{f' on rank {rank}' if rank else ''}: "
-            f"{type(error).__name__}: {error} {_remedy(error)} The training goes on, and the next scheduled epoch "
-            "tries again.",
+            f"{type(error).__name__}: {str(error).rstrip('.')}. {_remedy(error)}The training goes on, and the next "
+            "scheduled epoch tries again.",
             stacklevel=2,
-        )
-
-
-def _check_arguments(
-    layers: Sequence[str] | None,
-    epochs: Sequence[int] | None,
-    every_n_epochs: int | None,
-    on_error: str,
-    max_overhead: float | None,
-) -> None:
-    if isinstance(layers, str):
-        raise MisconfigurationException(f"layers={layers!r} is one name, not a list: give layers=[{layers!r}].")
-    if epochs is not None and every_n_epochs is not None:
-        raise MisconfigurationException(
-            f"Both epochs={list(epochs)} and every_n_epochs={every_n_epochs} were given: choose one."
-        )
-    bad = [epoch for epoch in epochs or () if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1]
-    if bad:
-        raise MisconfigurationException(
-            f"epochs={list(epochs or ())} contains {bad[0]!r}: epochs are whole numbers and count from 1."
-        )
-    if every_n_epochs is not None and (not isinstance(every_n_epochs, int) or every_n_epochs < 1):
-        raise MisconfigurationException(f"every_n_epochs={every_n_epochs!r} must be a whole number of at least 1.")
-    if on_error not in {"warn", "raise"}:
-        raise MisconfigurationException(f"on_error={on_error!r} must be 'warn' or 'raise'.")
-    if max_overhead is not None and not 0 <= max_overhead <= 1:
-        raise MisconfigurationException(
-            f"max_overhead={max_overhead} must be a share from 0 to 1, or None for no limit."
         )
 
 
 def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, VisualizationCallback)]
-
-
-def _builds_late(pl_module: pl.LightningModule) -> bool:
-    """Whether the module may build its network in hooks that run after our setup."""
-    own: set[str] = set()
-    for kind in type(pl_module).__mro__:
-        if kind.__name__ == "LightningModule":
-            break
-        own |= set(vars(kind))
-    return not own.isdisjoint({"setup", "configure_model", "prepare_data"})
-
-
-def _without_compile(name: str) -> str:
-    """The name of a layer as it was before ``torch.compile`` wrapped modules."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
-
-
-def _find_network(pl_module: pl.LightningModule, attribute: str | None) -> tuple[str, nn.Module]:
-    """The network to visualise, and its dotted name in the LightningModule."""
-    if attribute is not None:
-        network: Any = pl_module
-        for part in attribute.split("."):
-            network = getattr(network, part, None)
-        if not isinstance(network, nn.Module):
-            children = ", ".join(repr(name) for name, _ in pl_module.named_children())
-            raise MisconfigurationException(
-                f"network={attribute!r} is not a module of {type(pl_module).__name__}. It has {children}."
-            )
-        return attribute, _uncompiled(network)
-    every = {id(parameter) for parameter in pl_module.parameters()}
-    holders = [
-        (name, child)
-        for name, child in pl_module.named_children()
-        if every and {id(parameter) for parameter in child.parameters()} == every
-    ]
-    path, network = holders[0] if len(holders) == 1 else ("", pl_module)
-    return path, _uncompiled(network)
-
-
-def _uncompiled(network: nn.Module) -> nn.Module:
-    inner = getattr(network, "_orig_mod", network)
-    assert isinstance(inner, nn.Module)
-    return inner
-
-
-def _find_layer(network: nn.Module, name: str, path: str) -> str:
-    """The layer's name in the network, given its name there or in the LightningModule."""
-    names: dict[str, str] = {_without_compile(known): known for known, _ in network.named_modules()}
-    plain = _without_compile(name)
-    inside = plain.removeprefix(f"{path}.") if path else plain
-    for candidate in (plain, inside):
-        if candidate in names and candidate:
-            return names[candidate]
-    get_layer(network, inside)  # raises, with the near names
-    return inside
 
 
 def _stable(value: object) -> object:
@@ -515,9 +439,9 @@ def _stable(value: object) -> object:
 
 def _remedy(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "Show fewer or smaller images at a time."
+        return "Show fewer or smaller images at a time. "
     if isinstance(error, SinkError):
-        return "Check the free space and permissions there."
+        return "Check the free space and permissions there. "
     if isinstance(error, (ValueError, MisconfigurationException)):
         return ""  # they say it themselves
-    return "on_error='raise' shows where it comes from."
+    return "on_error='raise' shows where it comes from. "

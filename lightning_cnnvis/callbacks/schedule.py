@@ -1,0 +1,59 @@
+"""At which epochs to visualise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+DEFAULT_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
+"""The epochs that Zeiler & Fergus (2013, Fig. 4) show."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Epochs, counted from 1: those listed, or every n-th, or `DEFAULT_EPOCHS`.
+
+    Args:
+        epochs: The epochs.
+        every_n_epochs: The distance between two epochs, instead.
+
+    Raises:
+        MisconfigurationException: If both are given, or if one is no whole number of at least 1.
+
+    Example:
+        >>> [epoch for epoch in range(1, 13) if epoch in Schedule()]
+        [1, 2, 5, 10]
+        >>> [epoch for epoch in range(1, 13) if epoch in Schedule(every_n_epochs=4)]
+        [4, 8, 12]
+    """
+
+    epochs: Sequence[int] | None = None
+    every_n_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.epochs is not None and self.every_n_epochs is not None:
+            raise MisconfigurationException(
+                f"Both epochs={list(self.epochs)} and every_n_epochs={self.every_n_epochs} were given: choose one."
+            )
+        for epoch in self.epochs or ():
+            if not _counts(epoch):
+                raise MisconfigurationException(
+                    f"epochs={list(self.epochs or ())} contains {epoch!r}: epochs are whole numbers from 1 on."
+                )
+        if self.every_n_epochs is not None and not _counts(self.every_n_epochs):
+            raise MisconfigurationException(
+                f"every_n_epochs={self.every_n_epochs!r} must be a whole number of at least 1."
+            )
+
+    def __contains__(self, epoch: int) -> bool:
+        """Whether an epoch is scheduled."""
+        if self.every_n_epochs is not None:
+            return epoch % self.every_n_epochs == 0
+        return epoch in (DEFAULT_EPOCHS if self.epochs is None else self.epochs)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
