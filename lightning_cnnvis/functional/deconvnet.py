@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.chunks import in_chunks
-from lightning_cnnvis.functional.receptive_field import ReceptiveField, trace_unit
-from lightning_cnnvis.functional.rectification import (
-    LRNRule,
-    RectifiedBackward,
-    ResponseNormMode,
-    Rule,
-    check_choice,
-    check_rectifiable,
-)
-from lightning_cnnvis.functional.windows import Windows, cut
+from lightning_cnnvis.functional.engine import Seed, chunk_size, plan_windows, project_windows
+from lightning_cnnvis.functional.rectification import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.tracing import model_options
+from lightning_cnnvis.functional.windows import cut
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, activations
+from lightning_cnnvis.layers import activations
 
-Seed = Literal["activation", "one"]
-
-PIXELS_IN_A_CHUNK = 64 * 96 * 96
-"""How many pixels are projected at once to begin with: enough to keep a device busy, and modest in memory."""
+__all__ = ["Projections", "Seed", "plan_windows", "project", "project_windows"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,20 @@ class Projections:
     def __len__(self) -> int:
         """The number of units."""
         return len(self.pixels)
+
+    def to(self, device: torch.device | str) -> Projections:
+        """The same on another device."""
+        return Projections(*(tensor.to(device) for tensor in self._tensors()), self.image_size)
+
+    @staticmethod
+    def cat(parts: Sequence[Projections]) -> Projections:
+        """Puts the units of several together; they are of images of one size, at least one."""
+        columns = zip(*(part._tensors() for part in parts), strict=True)
+        return Projections(*map(torch.cat, columns), parts[0].image_size)
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        """All fields but the last."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Tensor))
 
     def full(self) -> Tensor:
         """The projections at their places in the images.
@@ -95,13 +100,14 @@ def project(
 
     Args:
         model: The network.
-        images: ``(N, C, H, W)``, normalised as the network expects them, on the model's device.
+        images: ``(N, C, H, W)``, normalised as the network expects them, on the model's device. They are computed in
+            the dtype of its weights.
         layer: Dotted module name. Its output is ``(N, K, H', W')``, or ``(N, K)`` without a map.
         channels: ``(N,)`` integers, the channel of each image's unit.
         positions: ``(N, 2)`` integers, row and column of each unit; each channel's strongest place if None.
         rule: What rectifiers do on the way down; see `RectifiedBackward`.
         seed: The way down begins with the unit's ``"activation"`` as in the paper, or with ``"one"``.
-        lrn: What local response normalisation does on the way down; see `ResponseNormMode`.
+        lrn: What local response normalisation does on the way down; see `RectifiableForward`.
         windowed: Computes receptive fields only. Switch it off for a network that takes just one size of image.
 
     Returns:
@@ -122,8 +128,12 @@ def project(
     """
     check_choice("seed", seed, Seed)
     _check_shapes(images, channels, positions)
+    weights = model_options(model)
+    if images.device != weights.device and next(model.parameters(), None) is not None:
+        raise ValueError(f"images are on {images.device} and the model is on {weights.device}: move one to the other.")
     channels = channels.to(images.device)
     with isolated(model):
+        images = images.to(weights.dtype)
         windows = plan_windows(model, layer, images, rule=rule, windowed=windowed)
         _check_range("channel", channels, windows.field.map_shape[0], layer)
         if positions is None:
@@ -142,6 +152,7 @@ def project(
             rule=rule,
             seed=seed,
             lrn=lrn,
+            geometry=windows,
         )
     field_corners = windows.field_corners(positions)
     within = field_corners - corners
@@ -157,92 +168,6 @@ def project(
     )
 
 
-def plan_windows(
-    model: nn.Module, layer: str, images: Tensor, *, rule: Rule = "deconvnet", windowed: bool = True
-) -> Windows:
-    """Checks that units of a layer can be projected by a rule, and says on which windows.
-
-    The model must be isolated and in evaluation mode. Arguments and errors are those of `project`.
-    """
-    size = (images.shape[2], images.shape[3])
-    output, nodes, field = trace_unit(model, layer, size, channels=images.shape[1])
-    if output.ndim not in (2, 4):
-        raise LayerError(
-            f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
-            "vector (N, K). Name another layer."
-        )
-    if rule != "gradient":
-        check_rectifiable(model, images[:1], layer, nodes)
-    if not windowed:
-        field = ReceptiveField(size, (0, 0), (0, 0), field.map_shape, size)
-    return Windows(field)
-
-
-def project_windows(
-    model: nn.Module,
-    windows: Tensor,
-    layer: str,
-    channels: Tensor,
-    positions: Tensor,
-    *,
-    rule: Rule = "deconvnet",
-    seed: Seed = "activation",
-    lrn: LRNRule = "identity",
-) -> tuple[Tensor, Tensor]:
-    """Projects one unit of each window; what `project` does once the windows are cut.
-
-    The model must be isolated and in evaluation mode.
-
-    Args:
-        model: The network.
-        windows: ``(N, C, h, w)``, parts of images or whole ones.
-        layer: Dotted module name.
-        channels: ``(N,)``.
-        positions: ``(N, 2)``, row and column in the layer's map of the window.
-        rule: As for `project`.
-        seed: As for `project`.
-        lrn: As for `project`.
-
-    Returns:
-        The projections ``(N, C, h, w)`` and the activations ``(N,)``.
-
-    Raises:
-        ValueError: If an activation is not finite.
-    """
-
-    def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
-        inputs = windows[part].detach().requires_grad_()
-        with ResponseNormMode(lrn):
-            output = activations(model, inputs, [layer])[layer]
-        units = _units(output, channels[part], positions[part])
-        values = output.detach()[units]
-        signal = torch.zeros_like(output)
-        signal[units] = values if seed == "activation" else torch.ones_like(values)
-        with RectifiedBackward(rule):
-            (pixels,) = torch.autograd.grad(output, inputs, signal)
-        return pixels, values
-
-    parts = list(in_chunks(project_chunk, len(windows), _chunk_size(windows)))
-    pixels, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-    if not values.isfinite().all():
-        unit = int(values.isfinite().logical_not().nonzero()[0])
-        raise ValueError(
-            f"The activation of channel {int(channels[unit])} of layer {layer!r} on image {unit} is "
-            f"{float(values[unit])}: check the image and the weights for NaN and infinity."
-        )
-    return pixels, values
-
-
-def _chunk_size(images: Tensor) -> int:
-    return max(1, PIXELS_IN_A_CHUNK // (images.shape[2] * images.shape[3]))
-
-
-def _units(output: Tensor, channels: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-    """Index of one unit of each image in a layer's output."""
-    units = (torch.arange(len(output), device=output.device), channels)
-    return units if output.ndim == 2 else (*units, positions[:, 0], positions[:, 1])
-
-
 def _strongest_positions(model: nn.Module, images: Tensor, layer: str, channels: Tensor) -> Tensor:
     @torch.no_grad()
     def strongest(part: slice) -> Tensor:
@@ -252,7 +177,7 @@ def _strongest_positions(model: nn.Module, images: Tensor, layer: str, channels:
         best = maps.reshape(len(maps), -1).argmax(dim=1)
         return torch.stack([best // width, best % width], dim=1)
 
-    return torch.cat(list(in_chunks(strongest, len(images), _chunk_size(images))))
+    return torch.cat(list(in_chunks(strongest, len(images), chunk_size(images))))
 
 
 def _check_shapes(images: Tensor, channels: Tensor, positions: Tensor | None) -> None:

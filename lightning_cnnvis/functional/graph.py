@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 
@@ -44,19 +45,39 @@ def children(node: Node) -> list[Node]:
     return [child for child, _ in node.next_functions if child is not None]
 
 
+def input_shapes(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
+    """The nodes that a node passes gradients on to, each with the shape of the tensor between the two."""
+    return [(child, _shape(child, number)) for child, number in node.next_functions if child is not None]
+
+
 def output_shape(node: Node) -> tuple[int, ...]:
-    """The shape of the tensor that the node's forward operation made."""
-    return tuple(int(n) for n in node._input_metadata[0].shape)
+    """The shape of the tensor that the node's forward operation made; of the first if it made several."""
+    return _shape(node, 0)
+
+
+def _shape(node: Node, number: int) -> tuple[int, ...]:
+    return tuple(int(n) for n in node._input_metadata[number].shape)
 
 
 def kind(node: Node) -> str:
-    """The operation's name, as ``Convolution`` for a ``ConvolutionBackward0``."""
+    """The operation's name: ``Convolution`` for a ``ConvolutionBackward0``.
+
+    An `torch.autograd.Function` written in Python has its full name, so that it is not taken for one of torch's.
+    """
+    if isinstance(node, BackwardCFunction):
+        function = node._forward_cls  # type: ignore[attr-defined]
+        return f"{function.__module__}.{function.__qualname__}"
     return node.name().rpartition("::")[2].partition("Backward")[0]
 
 
-def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...]:
-    """A saved dimension or tuple of dimensions, counted from the front of a tensor of ``ndim`` dimensions."""
-    value = getattr(node, f"_saved_{name}")
+def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...] | None:
+    """A saved dimension or tuple of dimensions, counted from the front of a tensor of ``ndim`` dimensions.
+
+    None if the operation was given none, as a mean over everything.
+    """
+    value = getattr(node, f"_saved_{name}", None)
     values = value if isinstance(value, tuple) else (value,)
+    if not values or None in values:
+        return None
     # autograd shows negative dimensions as unsigned 64-bit numbers
     return tuple(((v - 2**64) if v >= 2**63 else v) % ndim for v in values)

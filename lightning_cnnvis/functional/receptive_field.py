@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from lightning_cnnvis.functional.graph import children, kind, nodes_between, output_shape, saved_dims
-from lightning_cnnvis.functional.rectification import ResponseNormMode
+from lightning_cnnvis.functional.graph import input_shapes, kind, output_shape, saved_dims
+from lightning_cnnvis.functional.tracing import noise_image, trace
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, activations, get_layer
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,9 @@ class ReceptiveField:
         """
         start = [o + s * p for o, s, p in zip(self.offset, self.stride, (row, column), strict=True)]
         stop = [a + n for a, n in zip(start, self.size, strict=True)]
-        top, left = (max(a, 0) for a in start)
-        bottom, right = (min(b, n) for b, n in zip(stop, self.input_size, strict=True))
+        # a field may lie wholly in the padding
+        top, left = (min(max(a, 0), n) for a, n in zip(start, self.input_size, strict=True))
+        bottom, right = (min(max(b, 0), n) for b, n in zip(stop, self.input_size, strict=True))
         return top, left, bottom, right
 
     @property
@@ -89,56 +88,8 @@ def receptive_field(
         (0, 3, 10, 14)
     """
     with isolated(model):
-        _, _, field = trace_unit(model, layer, input_size, channels=channels)
-    return field
-
-
-def trace_unit(
-    model: nn.Module, layer: str, input_size: tuple[int, int], *, channels: int | None = None
-) -> tuple[Tensor, list[Node], ReceptiveField]:
-    """Runs one blank image to a layer: its output, the graph between them, and the receptive field.
-
-    The model must be isolated and in evaluation mode. Arguments and errors are those of `receptive_field`.
-    """
-    module = get_layer(model, layer)
-    images = blank_image(model, input_size, channels).requires_grad_()
-    runs = 0
-
-    def count(*_: object) -> None:
-        nonlocal runs
-        runs += 1
-
-    handle = module.register_forward_hook(count)
-    try:
-        with torch.no_grad():
-            model(images)
-        with ResponseNormMode("identity"):
-            output = activations(model, images, [layer])[layer]
-    except RuntimeError as error:
-        raise LayerError(
-            f"The network does not run on images of {input_size[0]}×{input_size[1]} with {images.shape[1]} "
-            f"channels up to layer {layer!r}: {error}. Give the size that it was made for."
-        ) from error
-    finally:
-        handle.remove()
-    if runs > 2:
-        raise LayerError(
-            f"Layer {layer!r} runs {runs - 1} times in one forward pass, so its name stands for several maps: "
-            "name a layer around it that runs once."
-        )
-    nodes = nodes_between(output, images)
-    if not nodes:
-        raise LayerError(f"The output of layer {layer!r} does not depend on the image.")
-    return output, nodes, _read_field(output, nodes, input_size)
-
-
-def blank_image(model: nn.Module, input_size: tuple[int, int], channels: int | None = None) -> Tensor:
-    """One image of zeros ``(1, C, H, W)``, of the model's dtype and device."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    if channels is None:
-        convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-        channels = next((m.in_channels for m in convolutions), 3)
-    return torch.zeros(1, channels, *input_size, dtype=parameter.dtype, device=parameter.device)
+        output, nodes = trace(model, layer, noise_image(model, input_size, channels))
+    return read_field(output, nodes, input_size)
 
 
 # One axis of the field of a unit, seen from some tensor on the way down: the unit at position p depends on the
@@ -148,18 +99,26 @@ _Spans = tuple[_Span, _Span]
 
 _WHOLE: _Spans = (None, None)
 
+_RULES = "lightning_cnnvis.functional.rectification"
 
-def _read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -> ReceptiveField:
+
+def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -> ReceptiveField:
+    """The receptive field that the graph of `trace` shows, on images of the given height and width."""
     has_map = output.ndim == 4
     map_shape = (*output.shape[1:], 1, 1)[:3]
     on_path = set(nodes)
     spans: dict[Node, _Spans] = {nodes[0]: ((1, 0, 0), (1, 0, 0)) if has_map else _WHOLE}
     for node in nodes[:-1]:
         below = _through(node, spans[node])
-        for child in children(node):
+        for child, shape in input_shapes(node):
             if child in on_path:
-                # a pointwise operation between maps of different sizes broadcasts, or is none
-                known = below if kind(node) in _WINDOWS or _same_map(node, child) else _WHOLE
+                if kind(node) in _WINDOWS:
+                    # not so the weights, should they depend on the image
+                    local = child is node.next_functions[0][0]
+                else:
+                    # a pointwise operation between maps of different sizes broadcasts, or is none
+                    local = shape[-2:] == output_shape(node)[-2:]
+                known = below if local else _WHOLE
                 spans[child] = _union(spans[child], known) if child in spans else known
     rows, columns = spans[nodes[-1]]
     if rows is None or columns is None:
@@ -171,10 +130,6 @@ def _read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) 
         map_shape=map_shape,
         input_size=input_size,
     )
-
-
-def _same_map(node: Node, child: Node) -> bool:
-    return output_shape(node)[-2:] == output_shape(child)[-2:]
 
 
 def _union(a: _Spans, b: _Spans) -> _Spans:
@@ -232,7 +187,8 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 def _pad(node: Node) -> _Window | None:
     pad = [int(p) for p in node._saved_pad]  # type: ignore[attr-defined]
-    if any(pad[4:]):
+    # a crop hides what lies behind it, so that what looks like a border of the map is none of the image
+    if any(pad[4:]) or min(pad) < 0:
         return None
     left, _, top, _ = [*pad, 0, 0, 0, 0][:4]
     return (1, 1, top, 1), (1, 1, left, 1)
@@ -254,25 +210,29 @@ def _never(_: Node) -> bool:
     return False
 
 
+def _in_evaluation(node: Node) -> bool:
+    return not node._saved_training  # type: ignore[attr-defined]
+
+
 def _keeps_map(*names: str) -> Callable[[Node], bool]:
     """Whether none of the dimensions that an operation works along is one of the last two."""
 
     def keeps(node: Node) -> bool:
-        ndim = len(output_shape(children(node)[0]))
-        dims = {d for name in names for d in saved_dims(node, name, ndim)}
-        return ndim > 2 and not dims & {ndim - 1, ndim - 2}
+        ndim = len(input_shapes(node)[0][1])
+        dims = [saved_dims(node, name, ndim) for name in names]
+        return all(d is not None and not set(d) & {ndim - 1, ndim - 2} for d in dims)
 
     return keeps
 
 
 def _keeps_map_when_permuted(node: Node) -> bool:
-    dims = saved_dims(node, "dims", len(output_shape(node)))
+    dims = saved_dims(node, "dims", len(output_shape(node))) or ()
     return dims[-2:] == (len(dims) - 2, len(dims) - 1)
 
 
 def _keeps_map_when_unsqueezed(node: Node) -> bool:
     ndim = len(output_shape(node))
-    return not set(saved_dims(node, "dim", ndim)) & {ndim - 1, ndim - 2}
+    return not set(saved_dims(node, "dim", ndim) or ()) & {ndim - 1, ndim - 2}
 
 
 # Operations that map a position to the same position. Each is also checked to leave the map's size alone, so
@@ -284,15 +244,14 @@ _POINTWISE: dict[str, Callable[[Node], bool]] = {
             "ClampMax", "Gelu", "Silu", "Mish", "Elu", "Softplus", "Sigmoid", "Tanh", "Hardsigmoid", "Hardswish",
             "LogSigmoid", "Exp", "Log", "Sqrt", "Rsqrt", "Pow", "Abs", "Neg",
             "Add", "Sub", "Mul", "Div", "Where", "Maximum", "Minimum", "Clone", "ToCopy", "Alias",
-            "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm", "BatchNormWithUpdate",
-            "NativeDropout", "_PassThrough", "_ResponseNorm",
-            "View", "UnsafeView", "ReshapeAlias", "Slice", "Expand",
+            f"{_RULES}._PassThrough", f"{_RULES}._ResponseNorm", "View", "UnsafeView", "ReshapeAlias",
+            "Slice", "Expand", "ChannelShuffle",
         ),
         _always,
     ),
-    **dict.fromkeys(("Cat", "Split", "SplitWithSizes", "Chunk", "Select", "Unbind", "Mean", "Sum"),
+    **dict.fromkeys(("NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"), _in_evaluation),
+    **dict.fromkeys(("Cat", "Split", "SplitWithSizes", "Select", "Unbind", "Mean", "Sum", "IndexSelect"),
                     _keeps_map("dim")),
-    "IndexSelect": _keeps_map("dim"),
     "Stack": _keeps_map_when_unsqueezed,
     "Unsqueeze": _keeps_map_when_unsqueezed,
     "Transpose": _keeps_map("dim0", "dim1"),

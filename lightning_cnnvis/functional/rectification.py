@@ -8,18 +8,14 @@ alike: module, function, in-place, shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.autograd.graph import Node
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from lightning_cnnvis.functional.graph import children, kind, nodes_between
-from lightning_cnnvis.layers import activations
 
 Rule = Literal["deconvnet", "guided", "gradient"]
 LRNRule = Literal["identity", "gradient"]
@@ -73,7 +69,7 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.rule == "guided":
             return func(signal, *args[1:], **(kwargs or {}))
         # PReLU's operation also returns its weights' gradient, which nobody asks for here
-        return (signal, signal) if func is _aten._prelu_kernel_backward.default else signal
+        return (signal, torch.zeros_like(args[2])) if func is _aten._prelu_kernel_backward.default else signal
 
 
 def _relu(signal: Tensor, *_: object) -> Tensor:
@@ -96,32 +92,61 @@ _RECTIFY: dict[Any, Callable[..., Tensor]] = {
 }
 
 
-class ResponseNormMode(TorchFunctionMode):
-    """Replaces how the signal passes local response normalisation on its way down; the way up stays the same.
+class RectifiableForward(TorchFunctionMode):
+    """Prepares the forward pass for the way down; what it computes stays the same.
 
-    The papers are silent. ``"identity"``, the default everywhere, hands the signal through unchanged, as the
-    deconvnet of Zeiler & Fergus, which has no such layer, does; ``"gradient"`` takes the derivative.
+    Local response normalisation becomes one node of the graph, whose backward pass is the rule's: the papers are
+    silent. ``"identity"``, the default everywhere, hands the signal through unchanged, as the deconvnet of Zeiler &
+    Fergus, which has no such layer, does; ``"gradient"`` takes the derivative. A clamp at zero becomes the ReLU that
+    it is. The rule ``"gradient"`` leaves everything alone, response normalisation too.
 
     Args:
-        rule: One of the two.
+        rule: As for `RectifiedBackward`.
+        lrn: What response normalisation does on the way down.
 
     Raises:
-        ValueError: If the rule is neither.
+        ValueError: If one of them is not a choice.
+
+    Example:
+        >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+        >>> with RectifiableForward("deconvnet", "identity"):
+        ...     x.clamp(min=0)
+        tensor([0., 2.], grad_fn=<ReluBackward0>)
     """
 
-    def __init__(self, rule: LRNRule) -> None:
+    def __init__(self, rule: Rule, lrn: LRNRule) -> None:
         super().__init__()
-        check_choice("lrn", rule, LRNRule)
-        self.function = _PassThrough if rule == "identity" else _ResponseNorm
+        check_choice("rule", rule, Rule)
+        check_choice("lrn", lrn, LRNRule)
+        self.rule = rule
+        self.response_norm = _PassThrough if lrn == "identity" else _ResponseNorm
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Runs a torch function, response normalisation by the rule."""
-        if func is not F.local_response_norm:
-            return func(*args, **(kwargs or {}))
-        inputs, settings = args[0], args[1:]
-        return self.function.apply(inputs, settings, kwargs or {})
+        """Runs a torch function, or its rectifiable form."""
+        kwargs = kwargs or {}
+        if self.rule != "gradient":
+            if func is F.local_response_norm:
+                return self.response_norm.apply(args[0], args[1:], kwargs)
+            if func in _CLAMPS:
+                relu = _clamp_as_relu(*args, inplace=func.__name__.endswith("_"), **kwargs)
+                return func(*args, **kwargs) if relu is None else relu
+        return func(*args, **kwargs)
+
+
+_CLAMPS = {
+    getattr(owner, name + suffix)
+    for owner in (torch, Tensor)
+    for name in ("clamp", "clip", "clamp_min")
+    for suffix in ("", "_")
+}
+
+
+def _clamp_as_relu(input: Tensor, min: Any = None, max: Any = None, *, inplace: bool) -> Tensor | None:  # noqa: A002
+    if isinstance(min, Tensor) or min != 0 or isinstance(max, Tensor):
+        return None
+    return F.relu(input, inplace) if max is None else F.hardtanh(input, 0, max, inplace)
 
 
 class _PassThrough(torch.autograd.Function):
@@ -160,105 +185,3 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     """Raises a ValueError that lists the choices of a Literal type, unless the value is one of them."""
     if value not in get_args(choices):
         raise ValueError(f"{name}={value!r} is none of {', '.join(map(repr, get_args(choices)))}.")
-
-
-def check_rectifiable(model: nn.Module, images: Tensor, layer: str, nodes: Sequence[Node]) -> None:
-    """Checks that a deconvnet can pass every operation between the images and a layer.
-
-    Args:
-        model: The network, in evaluation mode.
-        images: Any images that the network takes.
-        layer: Dotted name of the layer at which the way down begins.
-        nodes: The autograd nodes between the two, as `nodes_between` gives them.
-
-    Raises:
-        UnrectifiableError: If one of them is neither linear nor a rectifier nor a max-pooling. The message
-            names the module and what to do.
-    """
-    on_path = set(nodes)
-    offender = next((node for node in nodes if not _passable(node, on_path)), None)
-    if offender is None:
-        return
-    where = _module_of(offender, model, images, layer)
-    raise UnrectifiableError(
-        f"A deconvnet cannot pass {kind(offender)} in module {where!r}: it is neither linear nor a rectifier "
-        "nor a max-pooling. Name a layer before it, or use rule='gradient'."
-    )
-
-
-def _passable(node: Node, on_path: set[Node]) -> bool:
-    name = kind(node)
-    if name in _LINEAR:
-        return True
-    if name in _PRODUCTS:
-        # linear as long as one factor only depends on the image
-        return sum(child in on_path for child in children(node)) < 2 and not (
-            name == "Div" and children(node)[0] not in on_path
-        )
-    conditions: dict[str, Callable[[Any], bool]] = {
-        "Hardtanh": lambda n: n._saved_min_val == 0,
-        "Threshold": lambda n: n._saved_threshold == 0,
-        "NativeBatchNorm": lambda n: not n._saved_training,
-        "CudnnBatchNorm": lambda n: not n._saved_training,
-        "MiopenBatchNorm": lambda n: not n._saved_training,
-    }
-    return name in conditions and conditions[name](node)
-
-
-_PRODUCTS = {"Mul", "Div", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Linear", "Convolution"}
-
-_LINEAR = {
-    # rectifiers and switches, whose rule is known
-    "Relu", "LeakyRelu", "PreluKernel", "MaxPool2DWithIndices", "AdaptiveMaxPool2D",
-    "_PassThrough", "_ResponseNorm",
-    # sums, averages
-    "Add", "Sub", "Neg", "Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "NativeDropout",
-    # moving values about
-    "AccumulateGrad", "Alias", "Cat", "Clone", "Chunk", "ConstantPadNd", "Expand", "Index", "IndexSelect",
-    "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D", "Repeat", "ReplicationPad2D",
-    "ReshapeAlias", "Roll", "Flip", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy",
-    "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D", "UpsampleBilinear2D",
-    "UpsampleNearest2D", "View",
-}  # fmt: skip
-
-
-def _module_of(offender: Node, model: nn.Module, images: Tensor, layer: str) -> str:
-    """Name of the innermost module whose forward pass made the operation."""
-    # The graph is built anew with every module's beginning and end marked; the same operation is at the same place.
-    spans: list[tuple[str, list[Node], Node]] = []
-
-    def hook_of(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        def hook(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if isinstance(output, Tensor) and output.grad_fn is not None:
-                begin = [x.grad_fn for x in inputs if isinstance(x, Tensor) and x.grad_fn is not None]
-                spans.append((name, begin, output.grad_fn))
-
-        return hook
-
-    handles = [module.register_forward_hook(hook_of(name)) for name, module in model.named_modules()]
-    try:
-        images = images.detach().requires_grad_()
-        with ResponseNormMode("identity"):
-            output = activations(model, images, [layer])[layer]
-        nodes = nodes_between(output, images)
-        on_path = set(nodes)
-        offender = next(node for node in nodes if not _passable(node, on_path))
-        # inner modules end before the modules around them
-        return next((name for name, begin, end in spans if _made_between(offender, begin, end)), layer)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _made_between(wanted: Node, begin: list[Node], end: Node) -> bool:
-    seen = set(begin)
-    stack = [end]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        if node is wanted:
-            return True
-        seen.add(node)
-        stack.extend(children(node))
-    return False

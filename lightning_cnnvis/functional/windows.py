@@ -21,9 +21,11 @@ class Windows:
 
     Attributes:
         field: The layer's receptive field.
+        cone: Whether units may be computed on their cones, see `ConeMode`, instead of on all of their window.
     """
 
     field: ReceptiveField
+    cone: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,7 +83,8 @@ class Windows:
             for pair in (field.offset, field.stride, field.size, field.input_size)
         )
         start = offset + stride * positions
-        return torch.cat([start.clamp(min=0), torch.minimum(start + size, limit)], dim=1)
+        # a field may lie wholly in the padding
+        return torch.cat([torch.minimum(edge.clamp(min=0), limit) for edge in (start, start + size)], dim=1)
 
     def _axis(self, axis: int) -> tuple[int, int]:
         """Size of the window along an axis and the stride to which it is aligned."""

@@ -1,0 +1,222 @@
+"""Many units projected at once, each computed on no more of its image than it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_cnnvis.chunks import in_chunks
+from lightning_cnnvis.functional.cone import ConeMode, Extent, NotLocal
+from lightning_cnnvis.functional.receptive_field import ReceptiveField, read_field
+from lightning_cnnvis.functional.rectifiability import check_rectifiable
+from lightning_cnnvis.functional.rectification import LRNRule, RectifiableForward, RectifiedBackward, Rule
+from lightning_cnnvis.functional.tracing import is_about_shapes, noise_image, trace
+from lightning_cnnvis.functional.windows import Windows, cut
+from lightning_cnnvis.layers import LayerError, activations
+
+Seed = Literal["activation", "one"]
+
+PIXELS_IN_A_CHUNK = 64 * 96 * 96
+"""How many pixels are projected at once to begin with: enough to keep a device busy, and modest in memory."""
+
+
+def chunk_size(images: Tensor) -> int:
+    """How many images of this size are taken at once to begin with."""
+    return max(1, PIXELS_IN_A_CHUNK // (images.shape[2] * images.shape[3]))
+
+
+def plan_windows(
+    model: nn.Module, layer: str, images: Tensor, *, rule: Rule = "deconvnet", windowed: bool = True
+) -> Windows:
+    """Checks that units of a layer can be projected by a rule, and says on which windows.
+
+    The plan is tried out on an image of noise, so that a network that knows where in the image it looks, as by
+    coordinates among its inputs, gets whole images. The model must be isolated and in evaluation mode.
+
+    Args:
+        model: The network.
+        layer: Dotted module name.
+        images: ``(N, C, H, W)``; only their shape matters.
+        rule: As for `project`.
+        windowed: As for `project`.
+
+    Returns:
+        The windows of the layer's units.
+
+    Raises:
+        LayerError: As for `project`.
+        UnrectifiableError: As for `project`.
+    """
+    size = (images.shape[2], images.shape[3])
+    image = noise_image(model, size, images.shape[1])
+    output, nodes = trace(model, layer, image)
+    if output.ndim not in (2, 4):
+        raise LayerError(
+            f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
+            "vector (N, K). Name another layer."
+        )
+    if rule != "gradient":
+        check_rectifiable(model, layer, image)
+    field = read_field(output, nodes, size)
+    if windowed and not field.whole_image:
+        for windows in (Windows(field, cone=True), Windows(field)):
+            if not (windows.cone and _is_large(windows)) and _holds(windows, model, layer, image, output.detach()):
+                return windows
+    return Windows(ReceptiveField(size, (0, 0), (0, 0), field.map_shape, size))
+
+
+def _is_large(windows: Windows) -> bool:
+    """Whether the field reaches so far out of the image that the image is less to compute."""
+    return windows.field.size[0] * windows.field.size[1] > windows.size[0] * windows.size[1]
+
+
+@torch.no_grad()
+def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output: Tensor) -> bool:
+    """Whether units at two corners and in the middle of the map are on their windows what they are on an image."""
+    rows, columns = output.shape[2:]
+    positions = torch.tensor([[0, 0], [rows // 2, columns // 2], [rows - 1, columns - 1]], device=image.device)
+    corners = windows.corners(positions)
+    inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
+    try:
+        forward = _forward(
+            model, layer, inputs, windows.positions_within(positions, corners), "gradient", "identity", windows
+        )
+    except NotLocal:
+        return False
+    except RuntimeError as error:
+        if not is_about_shapes(error):
+            raise
+        return False
+    units = forward.output[torch.arange(len(positions)), :, forward.rows, forward.columns]
+    expected = output[0, :, positions[:, 0], positions[:, 1]].T
+    # far above rounding errors, far below another value
+    tolerance = torch.finfo(output.dtype).eps ** 0.25 * output.abs().max()
+    return bool(((units - expected).abs() <= tolerance).all())
+
+
+def project_windows(
+    model: nn.Module,
+    windows: Tensor,
+    layer: str,
+    channels: Tensor,
+    positions: Tensor,
+    *,
+    rule: Rule = "deconvnet",
+    seed: Seed = "activation",
+    lrn: LRNRule = "identity",
+    geometry: Windows | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Projects one unit of each window; what `project` does once the windows are cut.
+
+    The model must be isolated and in evaluation mode.
+
+    Args:
+        model: The network.
+        windows: ``(N, C, h, w)``, parts of images or whole ones.
+        layer: Dotted module name.
+        channels: ``(N,)``.
+        positions: ``(N, 2)``, row and column in the layer's map of the window.
+        rule: As for `project`.
+        seed: As for `project`.
+        lrn: As for `project`.
+        geometry: What `plan_windows` said. With it, no more of a window is computed than leads to the unit.
+
+    Returns:
+        The projections ``(N, C, h, w)`` and the activations ``(N,)``.
+
+    Raises:
+        ValueError: If an activation is not finite.
+    """
+
+    def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
+        forward = _forward(model, layer, windows[part], positions[part], rule, lrn, geometry)
+        units: tuple[Tensor, ...] = torch.arange(len(forward.output), device=windows.device), channels[part]
+        if forward.output.ndim == 4:
+            units = *units, forward.rows, forward.columns
+        values = forward.output.detach()[units]
+        signal = torch.zeros_like(forward.output)
+        signal[units] = values if seed == "activation" else torch.ones_like(values)
+        with RectifiedBackward(rule):
+            (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
+        return forward.place(pixels), values
+
+    parts = list(in_chunks(project_chunk, len(windows), chunk_size(windows)))
+    pixels, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    if not values.isfinite().all():
+        unit = int(values.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"The activation of channel {int(channels[unit])} of layer {layer!r} on image {unit} is "
+            f"{float(values[unit])}: check the image and the weights for NaN and infinity."
+        )
+    return pixels, values
+
+
+class _Forward(NamedTuple):
+    """A forward pass: its leaf, its output, where in it the units are, and how the leaf's pixels lie in the window."""
+
+    inputs: Tensor
+    output: Tensor
+    rows: Tensor
+    columns: Tensor
+    place: Callable[[Tensor], Tensor]
+
+
+def _forward(
+    model: nn.Module,
+    layer: str,
+    windows: Tensor,
+    positions: Tensor,
+    rule: Rule,
+    lrn: LRNRule,
+    geometry: Windows | None,
+) -> _Forward:
+    if geometry is not None and geometry.cone:
+        return _forward_on_cones(model, layer, windows, positions, rule, lrn, geometry.field)
+    inputs = _leaf(windows)
+    with RectifiableForward(rule, lrn):
+        output = activations(model, inputs, [layer])[layer]
+    return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
+
+
+def _forward_on_cones(
+    model: nn.Module, layer: str, windows: Tensor, positions: Tensor, rule: Rule, lrn: LRNRule, field: ReceptiveField
+) -> _Forward:
+    size = (windows.shape[2], windows.shape[3])
+    starts = torch.stack([field.offset[axis] + field.stride[axis] * positions[:, axis] for axis in (0, 1)], dim=1)
+    inputs = _leaf(cut_or_zero(windows, starts, field.size))
+    rows, columns = (Extent(field.stride[axis], field.offset[axis], field.size[axis], size[axis]) for axis in (0, 1))
+    cone = ConeMode(inputs, positions, rows, columns)
+    with RectifiableForward(rule, lrn), cone:
+        output = activations(model, inputs, [layer])[layer]
+    row, column = (torch.full_like(positions[:, 0], place) for place in cone.unit(output))
+    return _Forward(inputs, output, row, column, lambda pixels: cut_or_zero(pixels, -starts, size))
+
+
+def _leaf(inputs: Tensor) -> Tensor:
+    # a tensor from an inference mode cannot be a leaf; its copy can
+    inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+    return inputs.requires_grad_()
+
+
+def cut_or_zero(images: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cuts equally large windows out of images, one of each, zero where they leave it.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        corners: ``(N, 2)``, top and left pixel of each window; it may lie outside of the image.
+        size: Height and width of the windows.
+
+    Returns:
+        ``(N, C, *size)``.
+    """
+    low, high = torch.aminmax(corners, dim=0)
+    (top, left), (bottom, right) = low.tolist(), (high + torch.tensor(size, device=high.device)).tolist()
+    height, width = images.shape[2:]
+    before = max(-top, 0), max(-left, 0)
+    behind = max(bottom - height, 0), max(right - width, 0)
+    padded = F.pad(images, (before[1], behind[1], before[0], behind[0]))
+    return cut(padded, corners + torch.tensor(before, device=corners.device), size)
