@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from lightning_cnnvis.isolation import isolated_rng
 
@@ -222,21 +223,19 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
     if sample is None:
         sample = _first_images(datasets)
     channels, height, width = sample.shape[-3:]
-    assumptions = []
+    names = _class_names(source, datasets)
     statistics = _normalization(datasets)
-    # a grey Normalize((0.5,), (0.25,)) counts for every channel, any other number of values does not fit
-    if statistics is None or len(statistics[0]) not in {1, channels}:
-        mean, std, assumption = _guess_statistics(sample.detach())
-        statistics = (mean, std)
-        assumptions.append(assumption)
-    spec = InputSpec((height, width), channels, *statistics, class_names=_class_names(source, datasets))
-    if assumptions:
-        warnings.warn(
-            f"Found no Normalize in the data set's transforms, so {' and '.join(assumptions)}. If the pictures' "
-            f"colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
-            f"channels={channels}, mean=..., std=...), or an attribute input_spec of the data module.",
-            stacklevel=2,
-        )
+    # one value counts for every channel; another number than the channels' is not of these images
+    if statistics is not None and len(statistics[0]) in {1, channels}:
+        return InputSpec((height, width), channels, *statistics, class_names=names)
+    mean, std, assumption = _guess_statistics(sample.detach())
+    spec = InputSpec((height, width), channels, mean, std, names)
+    warnings.warn(
+        f"The data set's transforms hold no Normalize for {channels} channels, so {assumption}. If the pictures' "
+        f"colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
+        f"channels={channels}, mean=..., std=...), or an attribute input_spec of the data module.",
+        stacklevel=2,
+    )
     return spec
 
 
@@ -315,7 +314,7 @@ def _guess_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, .
 
 def _first_images(datasets: Sequence[Any]) -> Tensor:
     for dataset in datasets:
-        if hasattr(dataset, "__getitem__"):
+        if hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
             with isolated_rng():
                 item = dataset[0]
             for value in _values(item):
