@@ -215,6 +215,8 @@ class Sinks:
             self._try(_name(logger), _flush, logger)
         if error is None:
             self._raise_failures()
+        elif not self._open_blocks:
+            self._failures = []
 
     def _deliver(self, artefact: _Artefact) -> None:
         path = None
@@ -290,7 +292,7 @@ def _log(logger: Any, artefact: _Artefact, path: Path | None) -> None:
     elif hasattr(experiment, "track") and type(experiment).__module__.split(".")[0] == "aim":
         import aim  # type: ignore[import-not-found]  # noqa: PLC0415 - only there if the user has it
 
-        experiment.track(aim.Image(io.BytesIO(artefact.data)), name=tag, step=step)
+        experiment.track(aim.Image(Image.open(io.BytesIO(artefact.data))), name=tag, step=step)
 
 
 def _log_tensorboard(writer: Any, tag: str, artefact: _Artefact) -> None:

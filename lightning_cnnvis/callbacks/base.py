@@ -282,12 +282,14 @@ class VisualizationCallback(pl.Callback):
             # the batch in hand costs nothing: asking the loader or the data set for one would disturb the run
             try:
                 sample = images_of(batch, self.images)
-                self._spec = find_input_spec(trainer.train_dataloader, sample)
+                spec = find_input_spec(trainer.train_dataloader, sample)
             except ValueError as error:
                 raise MisconfigurationException(
                     f"{type(self).__name__} could not find out what the input looks like: {error} "
                     "Or give it an input_spec."
                 ) from error
+            # the ranks see different images and may guess differently
+            self._spec = trainer.strategy.broadcast(spec)
             self._check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -19,6 +19,15 @@ from lightning_cnnvis.inputs import InputSpec
 SPEC = InputSpec(size=(8, 8))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Threads cost more than they gain on networks this small, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Noisy(Dataset):
     """Augments with every global generator there is."""
 
@@ -408,7 +417,7 @@ def test_strategies_that_shard_the_weights_are_refused():
 
 def test_the_input_is_found_out_from_the_first_batch(tmp_path):
     recorder = Recorder(input_spec=None)
-    with pytest.warns(UserWarning, match="Found no Normalize"):
+    with pytest.warns(UserWarning, match="no Normalize for 3 channels"):
         fit(tmp_path, recorder, max_epochs=2)
     assert recorder._checked[0].input_spec.shape == (3, 8, 8)
     assert recorder._epochs == [1, 2]
