@@ -198,7 +198,7 @@ class Sinks:
             SinkError: If a logger failed; inside a ``with`` block at its end.
         """
         for logger in self.loggers:
-            self._try(_name(logger), logger.log_metrics, {_text(tag): value}, step=step)
+            self._try(_name(logger), _log_scalar, logger, _text(tag), value, step)
         self._raise_failures()
 
     def __enter__(self) -> Sinks:
@@ -228,9 +228,9 @@ class Sinks:
             self._try(_name(logger), _log, logger, artefact, path)
         self._raise_failures()
 
-    def _try(self, target: str, write: Callable[..., object], *args: object, **options: object) -> bool:
+    def _try(self, target: str, write: Callable[..., object], *args: object) -> bool:
         try:
-            write(*args, **options)
+            write(*args)
         except Exception as error:  # a logger may raise anything
             self._failures.append(f"{target} ({type(error).__name__}: {error})")
             return False
@@ -239,7 +239,8 @@ class Sinks:
     def _raise_failures(self) -> None:
         if self._failures and not self._open_blocks:
             # a full disk fails for every picture in the same way
-            shown, more = self._failures[:3], len(self._failures) - 3
+            failures = list(dict.fromkeys(self._failures))
+            shown, more = failures[:3], len(failures) - 3
             self._failures = []
             raise SinkError(f"Could not write to {'; '.join(shown)}{f' and {more} more' if more > 0 else ''}.")
 
@@ -308,6 +309,10 @@ def _log_tensorboard(writer: Any, tag: str, artefact: _Artefact) -> None:
         writer._get_file_writer().add_summary(summary, artefact.step)
     except (ImportError, AttributeError, TypeError):  # a writer of another make, tensorboardX for one
         writer.add_image(tag, artefact.frames[0], artefact.step, dataformats="HWC")
+
+
+def _log_scalar(logger: Any, tag: str, value: float, step: int) -> None:
+    logger.log_metrics({tag: value}, step=step)
 
 
 def _flush(logger: Any) -> None:
