@@ -32,19 +32,42 @@ PHOTOGRAPHS = {
 }
 """Class name -> file in ``skimage/data``."""
 
-BANDS = 5
-"""Vertical bands of a photograph: the second and the fourth are for validation, the others for training."""
+Box = tuple[int, int, int, int]
+"""Top, left, bottom and right edge in pixels; the last two are exclusive."""
+
+
+def validation_cells(width: int, height: int) -> list[Box]:
+    """The squares of a photograph that are for validation; no training crop touches them.
+
+    Every fifth cell of a grid, a knight's move apart, so that each has cells for training on its four sides.
+
+    Args:
+        width: Width of the photograph in pixels.
+        height: Height of the photograph in pixels.
+
+    Example:
+        >>> validation_cells(500, 500)[:2]
+        [(0, 0, 100, 100), (100, 300, 200, 400)]
+    """
+    side = min(width, height) // 5
+    return [
+        (row * side, column * side, (row + 1) * side, (column + 1) * side)
+        for row in range(height // side)
+        for column in range(width // side)
+        if (2 * row + column) % 5 == 0
+    ]
 
 
 class PhotoCrops(ImageDataModule):
     """Crops of eleven photographs, labelled with the photograph that they come from.
 
     The photographs ship inside the scikit-image wheel; nothing is downloaded, and this package holds no copy
-    of them. Each is cut into five vertical bands of equal width, in turn for training (three) and for
-    validation (two). No crop crosses the edge of its band, so no pixel is seen in both.
+    of them. Each is laid out in squares, five to the shorter side, and every fifth one is for validation.
+    A validation crop lies inside such a square and a training crop outside of all of them, so no pixel is seen
+    in both.
 
-    A crop is a square of 14 to 20 % of the photograph's shorter side, scaled to ``image_size``, mirrored half
-    of the time. Its colours are changed, in training and in validation alike: tinted light, hue, saturation
+    A crop's side is 14 to 20 % of the photograph's shorter one. It is scaled to ``image_size`` and mirrored
+    half of the time. Its colours are changed, in training and in validation alike: tinted light, hue, saturation
     down to grey, brightness, contrast. A linear classifier on the mean colour is thereby held down, and the
     network has to look at the structure. Near-uniform squares (blue sky, black space) are passed over.
 
@@ -164,13 +187,13 @@ class Crop:
 
     Attributes:
         label: Number of the photograph.
-        box: Top, left, bottom and right edge in the photograph, in pixels; the last two are exclusive.
+        box: Where it lies in the photograph.
         mirrored: Whether left and right are swapped.
         color: Random numbers for `recolor`, each in [0, 1).
     """
 
     label: int
-    box: tuple[int, int, int, int]
+    box: Box
     mirrored: bool
     color: tuple[float, ...]
 
@@ -184,7 +207,6 @@ class Crops(Dataset[tuple[Tensor, int]]):
         size: Number of crops in an epoch.
         image_size: Height and width of the crops that come out.
         seed: Seed of the crops.
-        scale: Least and greatest side of a crop, as a fraction of the photograph's shorter side.
     """
 
     def __init__(
@@ -195,14 +217,13 @@ class Crops(Dataset[tuple[Tensor, int]]):
         size: int,
         image_size: int,
         seed: int,
-        scale: tuple[float, float] = (0.14, 0.20),
     ) -> None:
         self.photographs = photographs
         self.split = split
         self.size = size
         self.image_size = image_size
         self.seed = seed
-        self.scale = scale
+        self.cells = [validation_cells(*photograph.size) for photograph in photographs]
 
     def __len__(self) -> int:
         """Number of crops in an epoch."""
@@ -210,22 +231,28 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
     def crop(self, index: int) -> Crop:
         """Draws the crop of an index."""
-        first_band = 0 if self.split == "train" else 1
-        rng = np.random.default_rng((self.seed, first_band, index))
+        rng = np.random.default_rng((self.seed, self.split == "val", index))
         label = index % len(self.photographs)
         photograph = self.photographs[label]
-        width, height = photograph.size
-        box = (0, 0, 0, 0)
-        for _ in range(20):  # passes over near-uniform squares; the last one is taken as it is
-            side = round(rng.uniform(*self.scale) * min(height, width))
-            band = first_band + 2 * int(rng.integers((BANDS - first_band + 1) // 2))
-            left_edge, right_edge = band * width // BANDS, (band + 1) * width // BANDS
-            top = int(rng.integers(height - side + 1))
-            left = int(rng.integers(left_edge, right_edge - side + 1))
-            box = (top, left, top + side, left + side)
+        for _ in range(100):  # passes over near-uniform squares; where there is nothing else, takes one
+            box = self._draw_box(rng, label)
             if _contrast(photograph, box) > 0.05:
                 break
         return Crop(label, box, bool(rng.random() < 0.5), tuple(rng.random(7)))
+
+    def _draw_box(self, rng: np.random.Generator, label: int) -> Box:
+        cells = self.cells[label]
+        largest = cells[0][2] - cells[0][0]
+        while True:
+            side = round(largest * rng.uniform(0.7, 1.0))
+            top, left, bottom, right = 0, 0, *self.photographs[label].size[::-1]
+            if self.split == "val":
+                top, left, bottom, right = cells[rng.integers(len(cells))]
+            top += int(rng.integers(bottom - top - side + 1))
+            left += int(rng.integers(right - left - side + 1))
+            box = (top, left, top + side, left + side)
+            if self.split == "val" or not any(_overlap(box, cell) for cell in cells):
+                return box
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """The image ``(3, image_size, image_size)``, normalised, and the label."""
@@ -309,7 +336,11 @@ def find_photographs() -> Path:
     return folder
 
 
-def _contrast(photograph: Image.Image, box: tuple[int, int, int, int]) -> float:
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _contrast(photograph: Image.Image, box: Box) -> float:
     """Standard deviation of the pixels of a square, coarsely, as a fraction of full scale."""
     top, left, bottom, right = box
     square = photograph.crop((left, top, right, bottom)).resize((16, 16), Image.Resampling.NEAREST)
