@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,17 +52,20 @@ class Projections:
 
     def to(self, device: torch.device | str) -> Projections:
         """The same on another device."""
-        return Projections(*(tensor.to(device) for tensor in self._tensors()), self.image_size)
+        return self._map(lambda name: getattr(self, name).to(device))
+
+    def __getitem__(self, units: slice | Tensor) -> Projections:
+        """Some of the units."""
+        return self._map(lambda name: getattr(self, name)[units])
 
     @staticmethod
     def cat(parts: Sequence[Projections]) -> Projections:
         """Puts the units of several together; they are of images of one size, at least one."""
-        columns = zip(*(part._tensors() for part in parts), strict=True)
-        return Projections(*map(torch.cat, columns), parts[0].image_size)
+        return parts[0]._map(lambda name: torch.cat([getattr(part, name) for part in parts]))
 
-    def _tensors(self) -> tuple[Tensor, ...]:
-        """All fields but the last."""
-        return tuple(value for value in vars(self).values() if isinstance(value, Tensor))
+    def _map(self, change: Callable[[str], Tensor]) -> Projections:
+        names = [name for name, value in vars(self).items() if isinstance(value, Tensor)]
+        return replace(self, **{name: change(name) for name in names})  # type: ignore[arg-type]
 
     def full(self) -> Tensor:
         """The projections at their places in the images.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from lightning_cnnvis.functional.deconvnet import Projections, Seed, plan_windows, project_windows
+from lightning_cnnvis.functional.deconvnet import Projections, Seed, project_windows
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.windows import Windows, cut
-from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import get_layer
 
 NO_SAMPLE = -1
 """The sample id of a place that no image has taken."""
@@ -89,7 +86,16 @@ class TopActivations:
             inputs: ``(N, C, H, W)``, what the network was given.
             sample_ids: ``(N,)``, a number of its own for each image, the same whenever it comes. Images with
                 a negative number are passed over.
+
+        Raises:
+            ValueError: If the images are not of the size that the windows were made for.
         """
+        size = (inputs.shape[2], inputs.shape[3])
+        if size != self.geometry.field.input_size:
+            raise ValueError(
+                f"Images of {size} after images of {self.geometry.field.input_size}: top activations need images of "
+                "one size."
+            )
         output = output.detach()
         if len(self.channels) != output.shape[1]:
             output = output.index_select(1, self.channels)
@@ -121,6 +127,24 @@ class TopActivations:
             return other._positions[rows, places], other._windows[rows, places]
 
         self._admit(other._values, other._sample_ids, fetch)
+
+    def __len__(self) -> int:
+        """The number of feature maps."""
+        return len(self.channels)
+
+    def __getitem__(self, maps: slice) -> TopActivations:
+        """A part of the feature maps."""
+        return self._copy(lambda state: state[maps])
+
+    def to(self, device: torch.device | str) -> TopActivations:
+        """The same on another device."""
+        return self._copy(lambda state: state.to(device))
+
+    def _copy(self, change: Callable[[Tensor], Tensor]) -> TopActivations:
+        copy = TopActivations(self.geometry, change(self.channels), self.k)
+        for name in ("_values", "_sample_ids", "_positions", "_windows"):
+            setattr(copy, name, change(getattr(self, name)))
+        return copy
 
     def project(
         self,
@@ -210,168 +234,6 @@ class TopActivations:
         self._sample_ids[places] = sample_ids[rows, columns]
         self._positions[places] = positions
         self._windows[places] = windows
-
-
-class Harvest:
-    """Follows the forward passes that a network makes anyway, and keeps the top activations of some layers.
-
-    Used as a context: the hooks are there inside it only.
-
-    Args:
-        model: The network.
-        channels: The channels to follow, by layer; all of them where None.
-        k: How many activations to keep of each feature map.
-        rule: The projection rule that the layers must allow.
-        first_id: Sample id of the first image.
-        id_step: Distance between the sample ids of images that follow each other: the number of processes, where each
-            sees every so manieth image.
-        samples: How many different images there are; later ones, which a distributed sampler adds to even out the
-            processes, are passed over. None if there is no limit.
-
-    Attributes:
-        tops: `TopActivations` by layer, once the network has run.
-
-    Raises:
-        LayerError: In the first forward pass, if a layer cannot be followed or projected; see `project`.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-        >>> with Harvest(net, {"1": None}, k=2) as harvest, torch.no_grad():
-        ...     for batch in torch.rand(3, 4, 3, 16, 16):
-        ...         _ = net(batch)
-        >>> harvest.tops["1"].values.shape, harvest.tops["1"].patches.shape
-        (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        channels: Mapping[str, Sequence[int] | None],
-        k: int = 9,
-        *,
-        rule: Rule = "deconvnet",
-        first_id: int = 0,
-        id_step: int = 1,
-        samples: int | None = None,
-    ) -> None:
-        self.model = model
-        self.channels = channels
-        self.k = k
-        self.rule: Rule = rule
-        self.tops: dict[str, TopActivations] = {}
-        self._next_id, self._id_step, self._samples = first_id, id_step, samples
-        self._inputs: Tensor | None = None
-        self._sample_ids = torch.empty(0)
-        self._planning = False
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> Harvest:
-        """Begins to follow the network."""
-        modules = {layer: get_layer(self.model, layer) for layer in self.channels}
-        self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
-        for layer, module in modules.items():
-            self._handles.append(module.register_forward_hook(self._hook_of(layer)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Removes the hooks."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._inputs = None
-
-    def _begin(self, _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        if self._planning:
-            return
-        images = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.ndim == 4), None)
-        if images is None:
-            raise ValueError("The network was called without a batch of images (N, C, H, W): nothing to follow.")
-        if not self.tops:
-            self._plan(images)
-        ids = self._next_id + self._id_step * torch.arange(len(images), device=images.device)
-        self._next_id += self._id_step * len(images)
-        if self._samples is not None:
-            ids = ids.masked_fill(ids >= self._samples, NO_SAMPLE)
-        self._inputs, self._sample_ids = images, ids
-
-    def _plan(self, images: Tensor) -> None:
-        self._planning = True
-        try:
-            with isolated(self.model):
-                for layer, channels in self.channels.items():
-                    windows = plan_windows(self.model, layer, images, rule=self.rule)
-                    followed = range(windows.field.map_shape[0]) if channels is None else channels
-                    self.tops[layer] = TopActivations(
-                        windows, torch.tensor(list(followed), device=images.device), self.k
-                    )
-        finally:
-            self._planning = False
-
-    def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            if self._inputs is None or self._planning:
-                return
-            top = self.tops[layer]
-            size = (self._inputs.shape[2], self._inputs.shape[3])
-            if size != top.geometry.field.input_size:
-                raise ValueError(
-                    f"The network was given images of {size[0]}×{size[1]} after images of "
-                    f"{top.geometry.field.input_size}: top activations need images of one size."
-                )
-            top.update(output, self._inputs, self._sample_ids)
-
-        return hook
-
-
-def top_activations(
-    model: nn.Module,
-    loader: Iterable[object],
-    layers: Sequence[str],
-    k: int = 9,
-    channels: Sequence[int] | None = None,
-) -> dict[str, TopActivations]:
-    """The strongest activations of every feature map over a data set.
-
-    Args:
-        model: The network. It runs in evaluation mode and is left as it was.
-        loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them, normalised as the network
-            expects them. They are moved to the model's device.
-        layers: Dotted module names.
-        k: How many activations to keep of each feature map, at most one from an image.
-        channels: The channels to follow in every layer; all if None.
-
-    Returns:
-        The top activations, by layer.
-
-    Raises:
-        LayerError: If a layer is not there, does not run exactly once, or has neither a map nor a vector.
-        ValueError: If there are fewer images than ``k``, or an activation is not a number.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-        >>> top = top_activations(net, torch.rand(3, 4, 3, 16, 16), ["1"], k=2)["1"]
-        >>> top.values.shape
-        torch.Size([8, 2])
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    count = 0
-    with (
-        isolated(model),
-        Harvest(model, dict.fromkeys(layers, channels), k, rule="gradient") as harvest,
-        torch.no_grad(),
-    ):
-        for batch in loader:
-            images = batch[0] if isinstance(batch, list | tuple) else batch
-            if not isinstance(images, Tensor):
-                raise ValueError(f"The loader gave a {type(images).__name__}, not a tensor of images (N, C, H, W).")
-            count += len(images)
-            model(images.to(device))
-    if count < k:
-        raise ValueError(f"k={k} exceeds the {count} images that the loader gave: lower k, or give more images.")
-    for layer, top in harvest.tops.items():
-        if top.values.isnan().any():
-            raise ValueError(f"Layer {layer!r} has activations that are NaN: check the images and the weights.")
-    return harvest.tops
 
 
 def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:

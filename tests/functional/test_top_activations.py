@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightning_cnnvis.functional.deconvnet import project
-from lightning_cnnvis.functional.top_activations import NO_SAMPLE, Harvest, TopActivations, top_activations
+from lightning_cnnvis.functional.harvest import Harvest, top_activations
+from lightning_cnnvis.functional.top_activations import NO_SAMPLE, TopActivations
 from lightning_cnnvis.layers import LayerError
 
 
@@ -85,7 +86,8 @@ def test_merging_the_halves_of_the_data_gives_the_whole():
     parts = []
     # two processes see every second image, and the second one a duplicate at its end
     for rank, seen in enumerate(([0, 2, 4, 6, 8], [1, 3, 5, 7, 0])):
-        with Harvest(net, {"4": None}, 4, first_id=rank, id_step=2, samples=9) as harvest, torch.no_grad():
+        with Harvest(net, {"4": None}, 4) as harvest, torch.no_grad():
+            harvest.number(first=rank, step=2, stop=9)
             for part in images[seen].split(2):
                 net(part)
         parts.append(harvest.tops["4"])
