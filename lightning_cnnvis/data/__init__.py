@@ -1,6 +1,8 @@
 """Data modules for the examples: labelled images, their class names and their `InputSpec`."""
 
 from lightning_cnnvis.data.base import ImageDataModule
+from lightning_cnnvis.data.benchmarks import CIFAR10, Imagenette
+from lightning_cnnvis.data.image_folder import ImageFolder
 from lightning_cnnvis.data.photo_crops import PhotoCrops
 
-__all__ = ["ImageDataModule", "PhotoCrops"]
+__all__ = ["CIFAR10", "ImageDataModule", "ImageFolder", "Imagenette", "PhotoCrops"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lightning_cnnvis.data.base import ImageDataModule, ImageDataset
+from lightning_cnnvis.data.color import recolor
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOGRAPHS = {
@@ -274,43 +274,6 @@ class Crops(Dataset[tuple[Tensor, int]]):
         if crop.mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def recolor(images: Tensor, random: Tensor) -> Tensor:
-    """Changes the colours of each image: tint, hue, saturation, contrast, brightness.
-
-    All of it is one affine map of the RGB values, an own one for each image.
-
-    Args:
-        images: ``(N, 3, H, W)`` in [0, 1].
-        random: ``(N, 7)`` in [0, 1): hue, saturation, contrast, brightness, and three tints.
-
-    Returns:
-        Images of the same shape, in [0, 1].
-    """
-    hue = 0.25 * math.pi * (random[:, 0] - 0.5)
-    saturation = 1.4 * random[:, 1]
-    contrast = 0.7 + 0.6 * random[:, 2]
-    brightness = 0.4 * (random[:, 3] - 0.5)
-    tint = 2 ** (0.7 * (random[:, 4:7] - 0.5))
-
-    luma = torch.tensor([[0.299, 0.587, 0.114]])
-    to_grey = luma.expand(3, 3)
-    to_chroma = torch.eye(3) - to_grey
-    about_grey_axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
-    turned = _each(hue.cos()) * torch.eye(3) + _each(hue.sin()) * about_grey_axis
-    matrix = _each(contrast) * (to_grey + _each(saturation) * (to_chroma @ turned))
-    # contrast is about the image's mean grey, which therefore moves by the brightness alone
-    mean_grey = (images.mean((2, 3)) @ luma.T).squeeze(1)
-    offset = brightness + (1 - contrast) * mean_grey
-    changed = torch.einsum("nij,njhw->nihw", matrix, images) + _each(offset, 3)
-    colored: Tensor = (changed * tint[:, :, None, None]).clamp(0, 1)
-    return colored
-
-
-def _each(values: Tensor, dims: int = 2) -> Tensor:
-    """Values ``(N,)`` as ``(N, 1, …)``, to be multiplied with a tensor that has that many dimensions more."""
-    return values.view(-1, *[1] * dims)
 
 
 def find_photographs() -> Path:
