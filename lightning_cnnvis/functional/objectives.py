@@ -223,3 +223,55 @@ def diversity(layer: str, group: int) -> Objective:
         return others.flatten() / max(1, group - 1)
 
     return Objective((layer,), lambda _part, _device: loss)
+
+
+def diversify(objective: Objective, layer: str, group: int, weight: float) -> Objective:
+    """An objective and the `diversity` of its groups, weighed by the size that the objective's loss has reached.
+
+    The logits of one network are ten times those of another; the relative weight serves both.
+
+    Args:
+        objective: What each image is for.
+        layer: Dotted module name of a layer with maps, for `diversity`.
+        group: Images in a group.
+        weight: Fraction of the score that two images of equal features would lose.
+    """
+    spread = diversity(layer, group)
+
+    def bind(part: slice, device: torch.device) -> Loss:
+        wanted, similarity = objective.bind(part, device), spread.bind(part, device)
+
+        def loss(recorded: Mapping[str, Tensor]) -> Tensor:
+            base = wanted(recorded)
+            return base + weight * base.detach().abs() * similarity(recorded)
+
+        return loss
+
+    return Objective(tuple(dict.fromkeys((*objective.layers, layer))), bind)
+
+
+def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
+    """Unit vectors on the way from one direction to another, in equal angles.
+
+    Args:
+        first: ``(C,)``.
+        second: ``(C,)``.
+        count: How many, the ends included; at least 2.
+
+    Returns:
+        ``(count, C)``, for `direction`.
+
+    Example:
+        >>> directions_between(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]), 3)
+        tensor([[1.0000, 0.0000],
+                [0.7071, 0.7071],
+                [0.0000, 1.0000]])
+    """
+    if count < 2:
+        raise ValueError(f"count={count}: both ends need a direction.")
+    first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
+    angle = (first @ second).clamp(-1, 1).acos()
+    part = torch.linspace(0, 1, count)[:, None]
+    if angle < 1e-4:
+        return first.expand(count, -1)
+    return ((1 - part) * angle).sin() / angle.sin() * first + (part * angle).sin() / angle.sin() * second

@@ -166,6 +166,23 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Both:
+    """One constraint, then another.
+
+    Args:
+        first: Applied first.
+        second: Applied to what the first returns.
+    """
+
+    first: Constraint
+    second: Constraint
+
+    def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
+        """See `Constraint`."""
+        return self.second(self.first(params, gradient, step), gradient, step)
+
+
+@dataclass(frozen=True)
 class ColorNormBound:
     """Shrinks each pixel's colour vector to at most a given norm, as Mahendran & Vedaldi 2016 bound it.
 
