@@ -2,7 +2,7 @@
 
 from lightning_cnnvis.data.base import ImageDataModule
 from lightning_cnnvis.data.benchmarks import CIFAR10, Imagenette
-from lightning_cnnvis.data.image_folder import ImageFolder
+from lightning_cnnvis.data.image_folder import ImageError, ImageFolder
 from lightning_cnnvis.data.photo_crops import PhotoCrops
 
-__all__ = ["CIFAR10", "ImageDataModule", "ImageFolder", "Imagenette", "PhotoCrops"]
+__all__ = ["CIFAR10", "ImageDataModule", "ImageError", "ImageFolder", "Imagenette", "PhotoCrops"]

@@ -33,6 +33,7 @@ class ImageDataModule(LightningDataModule):
 
     def __init__(self, image_size: int, batch_size: int, num_workers: int | None = None) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # those of the subclass too: a checkpoint can rebuild its data
         for argument, value in {"image_size": image_size, "batch_size": batch_size}.items():
             if value < 1:
                 raise ValueError(f"{argument}={value}: it must be at least 1.")

@@ -28,7 +28,7 @@ class CIFAR10(ImageDataModule):
 
     def __init__(
         self,
-        root: str | Path = "data",
+        root: str = "data",
         image_size: int = 32,
         batch_size: int = 64,
         *,
@@ -76,7 +76,7 @@ class Imagenette(ImageDataModule):
 
     def __init__(
         self,
-        root: str | Path = "data",
+        root: str = "data",
         image_size: int = 128,
         batch_size: int = 64,
         *,

@@ -16,6 +16,10 @@ from lightning_cnnvis.data.base import ImageDataModule, ImageDataset
 from lightning_cnnvis.data.transforms import Transform, training_transform, validation_transform
 
 
+class ImageError(ValueError):
+    """A file that is not a readable image."""
+
+
 class ImageFolder(ImageDataModule):
     """Your own images, in one folder for each class.
 
@@ -34,13 +38,13 @@ class ImageFolder(ImageDataModule):
 
     Raises:
         FileNotFoundError: If a folder is missing, or has no images. The message gives the expected layout.
-        ValueError: If a number is out of range, the classes of ``train`` and ``val`` differ, or (in `setup`) a
-            file is not a readable image; the message names it.
+        ValueError: If a number is out of range, or the classes of ``train`` and ``val`` differ.
+        ImageError: In `setup`, if a file is not a readable image; the message names it.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        root: str,
         image_size: int = 64,
         batch_size: int = 64,
         *,
@@ -133,4 +137,4 @@ def _check_image(file: str) -> None:
             image.draft("L", (1, 1))  # JPEG: every byte is read, but decoded at an eighth of the size
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable image ({error}). Repair or remove it.") from error
+        raise ImageError(f"{file} is not a readable image ({error}). Repair or remove it.") from error
