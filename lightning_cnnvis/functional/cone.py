@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,249 +11,220 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-
-class NotLocal(Exception):  # noqa: N818 - a finding, not an error
-    """The network does something that is not known to keep positions apart."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """What rows, or what columns, of a map a tensor holds. They move with the unit to which they lead.
-
-    Attributes:
-        step: How far they move in the map when the unit moves by one.
-        first: The first of them for the unit at 0. Negative before the map begins.
-        length: How many there are.
-        limit: How many the whole map has.
-    """
-
-    step: int
-    first: int
-    length: int
-    limit: int
-
-    @property
-    def last(self) -> int:
-        """The last of the rows or columns for the unit at 0."""
-        return self.first + self.length - 1
-
-
-@dataclass(frozen=True)
-class Sliding:
-    """A kernel that slides along an axis, ``stride`` by ``stride``, over a map with ``padding`` before and behind."""
-
-    kernel: int
-    stride: int
-    padding: int
-    dilation: int
-    ceil_mode: bool = False
-
-    @property
-    def reach(self) -> int:
-        """The distance between the kernel's first and last element."""
-        return self.dilation * (self.kernel - 1)
-
-    def output(self, extent: Extent) -> Extent:
-        """What can be computed from an extent without a look beyond it."""
-        if extent.step % self.stride:
-            raise NotLocal
-        first = -((-extent.first - self.padding) // self.stride)
-        last = (extent.last + self.padding - self.reach) // self.stride
-        if last < first:
-            raise NotLocal
-        room = extent.limit + 2 * self.padding - self.reach - 1
-        limit = (-(-room // self.stride) if self.ceil_mode else room // self.stride) + 1
-        if self.ceil_mode and (limit - 1) * self.stride >= extent.limit + self.padding:
-            limit -= 1
-        return Extent(extent.step // self.stride, first, last - first + 1, limit)
-
-    def input(self, output: Extent, extent: Extent) -> Extent:
-        """The part of an extent that an output of it is computed from."""
-        first = output.first * self.stride - self.padding
-        return Extent(extent.step, first, (output.length - 1) * self.stride + self.reach + 1, extent.limit)
-
+from lightning_cnnvis.functional.extents import Extent, NotLocal, Sliding
+from lightning_cnnvis.functional.receptive_field import ReceptiveField
 
 _Extents = tuple[Extent, Extent]
 
 
 class ConeMode(TorchFunctionMode):
-    """Runs a network on the receptive fields of units, each map no larger than what leads to the unit.
+    """Runs a network on the receptive fields of units, each map no larger than what leads to the units.
 
-    A network run on an image computes whole maps, and pads them. In this mode convolutions and poolings do
-    not pad: from the field of a unit, each computes just the positions that lead to the unit, down to the one position
-    of the unit itself. Where these lie outside of a map, as at the borders of the image, they are set to what the
-    padding would be. Branches of different extent are cropped to what they have in common when they meet.
-    So every value that leads to the unit is the one that the whole image gives.
+    A network run on an image computes whole maps. In this mode, each convolution and pooling computes just the
+    positions that lead to the unit from the field that it is given, up to the one position of the unit
+    itself. Positions that lie outside of a map, as they do at the borders of the image, are set to what the padding
+    would be, for each unit on its own; those that lie outside for all the units are left out. Branches of different
+    extent are cropped to what they have in common when they meet. So every value that leads to a unit is the one that
+    the whole image gives.
 
     Args:
-        fields: ``(N, C, h, w)``, the images' parts under the units' receptive fields; what lies outside of
-            the image may be anything.
+        field: The receptive field of the units.
         positions: ``(N, 2)``, row and column of each unit in its layer's map.
-        rows: The rows of the image in the field of the unit in row 0.
-        columns: Likewise.
+        image_size: Height and width of the images.
 
     Raises:
-        NotLocal: From within the forward pass, if the network does something to a map that the mode does not know.
+        NotLocal: Also from within the forward pass, if the network does something to a map that the mode does not
+            know.
     """
 
-    def __init__(self, fields: Tensor, positions: Tensor, rows: Extent, columns: Extent) -> None:
+    def __init__(self, field: ReceptiveField, positions: Tensor, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.positions = positions
         low, high = torch.aminmax(positions, dim=0)
-        self.low, self.high = low.tolist(), high.tolist()
+        self.span = list(zip(low.tolist(), high.tolist(), strict=True))
         self.extents = WeakTensorKeyDictionary()
-        self.extents[fields] = (rows, columns)
+        rows, columns = (
+            Extent(field.stride[axis], field.offset[axis], field.offset[axis] + field.size[axis] - 1, image_size[axis])
+            for axis in (0, 1)
+        )
+        self.fields = rows, columns
 
-    def unit(self, output: Tensor) -> tuple[int, int]:
-        """Row and column of all units in the layer's output.
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the parts of the images that the units need."""
+        rows, columns = self._held(self.fields)
+        return len(rows), len(columns)
+
+    @property
+    def corners(self) -> Tensor:
+        """``(N, 2)``, where these parts begin. They may leave their image."""
+        corners = [
+            extent.first + extent.step * self.positions[:, axis] for axis, extent in enumerate(self._held(self.fields))
+        ]
+        return torch.stack(corners, dim=1)
+
+    def begin(self, inputs: Tensor) -> None:
+        """Says that a tensor holds the parts of the images, ``(N, C, *size)``; anything outside of the images."""
+        self.extents[inputs] = self.fields
+
+    def units(self, output: Tensor) -> tuple[int, int]:
+        """Row and column of all the units in the layer's output.
 
         Raises:
             NotLocal: If they are not there.
         """
-        extents = self.extents.get(output)
-        if extents is None or not all(e.step == 1 and e.first <= 0 <= e.last for e in extents):
+        extents: _Extents | None = self.extents.get(output)  # type: ignore[no-untyped-call]
+        if extents is None or any(e.step != 1 or not e.first <= 0 <= e.last for e in extents):
             raise NotLocal
-        return -extents[0].first, -extents[1].first
+        rows, columns = self._held(extents)
+        return -rows.first, -columns.first
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs a torch function on what it needs of its inputs."""
         kwargs = kwargs or {}
-        known = _KNOWN.get(func)
-        if known is not None and isinstance(args[0], Tensor) and args[0] in self.extents:
-            return known(self, *args, **kwargs)
-        maps = [t for t in _tensors((*args, *kwargs.values())) if t in self.extents]
-        if not maps:
-            return func(*args, **kwargs)
-        common = _intersection([self.extents[t] for t in maps])
-        if args and args[0] is maps[0] and func.__name__.endswith("_") and self.extents[maps[0]] != common:
+        sliding = _SLIDING.get(func)
+        if sliding is not None and args and isinstance(args[0], Tensor) and args[0] in self.extents:
+            return self._slide(args[0], *sliding(*args[1:], **kwargs))
+        maps = [tensor for tensor in _tensors((*args, *kwargs.values())) if tensor in self.extents]
+        return self._pointwise(maps, func, args, kwargs) if maps else func(*args, **kwargs)
+
+    def _pointwise(self, maps: list[Tensor], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rows, columns = self.extents[maps[0]]
+        for tensor in maps[1:]:
+            rows, columns = rows.overlap(self.extents[tensor][0]), columns.overlap(self.extents[tensor][1])
+        common = rows, columns
+        if func.__name__.endswith("_") and args[0] is maps[0] and self.extents[maps[0]] != common:
             raise NotLocal  # what is left of it would be out of date
-        crop = {id(t): self._crop(t, common) for t in maps}
-        result = func(*_replace(args, crop), **_replace(kwargs, crop))
-        for tensor in _tensors(result if isinstance(result, tuple | list) else (result,)):
-            if tensor.shape[-2:] != (common[0].length, common[1].length):
+        cropped = {id(tensor): self._crop(tensor, common) for tensor in maps}
+        result = func(*_replace(args, cropped), **_replace(kwargs, cropped))
+        size = tuple(map(len, self._held(common)))
+        for tensor in _tensors((result,)):
+            if tensor.shape[-2:] != size:
                 raise NotLocal
             self.extents[tensor] = common
         return result
 
-    def _crop(self, tensor: Tensor, wanted: _Extents) -> Tensor:
-        have = self.extents[tensor]
-        if have == wanted:
-            return tensor
-        (top, height), (left, width) = ((w.first - h.first, w.length) for w, h in zip(wanted, have, strict=True))
-        return tensor[..., top : top + height, left : left + width]
-
-    def _filled(self, tensor: Tensor, extents: _Extents, value: float) -> Tensor:
-        """The tensor with a value at all positions that are outside of the map."""
-        for axis, extent in enumerate(extents):
-            first = extent.step * self.low[axis] + extent.first
-            last = extent.step * self.high[axis] + extent.last
-            if first >= 0 and last < extent.limit:
-                continue
-            places = extent.step * self.positions[:, axis, None] + extent.first
-            places = places + torch.arange(extent.length, device=tensor.device)
-            outside = (places < 0) | (places >= extent.limit)
-            outside = outside[:, None, :, None] if axis == 0 else outside[:, None, None, :]
-            tensor = tensor.masked_fill(outside, value)
-        return tensor
-
-    def slide(self, tensor: Tensor, along: tuple[Sliding, Sliding], fill: float, run: Callable[[Tensor], Any]) -> Any:
+    def _slide(
+        self, tensor: Tensor, along: tuple[Sliding, Sliding], fill: float, run: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """Runs a convolution or a pooling, without its padding, on the part of a tensor that it can use."""
-        have = self.extents[tensor]
+        have: _Extents = self.extents[tensor]
         if tensor.ndim != 4:
             raise NotLocal
-        rows, columns = (s.output(e) for s, e in zip(along, have, strict=True))
-        used = along[0].input(rows, have[0]), along[1].input(columns, have[1])
-        output = run(self._filled(self._crop(tensor, used), used, fill))
-        for result in _tensors(output if isinstance(output, tuple) else (output,)):
-            self.extents[result] = (rows, columns)
+        made = along[0].output(have[0]), along[1].output(have[1])
+        needed = [s.input(out, e) for s, out, e in zip(along, self._held(made), have, strict=True)]
+        held = self._held(have)
+        used = needed[0].overlap(held[0]), needed[1].overlap(held[1])
+        part = self._fill(self._crop(tensor, used), used, along, fill)
+        # what is beyond is outside of the map for all the units
+        (top, bottom), (left, right) = ((u.first - n.first, n.last - u.last) for u, n in zip(used, needed, strict=True))
+        output = run(F.pad(part, (left, right, top, bottom), value=fill))
+        self.extents[output] = made
         return output
 
-    def pad(self, tensor: Tensor, rows: tuple[int, int], columns: tuple[int, int], value: float) -> Tensor:
-        """Makes the map larger by so many rows and columns of a value before and behind; the tensor stays as large."""
-        have = self.extents[tensor]
-        filled = self._filled(tensor, have, value)
-        padded = filled.view_as(filled)
-        extents = (
-            Extent(e.step, e.first + before, e.length, e.limit + before + behind)
-            for e, (before, behind) in zip(have, (rows, columns), strict=True)
+    def _held(self, extents: _Extents) -> _Extents:
+        """What a tensor of some extents really holds: nothing that is outside of the map for all the units."""
+        return extents[0].within(*self.span[0]), extents[1].within(*self.span[1])
+
+    def _crop(self, tensor: Tensor, wanted: _Extents) -> Tensor:
+        (top, height), (left, width) = (
+            (w.first - h.first, len(w))
+            for w, h in zip(self._held(wanted), self._held(self.extents[tensor]), strict=True)
         )
-        self.extents[padded] = tuple(extents)
-        return padded
+        if (height, width) == tensor.shape[-2:]:
+            return tensor
+        return tensor[..., top : top + height, left : left + width]
+
+    def _fill(self, tensor: Tensor, extents: _Extents, along: tuple[Sliding, Sliding], fill: float) -> Tensor:
+        """The tensor with a value wherever it is outside of the map and is looked at."""
+        outside = None
+        for axis, (extent, sliding) in enumerate(zip(extents, along, strict=True)):
+            before, behind = sliding.leaves(extent.limit)
+            low, high = self.span[axis]
+            before &= extent.step * low + extent.first < 0
+            behind &= extent.step * high + extent.last >= extent.limit
+            if before or behind:
+                offsets = torch.arange(extent.first, extent.last + 1, device=tensor.device)
+                places = extent.step * self.positions[:, axis, None] + offsets
+                beyond = (places < 0) | (places >= extent.limit)
+                beyond = beyond[:, None, :, None] if axis == 0 else beyond[:, None, None, :]
+                outside = beyond if outside is None else outside | beyond
+        if outside is None:
+            return tensor
+        value = torch.full((), fill, dtype=tensor.dtype, device=tensor.device)
+        if fill == -torch.inf:
+            # as good as infinity, and no danger to what is computed from it outside of the map
+            least = tensor.detach().amin()
+            value = least - least.abs() - 1
+        return torch.where(outside, value, tensor)
+
+
+# ruff: noqa: PLR0917
+# What each of these functions does besides its input: how it slides, its padding's value, and the function that
+# does not pad. The arguments are named as torch names them.
+_Plan = tuple[tuple[Sliding, Sliding], float, Callable[[Tensor], Tensor]]
 
 
 def _conv2d(
-    cone: ConeMode,
-    input: Tensor,  # noqa: A002 - torch's names
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Any:
-    if isinstance(padding, str):
-        if padding != "valid":
-            raise NotLocal
-        padding = 0
-    along = _sliding(weight.shape[-2:], stride, padding, dilation)
-    return cone.slide(input, along, 0.0, lambda x: torch.conv2d(x, weight, bias, stride, 0, dilation, groups))
+) -> _Plan:
+    kernel, dilations = weight.shape[-2:], _pair(dilation)
+    before = behind = _pair(0) if isinstance(padding, str) else _pair(padding)
+    if padding == "same":
+        total = tuple(d * (k - 1) for d, k in zip(dilations, kernel, strict=True))
+        before = total[0] // 2, total[1] // 2
+        behind = total[0] - before[0], total[1] - before[1]
+    along = _axes(kernel, _pair(stride), before, behind, dilations)
+    return along, 0.0, lambda x: torch.conv2d(x, weight, bias, stride, 0, dilation, groups)
 
 
 def _max_pool2d(
-    cone: ConeMode,
-    input: Tensor,  # noqa: A002
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Any:
+) -> _Plan:
     if return_indices:
         raise NotLocal
-    along = _sliding(kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
-    return cone.slide(
-        input, along, -torch.inf, lambda x: torch.max_pool2d(x, kernel_size, stride or kernel_size, 0, dilation)
-    )
+    stride = stride or kernel_size
+    pad = _pair(padding)
+    along = _axes(_pair(kernel_size), _pair(stride), pad, pad, _pair(dilation), ceil_mode=ceil_mode)
+    return along, -torch.inf, lambda x: torch.max_pool2d(x, kernel_size, stride, 0, dilation)
 
 
 def _avg_pool2d(
-    cone: ConeMode,
-    input: Tensor,  # noqa: A002
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> Any:
-    if ceil_mode or not (count_include_pad or padding in (0, (0, 0))):
+) -> _Plan:
+    pad = _pair(padding)
+    if ceil_mode or (any(pad) and not count_include_pad):
         raise NotLocal  # the divisor depends on the place
-    along = _sliding(kernel_size, stride or kernel_size, padding, 1)
-    return cone.slide(
-        input,
-        along,
-        0.0,
-        lambda x: F.avg_pool2d(x, kernel_size, stride or kernel_size, divisor_override=divisor_override),
-    )
+    stride = stride or kernel_size
+    along = _axes(_pair(kernel_size), _pair(stride), pad, pad)
+    return along, 0.0, lambda x: F.avg_pool2d(x, kernel_size, stride, divisor_override=divisor_override)
 
 
-def _pad(
-    cone: ConeMode,
-    input: Tensor,  # noqa: A002
-    pad: Any,
-    mode: str = "constant",
-    value: float | None = None,
-) -> Any:
+def _pad(pad: Any, mode: str = "constant", value: float | None = None) -> _Plan:
     if mode != "constant" or len(pad) not in (2, 4) or min(pad) < 0:
         raise NotLocal
     left, right, top, bottom = (*pad, 0, 0)[:4]
-    return cone.pad(input, (top, bottom), (left, right), value or 0.0)
+    return (Sliding(before=top, behind=bottom), Sliding(before=left, behind=right)), value or 0.0, torch.clone
 
 
-_KNOWN: dict[Any, Callable[..., Any]] = {
+_SLIDING: dict[Any, Callable[..., _Plan]] = {
     torch.conv2d: _conv2d,
     F.max_pool2d: _max_pool2d,
     torch.max_pool2d: _max_pool2d,
@@ -263,25 +233,13 @@ _KNOWN: dict[Any, Callable[..., Any]] = {
 }
 
 
-def _sliding(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False) -> tuple[Sliding, Sliding]:
-    kernel, stride, padding, dilation = (
-        (value, value) if isinstance(value, int) else (*value, *value)[:2]
-        for value in (kernel, stride, padding, dilation)
-    )
-    rows, columns = zip(kernel, stride, padding, dilation, strict=True)
-    return Sliding(*rows, ceil_mode), Sliding(*columns, ceil_mode)
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (*value, *value)[:2]
 
 
-def _intersection(extents: list[_Extents]) -> _Extents:
-    def common(axis: int) -> Extent:
-        one = extents[0][axis]
-        first = max(e[axis].first for e in extents)
-        last = min(e[axis].last for e in extents)
-        if last < first or len({(e[axis].step, e[axis].limit) for e in extents}) > 1:
-            raise NotLocal
-        return Extent(one.step, first, last - first + 1, one.limit)
-
-    return common(0), common(1)
+def _axes(*values: tuple[int, int], ceil_mode: bool = False) -> tuple[Sliding, Sliding]:
+    rows, columns = zip(*values, strict=True)
+    return Sliding(*rows, ceil_mode=ceil_mode), Sliding(*columns, ceil_mode=ceil_mode)
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -298,6 +256,6 @@ def _tensors(values: Any) -> list[Tensor]:
 def _replace(values: Any, by_id: dict[int, Tensor]) -> Any:
     if isinstance(values, dict):
         return {name: _replace(value, by_id) for name, value in values.items()}
-    if isinstance(values, tuple | list) and type(values) in (tuple, list):
+    if type(values) in (tuple, list):
         return type(values)(_replace(value, by_id) for value in values)
     return by_id.get(id(values), values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 
@@ -64,8 +63,8 @@ def kind(node: Node) -> str:
 
     An `torch.autograd.Function` written in Python has its full name, so that it is not taken for one of torch's.
     """
-    if isinstance(node, BackwardCFunction):
-        function = node._forward_cls  # type: ignore[attr-defined]
+    function = getattr(node, "_forward_cls", None)
+    if function is not None:
         return f"{function.__module__}.{function.__qualname__}"
     return node.name().rpartition("::")[2].partition("Backward")[0]
 

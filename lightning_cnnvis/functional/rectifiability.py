@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -160,9 +160,9 @@ _LINEAR = {
     # sums, averages
     "Add", "Sub", "Neg", "Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "NativeDropout",
     # moving values about
-    "AccumulateGrad", "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "ConstantPadNd", "Expand", "Im2Col", "Index",
-    "IndexSelect", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D", "Repeat", "ReplicationPad2D",
-    "ReshapeAlias", "Roll", "Flip", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy",
-    "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D", "UpsampleBilinear2D",
-    "UpsampleNearest2D", "UpsampleNearestExact2D", "View",
+    "AccumulateGrad", "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "ConstantPadNd", "Expand", "Flip",
+    "Im2Col", "Index", "IndexSelect", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D",
+    "Repeat", "ReplicationPad2D", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze",
+    "Stack", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D",
+    "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleNearestExact2D", "View",
 }  # fmt: skip

@@ -143,7 +143,7 @@ _CLAMPS = {
 }
 
 
-def _clamp_as_relu(input: Tensor, min: Any = None, max: Any = None, *, inplace: bool) -> Tensor | None:  # noqa: A002
+def _clamp_as_relu(input: Tensor, min: Any = None, max: Any = None, *, inplace: bool) -> Tensor | None:
     if isinstance(min, Tensor) or min != 0 or isinstance(max, Tensor):
         return None
     return F.relu(input, inplace) if max is None else F.hardtanh(input, 0, max, inplace)
