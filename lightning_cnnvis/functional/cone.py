@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -161,7 +162,6 @@ class ConeMode(TorchFunctionMode):
         return torch.where(outside, value, tensor)
 
 
-# ruff: noqa: PLR0917
 # What each of these functions does besides its input: how it slides, its padding's value, and the function that
 # does not pad. The arguments are named as torch names them.
 _Plan = tuple[tuple[Sliding, Sliding], float, Callable[[Tensor], Tensor]]
@@ -175,7 +175,7 @@ def _conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> _Plan:
-    kernel, dilations = weight.shape[-2:], _pair(dilation)
+    kernel, dilations = _pair(weight.shape[-2:]), _pair(dilation)
     before = behind = _pair(0) if isinstance(padding, str) else _pair(padding)
     if padding == "same":
         total = tuple(d * (k - 1) for d, k in zip(dilations, kernel, strict=True))
@@ -238,8 +238,8 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _axes(*values: tuple[int, int], ceil_mode: bool = False) -> tuple[Sliding, Sliding]:
-    rows, columns = zip(*values, strict=True)
-    return Sliding(*rows, ceil_mode=ceil_mode), Sliding(*columns, ceil_mode=ceil_mode)
+    rows, columns = (Sliding(*(value[axis] for value in values)) for axis in (0, 1))
+    return replace(rows, ceil_mode=ceil_mode), replace(columns, ceil_mode=ceil_mode)
 
 
 def _tensors(values: Any) -> list[Tensor]:

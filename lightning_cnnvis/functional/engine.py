@@ -79,9 +79,8 @@ def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output
     corners = windows.corners(positions)
     inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
     try:
-        forward = _forward(
-            model, layer, inputs, windows.positions_within(positions, corners), "gradient", "identity", windows
-        )
+        within = windows.positions_within(positions, corners)
+        forward = _forward(model, layer, inputs, within, rule="gradient", lrn="identity", geometry=windows)
     except NotLocal:
         return False
     except RuntimeError as error:
@@ -128,7 +127,6 @@ def project_windows(
     Raises:
         ValueError: If an activation is not finite.
     """
-
     # neighbours share a chunk, because what lies outside of the image for all of its units is not computed
     order = (positions[:, 0] * (positions[:, 1].max() + 1) + positions[:, 1]).argsort()
 
