@@ -1,1 +1,64 @@
-"""See what a convnet learns, while it learns."""
+"""See what a convnet learns, while it learns.
+
+The callbacks go into a Lightning Trainer; the methods behind them are in `lightning_cnnvis.functional`.
+
+Example:
+    >>> from lightning_cnnvis import DeconvNetProjection, ZFNet
+    >>> network = ZFNet(num_classes=10, image_size=32, width=0.25)
+    >>> callback = DeconvNetProjection(layers=["relu1", "relu5"], every_n_epochs=5)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from lightning_cnnvis._version import __version__
+
+# Imported when first used (PEP 562): a script that only wants one of them does not wait for all.
+_HOMES = {
+    "AlexNet": "lightning_cnnvis.models",
+    "CIFAR10": "lightning_cnnvis.data",
+    "DeconvNetProjection": "lightning_cnnvis.callbacks",
+    "FeatureConvergence": "lightning_cnnvis.callbacks",
+    "FilterRenormalization": "lightning_cnnvis.callbacks",
+    "ImageClassifier": "lightning_cnnvis.models",
+    "ImageFolder": "lightning_cnnvis.data",
+    "Imagenette": "lightning_cnnvis.data",
+    "InputSpec": "lightning_cnnvis.inputs",
+    "PhotoCrops": "lightning_cnnvis.data",
+    "ZFNet": "lightning_cnnvis.models",
+}
+
+__all__ = [
+    "CIFAR10",
+    "AlexNet",
+    "DeconvNetProjection",
+    "FeatureConvergence",
+    "FilterRenormalization",
+    "ImageClassifier",
+    "ImageFolder",
+    "Imagenette",
+    "InputSpec",
+    "PhotoCrops",
+    "ZFNet",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureConvergence, FilterRenormalization
+    from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
+    from lightning_cnnvis.inputs import InputSpec
+    from lightning_cnnvis.models import AlexNet, ImageClassifier, ZFNet
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch.distributed
@@ -23,6 +24,36 @@ def gather(value: T) -> list[T]:
     values: list[T | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values  # type: ignore[return-value]
+
+
+def gather_results(work: Callable[[], T]) -> list[T]:
+    """Runs the work on every process and gathers the results, by rank.
+
+    Every process must call this. A failure on one is a failure on all, so that none waits for another for ever.
+
+    Args:
+        work: Takes nothing and returns this process's result, its tensors on the CPU.
+
+    Raises:
+        RuntimeError: If the work failed on another process. On the process itself its own error is raised.
+
+    Example:
+        >>> gather_results(lambda: 2 * 3)
+        [6]
+    """
+    result: T | None = None
+    failure: Exception | None = None
+    try:
+        result = work()
+    except Exception as error:
+        failure = error
+    outcomes = gather((result, None if failure is None else f"{type(failure).__name__}: {failure}"))
+    if failure is not None:
+        raise failure
+    failed = [f"process {rank}: {message}" for rank, (_, message) in enumerate(outcomes) if message is not None]
+    if failed:
+        raise RuntimeError(f"The work failed on {'; '.join(failed)}")
+    return [value for value, _ in outcomes]  # type: ignore[misc]
 
 
 def own_share(total: int) -> slice:

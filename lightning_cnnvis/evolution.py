@@ -5,7 +5,8 @@ Zeiler & Fergus 2013, section 4 and Fig. 4 (arXiv 1311.2901).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from lightning_cnnvis.functional.top_activations import NO_SAMPLE, TopActivations
 
 MAX_COLUMNS = 24
-"""A longer strip loses every second of its older columns, so that neither the picture nor checkpoints grow for ever."""
+"""A longer strip loses every second of its older columns, so that neither pictures nor checkpoints grow for ever."""
 
 
 @dataclass(frozen=True)
@@ -23,101 +24,129 @@ class Column:
 
     Attributes:
         epoch: The epoch, counted from 1.
-        projections: ``(F, C, h, w)``, each feature map's strongest activation, projected.
-        patches: ``(F, C, h, w)``, the image patches that caused them.
-        fixed: ``(F, C, h, w)``, the projections from the fixed images.
-        activations: ``(F,)``, the strongest activations.
-        sample_ids: ``(F,)``, the images they came from.
-        similarity: ``(F,)``, cosine similarity of the fixed images' projections to the column's before; NaN in the
-            first column.
+        projections: ``(F, 3, h, w)``, each feature map's strongest activation, projected.
+        patches: ``(F, 3, h, w)``, the image patches that caused them.
+        fixed: ``(F, 3, h, w)``, the projections from images that stay the same.
+        sample_ids: ``(F,)``, the images that the strongest activations came from.
+        similarity: ``(F,)``, cosine similarity of the projections from the fixed images to those of the epoch shown
+            before; NaN at the first, and where a unit was off at both.
     """
 
     epoch: int
     projections: Tensor
     patches: Tensor
     fixed: Tensor
-    activations: Tensor
     sample_ids: Tensor
     similarity: Tensor
 
 
 @dataclass(frozen=True)
-class FixedUnits:
-    """One unit of each feature map, on an image that stays the same, so that a change is the filter's.
-
-    The unit is the map's strongest activation at the first epoch at which it was active.
+class Convergence:
+    """How much the feature maps of a layer have changed since the epoch shown before.
 
     Attributes:
-        windows: ``(F, C, H, W)``, the input windows.
-        positions: ``(F, 2)``, row and column of the units in the layer's map of the whole image.
-        active: ``(F,)``, which of them have been active yet.
-        patches: ``(F, C, h, w)``, the receptive fields, as the network sees them.
+        epoch: The epoch, counted from 1.
+        similarity: ``(F,)``, cosine similarity of the projections from fixed images; NaN at the first epoch, and
+            where a unit was off at both.
+        overlap: ``(maps,)``, Jaccard overlap of the images of the top activations; NaN at the first epoch.
+        dead: ``(maps,)``, which maps were active on no image.
     """
 
-    windows: Tensor
-    positions: Tensor
-    active: Tensor
-    patches: Tensor
+    epoch: int
+    similarity: Tensor
+    overlap: Tensor
+    dead: Tensor
 
-    @staticmethod
-    def of(top: TopActivations) -> FixedUnits:
-        """The strongest activations of an epoch."""
-        return FixedUnits(top.windows[:, 0], top.positions[:, 0], top.values[:, 0] > 0, top.patches[:, 0])
-
-    def updated(self, top: TopActivations) -> FixedUnits:
-        """Takes the strongest activations of maps that have only now become active."""
-        new, woken = FixedUnits.of(top), ~self.active
-
-        def choose(old: Tensor, young: Tensor) -> Tensor:
-            return torch.where(woken.view(-1, *[1] * (old.ndim - 1)), young, old)
-
-        return FixedUnits(*(choose(a, b) for a, b in zip(vars(self).values(), vars(new).values(), strict=True)))
+    def scalars(self) -> dict[str, float]:
+        """The means over the feature maps, by name; without what is not known at the first epoch."""
+        means = {
+            "projection_similarity": float(self.similarity.nanmean()),
+            "top_overlap": float(self.overlap.mean()),
+            "dead_maps": float(self.dead.float().mean()),
+        }
+        return {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
 
 @dataclass
 class LayerEvolution:
-    """The strip of a layer and its state.
+    """The epochs of a layer's feature maps so far.
 
     Attributes:
-        channels: ``(F,)``, the feature maps.
-        fixed: Their units on fixed images; None before the first epoch.
-        columns: The epochs so far.
-        last_fixed: ``(F, C, h, w)``, the fixed images' projections at the last epoch, at full precision.
-        last_ids: ``(F, k)``, the images of the top activations at the last epoch.
+        fixed: One unit of each feature map, on an image that stays the same, so that a change is the filter's: its
+            strongest activation at the first epoch at which it was active. None before the first epoch.
+        projections: ``(F, C, h, w)``, the projections of `fixed` at the last epoch.
+        sample_ids: ``(maps, k)``, the images of the top activations at the last epoch.
+        columns: What the strip shows.
     """
 
-    channels: Tensor
-    fixed: FixedUnits | None = None
+    fixed: TopActivations | None = None
+    projections: Tensor | None = None
+    sample_ids: Tensor | None = None
     columns: list[Column] = field(default_factory=list)
-    last_fixed: Tensor | None = None
-    last_ids: Tensor | None = None
+
+    def fix(self, top: TopActivations) -> TopActivations:
+        """Chooses the fixed units, for the first time or of feature maps that have only now become active.
+
+        Args:
+            top: The top activations of the feature maps that are followed.
+
+        Returns:
+            The fixed units, on the device of ``top``.
+        """
+        strongest = top.best(1)
+        if self.fixed is None:
+            self.fixed = strongest
+        else:
+            known = self.fixed.to(top.channels.device)
+            self.fixed = known.where(known.values[:, 0] > 0, strongest)
+        return self.fixed
+
+    def advance(self, epoch: int, top: TopActivations, projections: Tensor) -> Convergence:
+        """Compares an epoch with the one before, and takes its place.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            top: Its top activations.
+            projections: ``(F, C, h, w)``, its projections of the fixed units.
+
+        Returns:
+            How much has changed.
+        """
+        projections, sample_ids, dead = projections.cpu(), top.sample_ids.cpu(), (top.values[:, 0] <= 0).cpu()
+        unknown = torch.tensor(torch.nan)
+        convergence = Convergence(
+            epoch,
+            unknown.expand(len(projections)) if self.projections is None else similarity(projections, self.projections),
+            unknown.expand(len(dead)) if self.sample_ids is None else overlap(sample_ids, self.sample_ids),
+            dead,
+        )
+        self.projections, self.sample_ids = projections, sample_ids
+        return convergence
 
     def add(self, column: Column) -> None:
-        """Appends an epoch, or replaces it if it is there already, as after a run was resumed."""
+        """Appends an epoch; what is there of it or of later ones, as after resuming an older checkpoint, goes."""
         self.columns = [known for known in self.columns if known.epoch < column.epoch] + [column]
         if len(self.columns) > MAX_COLUMNS:
             self.columns = self.columns[:-2:2] + self.columns[-2:]
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and builtins only."""
+        """Tensors and builtins only, on the CPU."""
         return {
-            "channels": self.channels.cpu(),
-            "fixed": None if self.fixed is None else _on_cpu(self.fixed),
-            "columns": [_on_cpu(column) for column in self.columns],
-            "last_fixed": None if self.last_fixed is None else self.last_fixed.cpu(),
-            "last_ids": None if self.last_ids is None else self.last_ids.cpu(),
+            "fixed": None if self.fixed is None else self.fixed.state_dict(),
+            "projections": self.projections,
+            "sample_ids": self.sample_ids,
+            "columns": [asdict(column) for column in self.columns],
         }
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> LayerEvolution:
         """The inverse of `state_dict`."""
-        fixed = None if state["fixed"] is None else FixedUnits(**state["fixed"])
-        columns = [Column(**column) for column in state["columns"]]
-        return LayerEvolution(state["channels"], fixed, columns, state["last_fixed"], state["last_ids"])
-
-
-def _on_cpu(record: object) -> dict[str, Any]:
-    return {name: v.cpu() if isinstance(v, Tensor) else v for name, v in vars(record).items()}
+        return LayerEvolution(
+            fixed=None if state["fixed"] is None else TopActivations.from_state_dict(state["fixed"]),
+            projections=state["projections"],
+            sample_ids=state["sample_ids"],
+            columns=[Column(**column) for column in state["columns"]],
+        )
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -128,23 +157,23 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
         b: The same shape.
 
     Returns:
-        ``(N,)``, in [-1, 1]. Two empty projections are alike: 1. An empty and another one are not: 0.
+        ``(N,)``, in [-1, 1]; 0 where one of the two is empty, NaN where both are.
 
     Example:
         >>> similarity(torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0))
         tensor([1.])
     """
     a, b = a.flatten(1).double(), b.flatten(1).double()
-    products, norms = (a * b).sum(1), a.norm(dim=1) * b.norm(dim=1)
-    both_empty = (a.norm(dim=1) == 0) & (b.norm(dim=1) == 0)
-    return torch.where(norms > 0, products / norms.where(norms > 0, 1), both_empty.double()).float()
+    norms_a, norms_b = a.norm(dim=1), b.norm(dim=1)
+    cosine = (a * b).sum(1) / (norms_a * norms_b)
+    return torch.where((norms_a == 0) != (norms_b == 0), 0.0, cosine).float()
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Jaccard overlap of sets of images: how many are in both, over how many are in one of them at least.
+    """Jaccard overlap of sets of images: how many are in both, over how many are in at least one.
 
     Args:
-        a: ``(N, k)``, sample ids; negative ones are no image.
+        a: ``(N, k)``, sample ids; -1 is no image.
         b: ``(N, k)``.
 
     Returns:
@@ -154,7 +183,7 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
         >>> overlap(torch.tensor([[1, 2, 3]]), torch.tensor([[3, 2, 7]]))
         tensor([0.5000])
     """
-    in_a, in_b = (a != NO_SAMPLE), (b != NO_SAMPLE)
-    common = ((a[:, :, None] == b[:, None, :]) & in_a[:, :, None]).any(2).sum(1)
+    in_a, in_b = a != NO_SAMPLE, b != NO_SAMPLE
+    common = ((a[:, :, None] == b[:, None, :]).any(2) & in_a).sum(1)
     union = in_a.sum(1) + in_b.sum(1) - common
     return torch.where(union > 0, common / union.clamp(min=1), 1.0)

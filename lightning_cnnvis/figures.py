@@ -17,15 +17,17 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from lightning_cnnvis.evolution import Column, Convergence, LayerEvolution
 from lightning_cnnvis.functional.deconvnet import Projections
 from lightning_cnnvis.inputs import InputSpec
 
 Picture = npt.NDArray[np.uint8]
 
-PAPER, INK, FAINT, EMPTY = (255, 255, 255), (25, 25, 30), (110, 110, 120), (228, 228, 232)
+PAPER, INK, FAINT, EMPTY, MARK = (255, 255, 255), (25, 25, 30), (110, 110, 120), (228, 228, 232), (235, 105, 20)
 GAP = 2
 MARGIN = 12
 TEXT, HEADING = 13, 17
+STRIP_SIDE = 56
 
 
 def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
@@ -73,13 +75,17 @@ def tile(picture: Tensor, side: int) -> Image.Image:
     Returns:
         An RGB image.
     """
-    picture = reduced(picture[None], side)[0]
-    if picture.shape[0] != 3:
-        picture = picture.mean(0, keepdim=True).expand(3, -1, -1)
-    pixels = picture.detach().float().clamp(0, 1).nan_to_num().mul(255).round().byte()
-    image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    pixels = _as_bytes(reduced(picture[None], side))[0]
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     factor = max(1, side // max(image.size))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _as_bytes(pictures: Tensor) -> Tensor:
+    """Pictures ``(N, C, H, W)`` in [0, 1] as ``uint8`` of three channels, on the CPU."""
+    if pictures.shape[1] != 3:
+        pictures = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return pictures.detach().float().nan_to_num().clamp(0, 1).mul(255).round().byte().cpu()
 
 
 def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
@@ -90,6 +96,18 @@ def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), PAPER)
     for n, image in enumerate(images):
         sheet.paste(image, ((n % columns) * (width + gap), (n // columns) * (height + gap)))
+    return sheet
+
+
+def beside(images: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
+    """Sets images side by side, each at its own width."""
+    sheet = Image.new(
+        "RGB", (sum(image.width + gap for image in images) - gap, max(image.height for image in images)), PAPER
+    )
+    left = 0
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width + gap
     return sheet
 
 
@@ -175,3 +193,93 @@ def top_features(
         "projected to pixels, zero is mid-grey; beside them the image patches."
     )
     return figure(mosaic(blocks, columns, gap=14), title, note)
+
+
+def strip_column(
+    convergence: Convergence, strongest: Projections, sample_ids: Tensor, fixed: Projections, input_spec: InputSpec
+) -> Column:
+    """The pictures of one epoch of an evolution strip, small enough to be kept.
+
+    Args:
+        convergence: How much has changed since the epoch before.
+        strongest: ``F`` projections, each feature map's strongest activation.
+        sample_ids: ``(F,)``, the images they came from.
+        fixed: ``F`` projections from the images that stay the same.
+        input_spec: Tells how to turn patches back into pictures.
+
+    Returns:
+        The column.
+    """
+    return Column(
+        epoch=convergence.epoch,
+        projections=_as_bytes(contrast(reduced(strongest.pixels, STRIP_SIDE))),
+        patches=_as_bytes(input_spec.denormalize(reduced(strongest.patches, STRIP_SIDE))),
+        fixed=_as_bytes(contrast(reduced(fixed.pixels, STRIP_SIDE))),
+        sample_ids=sample_ids.cpu(),
+        similarity=convergence.similarity,
+    )
+
+
+def evolution_strip(evolution: LayerEvolution, input_spec: InputSpec, title: str) -> Picture:
+    """How feature maps change over the epochs: a row a feature map, a column an epoch.
+
+    After Fig. 4 of Zeiler & Fergus 2013 (arXiv 1311.2901), with a second track below each map's first, on an image that
+    stays the same.
+
+    Args:
+        evolution: The epochs so far, at least one.
+        input_spec: Tells how to turn patches back into pictures.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no epoch yet.
+    """
+    if evolution.fixed is None or not evolution.columns:
+        raise ValueError("The evolution has no epoch yet: add one before drawing it.")
+    side = STRIP_SIDE
+    sources = input_spec.denormalize(evolution.fixed.patches[:, 0])
+    cell = tile(sources[0], side).size
+    heads = [
+        _strip_head(int(c), tile(source, side)) for c, source in zip(evolution.fixed.channels, sources, strict=True)
+    ]
+    columns = [captioned(mosaic(heads, 1, gap=10), " ")]
+    before: Column | None = None
+    for column in evolution.columns:
+        cells = []
+        for row in range(len(heads)):
+            changed = before is not None and int(before.sample_ids[row]) != int(column.sample_ids[row])
+            cells.append(_strip_cell(column, row, cell, changed))
+        columns.append(captioned(mosaic(cells, 1, gap=10), f"epoch {column.epoch}"))
+        before = column
+    note = (
+        "Above: the strongest activation's projection, its image patch beside it, framed where the image is a new one. "
+        "Below: from the image on the left at every epoch, with the similarity to the column before."
+    )
+    return figure(beside(columns, gap=10), title, note)
+
+
+def _strip_head(channel: int, source: Image.Image) -> Image.Image:
+    head = Image.new("RGB", (source.width, 2 * source.height + GAP), PAPER)
+    ImageDraw.Draw(head).text((0, 0), f"#{channel}", INK, font(TEXT))
+    head.paste(source, (0, source.height + GAP))
+    return head
+
+
+def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) -> Image.Image:
+    width, height = size
+    cell = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), PAPER)
+    draw = ImageDraw.Draw(cell)
+    for pictures, place in (
+        (column.projections, (0, 0)),
+        (column.patches, (width + GAP, 0)),
+        (column.fixed, (0, height + GAP)),
+    ):
+        cell.paste(tile(pictures[row] / 255, STRIP_SIDE), place)
+    if changed:
+        draw.rectangle((width + GAP, 0, 2 * width + GAP - 1, height - 1), outline=MARK, width=2)
+    if not column.similarity[row].isnan():
+        draw.text((width + 3 * GAP, height + 3 * GAP), f"{column.similarity[row]:.2f}", FAINT, font(TEXT))
+    return cell

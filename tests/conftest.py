@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# The suite runs in one process a core, on tensors so small that more threads would only get in each other's way.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

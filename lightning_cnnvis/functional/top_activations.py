@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet import Projections, Seed, project_windows
+from lightning_cnnvis.functional.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.windows import Windows, cut
 
 NO_SAMPLE = -1
 """The sample id of a place that no image has taken."""
+
+_STATE = ("_values", "_sample_ids", "_positions", "_windows")
 
 
 class TopActivations:
@@ -42,7 +47,8 @@ class TopActivations:
         self.channels = channels
         maps, device = len(channels), channels.device
         # The places of a map are in no order, so that a new winner replaces the weakest without moving the others.
-        self._values = torch.full((maps, k), -torch.inf, device=device)
+        # float32 whatever the default type is, which Lightning may have changed; float64 once activations are
+        self._values = torch.full((maps, k), -torch.inf, dtype=torch.float32, device=device)
         self._sample_ids = torch.full((maps, k), NO_SAMPLE, device=device)
         self._positions = torch.zeros(maps, k, 2, dtype=torch.long, device=device)
         self._windows = torch.empty(0, device=device)
@@ -109,7 +115,7 @@ class TopActivations:
             corners = self.geometry.corners(positions)
             return positions, cut(inputs.detach(), corners, self.geometry.size, samples)
 
-        self._admit(strongest.float().T, sample_ids.expand(len(self.channels), -1), fetch)
+        self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), fetch)
 
     def merge(self, other: TopActivations) -> None:
         """Takes in what another has seen, of the same layer and channels; an image that both saw counts once.
@@ -140,9 +146,36 @@ class TopActivations:
         """The same on another device."""
         return self._copy(lambda state: state.to(device))
 
+    def best(self, k: int) -> TopActivations:
+        """The k strongest of each feature map only."""
+        order = _rank(self._values, self._sample_ids)[:, :k]
+        rows = torch.arange(len(order), device=order.device)[:, None]
+        return self._copy(lambda state: state if state is self.channels else state[rows, order])
+
+    def where(self, keep: Tensor, other: TopActivations) -> TopActivations:
+        """Feature maps of this one where ``keep``, a mask ``(maps,)``, is true, and of another one elsewhere."""
+        copy = self._copy(torch.clone)
+        for name in _STATE:
+            getattr(copy, name)[~keep] = getattr(other, name)[~keep]
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and builtins, on the CPU."""
+        state = {name: getattr(self, name).cpu() for name in ("channels", *_STATE)}
+        return {"geometry": asdict(self.geometry), **state}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> TopActivations:
+        """The inverse of `state_dict`."""
+        geometry = {**state["geometry"], "field": ReceptiveField(**state["geometry"]["field"])}
+        top = TopActivations(Windows(**geometry), state["channels"])
+        for name in _STATE:
+            setattr(top, name, state[name])
+        return top
+
     def _copy(self, change: Callable[[Tensor], Tensor]) -> TopActivations:
         copy = TopActivations(self.geometry, change(self.channels), self.k)
-        for name in ("_values", "_sample_ids", "_positions", "_windows"):
+        for name in _STATE:
             setattr(copy, name, change(getattr(self, name)))
         return copy
 
@@ -186,6 +219,7 @@ class TopActivations:
             rule=rule,
             seed=seed,
             lrn=lrn,
+            geometry=self.geometry,
         )
         taken = (self.sample_ids.flatten() != NO_SAMPLE).view(-1, 1, 1, 1)
         return Projections(
@@ -213,6 +247,8 @@ class TopActivations:
     ) -> None:
         """Lets candidates ``(maps, n)`` in; ``fetch`` gives positions and windows of those that get a place."""
         k = self.k
+        values = values.to(torch.promote_types(values.dtype, self._values.dtype))
+        self._values = self._values.to(values.dtype)
         known = (sample_ids[:, :, None] == self._sample_ids[:, None, :]).any(2)
         values = values.masked_fill(known | (sample_ids < 0), -torch.inf)
         candidates = torch.cat([self._values, values], 1), torch.cat([self._sample_ids, sample_ids], 1)

@@ -1,0 +1,120 @@
+"""When the features of each layer have settled, and when training need not go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
+from lightning_cnnvis.evolution import Convergence
+from lightning_cnnvis.sinks import Sinks
+
+
+class FeatureConvergence(pl.Callback):
+    """Marks the epoch at which each layer's features settled; stops the training when they have, if asked to.
+
+    Zeiler & Fergus (2013, section 4.1, arXiv 1311.2901) watch the projections over the epochs, and see that low layers
+    settle in a few of them, high ones only after many. A layer has settled when the projections from images that stay
+    the same hardly differ from those of the epoch shown before, ``patience`` times in a row; the epoch that counts is
+    the first of these. What `DeconvNetProjection` measures is taken, so one must come before this in the callbacks,
+    best with ``every_n_epochs=1``: epochs that lie further apart differ more.
+
+    Scalar: ``settled_epoch/<layer>``, when it has settled.
+
+    Args:
+        layers: The layers to watch; all that `DeconvNetProjection` shows if None.
+        similarity: A layer stands still while the mean cosine similarity of its projections is at least this.
+        patience: How many times in a row it must stand still.
+        stop: Whether to stop the training when all layers have settled.
+
+    Raises:
+        MisconfigurationException: If an argument is out of range; before training starts, if there is no
+            `DeconvNetProjection` before this callback, or if that does not show a layer.
+
+    Example:
+        >>> callbacks = [DeconvNetProjection(every_n_epochs=1), FeatureConvergence(stop=True)]
+    """
+
+    def __init__(
+        self, layers: Sequence[str] | None = None, similarity: float = 0.95, patience: int = 3, stop: bool = False
+    ) -> None:
+        if not 0 < similarity <= 1:
+            raise MisconfigurationException(f"similarity={similarity} must be above 0 and at most 1.")
+        if patience < 1:
+            raise MisconfigurationException(f"patience={patience} must be at least 1.")
+        self.layers = None if layers is None else tuple(layers)
+        self.similarity = similarity
+        self.patience = patience
+        self.stop = stop
+        self._still_since: dict[str, list[int]] = {}
+        self._settled: dict[str, int] = {}
+        self._source: DeconvNetProjection | None = None
+        self._sinks = Sinks()
+
+    @property
+    def settled(self) -> dict[str, int]:
+        """The epoch at which each layer settled, counted from 1; layers that have not are missing."""
+        return dict(self._settled)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finds the callback that measures."""
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        before = callbacks[: callbacks.index(self)]
+        self._source = next((c for c in reversed(before) if isinstance(c, DeconvNetProjection)), None)
+        if self._source is None:
+            raise MisconfigurationException(
+                "FeatureConvergence needs a DeconvNetProjection before it in the Trainer's callbacks: add "
+                "DeconvNetProjection(every_n_epochs=1)."
+            )
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Finds out where scalars go."""
+        self._sinks = Sinks.of(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Refuses layers that are not shown."""
+        assert self._source is not None
+        shown = self._source.shown_layers
+        unknown = [layer for layer in self.layers or () if shown and layer not in shown]
+        if unknown:
+            raise MisconfigurationException(
+                f"FeatureConvergence(layers=...): DeconvNetProjection does not show {unknown[0]!r}. It shows "
+                f"{', '.join(map(repr, shown))}."
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes in what was measured at the epoch."""
+        assert self._source is not None
+        epoch = trainer.current_epoch + 1
+        layers = self.layers or self._source.shown_layers
+        for layer in layers:
+            convergence = self._source.convergence.get(layer)
+            if convergence is not None and convergence.epoch == epoch and layer not in self._settled:
+                self._take_in(layer, convergence)
+        done = bool(layers) and all(layer in self._settled for layer in layers)
+        if self.stop and trainer.strategy.reduce_boolean_decision(done, all=True):
+            trainer.should_stop = True
+
+    def _take_in(self, layer: str, convergence: Convergence) -> None:
+        # an empty mean, of units that were all off, is no standstill
+        still = float(convergence.similarity.nanmean()) >= self.similarity
+        since = [*self._still_since.get(layer, []), convergence.epoch] if still else []
+        self._still_since[layer] = since
+        if len(since) >= self.patience:
+            self._settled[layer] = since[0]
+            self._sinks.scalar(f"settled_epoch/{layer}", since[0], convergence.epoch)
+            rank_zero_info(f"FeatureConvergence: layer {layer} settled at epoch {since[0]}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"still_since": self._still_since, "settled": self._settled}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint left off."""
+        self._still_since, self._settled = dict(state_dict["still_since"]), dict(state_dict["settled"])

@@ -1,0 +1,130 @@
+"""Top activations of an epoch: picked up from the validation, or found in a pass over images that were kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
+
+from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.functional.harvest import Harvest
+from lightning_cnnvis.functional.rectification import Rule
+from lightning_cnnvis.functional.top_activations import TopActivations
+from lightning_cnnvis.inputs import images_of
+
+
+class EpochHarvest:
+    """Gets the top activations of one epoch after the other, wherever the images come from.
+
+    The forward passes of the validation are followed where they can be. Otherwise images are kept, of the training
+    batches if there is no validation, and go through the network once more.
+
+    Args:
+        k: How many activations to keep of each feature map.
+        rule: The projection rule that the layers must allow.
+        max_images: How many images to keep.
+        images: How to get the images out of a batch; see `images_of`.
+    """
+
+    def __init__(
+        self, k: int, rule: Rule, max_images: int, images: str | Callable[[Any], Tensor] | None = None
+    ) -> None:
+        self.k = k
+        self.rule: Rule = rule
+        self.max_images = max_images
+        self.images = images
+        self._following: Harvest | None = None
+        self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch
+        self._kept: list[Tensor] = []
+        self._kept_of: int | None = None  # of which epoch
+
+    def follow(
+        self,
+        network: nn.Module,
+        channels: Mapping[str, Sequence[int]],
+        epoch: int,
+        guard: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        """Follows the network until `release`; what an earlier validation of the epoch gave is forgotten."""
+        self.release()
+        self._following = Harvest(network, channels, self.k, rule=self.rule, guard=guard).__enter__()
+        self._tops = epoch, self._following.tops
+
+    def number(self, loaders: Any, index: int) -> bool:
+        """Says which loader the next batches come from. False if the network is not being followed."""
+        if self._following is None:
+            return False
+        self._following.number(*_sample_ids(loaders, index))
+        return True
+
+    def release(self) -> None:
+        """Leaves the network alone."""
+        if self._following is not None:
+            self._following.__exit__()
+            self._following = None
+
+    def keep(self, batch: Any, epoch: int) -> None:
+        """Keeps the images of a batch, as long as there is room."""
+        if epoch != self._kept_of:
+            self._kept, self._kept_of = [], epoch
+        room = self.max_images - sum(map(len, self._kept))
+        if room > 0:
+            self._kept.append(images_of(batch, self.images)[:room].detach().clone())
+
+    def clear(self) -> None:
+        """Leaves the network alone and forgets everything."""
+        self.release()
+        self._tops, self._kept, self._kept_of = None, [], None
+
+    def take(self, context: VisualizationContext, channels: Mapping[str, Sequence[int]]) -> dict[str, TopActivations]:
+        """The top activations of an epoch, by layer and on the CPU; a layer that failed is missing."""
+        epoch, tops = self._tops or (None, {})
+        if epoch != context.epoch:
+            kept = self._kept if self._kept_of == context.epoch else []
+            tops = self._pass(context, channels, kept or self._load(context))
+        self.clear()
+        return {layer: top.to("cpu") for layer, top in tops.items()}
+
+    def _pass(
+        self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], batches: Any
+    ) -> dict[str, TopActivations]:
+        with Harvest(context.network, channels, self.k, rule=self.rule) as harvest, torch.no_grad():
+            # the processes have different images
+            harvest.number(context.trainer.global_rank, context.trainer.world_size)
+            for images in batches:
+                context.network(context.to_network(images))
+        return harvest.tops
+
+    def _load(self, context: VisualizationContext) -> Iterator[Tensor]:
+        """Images from the loaders, for the end of a training that stopped early, when nobody else reads them."""
+        trainer, room = context.trainer, self.max_images
+        loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
+        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
+            for batch in loader:
+                images = images_of(trainer.strategy.batch_to_device(batch, context.device), self.images)[:room]
+                room -= len(images)
+                yield images
+                if room <= 0:
+                    return
+
+
+def is_compiled(pl_module: pl.LightningModule) -> bool:
+    """Whether ``torch.compile`` was applied to the module or a part of it, which then calls no hooks."""
+    return getattr(pl_module, "_compiler_ctx", None) is not None or any(
+        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in pl_module.modules()
+    )
+
+
+def _sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
+    """First id, step and end of the ids of a loader's images; on every process, equal ids mean the same image."""
+    first = index << 32  # an image of one loader is not one of another's
+    loader = loaders[index] if isinstance(loaders, list | tuple) else loaders
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return first, 1, None
+    return first + sampler.rank, sampler.num_replicas, first + len(sampler.dataset)  # type: ignore[arg-type]
