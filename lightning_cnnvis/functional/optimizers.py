@@ -95,15 +95,16 @@ class Momentum:
 class AdaGrad:
     """AdaGrad that forgets, with momentum: Mahendran & Vedaldi 2016 (arXiv 1512.02017), Sec. 3.
 
+    As in the authors' code, a step is g / (1 / lr + √Σg²): for small gradients that is plain gradient descent of the
+    learning rate, and for large ones at most 1 unit of the parameters.
+
     Args:
         decay: Factor on the sum of squared gradients at each step.
         momentum: Fraction of the last step that is taken again.
-        eps: Added to the root of the sum.
     """
 
     decay: float = 0.9
     momentum: float = 0.9
-    eps: float = 1e-8
 
     def init(self, params: Tensor) -> State:
         """Zero velocity and zero sum of squares."""
@@ -112,5 +113,5 @@ class AdaGrad:
     def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
         """See `Optimizer`."""
         squares = self.decay * state[1] + gradient.square()
-        velocity = self.momentum * state[0] - lr * gradient / (squares.sqrt() + self.eps)
+        velocity = self.momentum * state[0] - gradient / (1 / lr + squares.sqrt())
         return params + velocity, (velocity, squares)
