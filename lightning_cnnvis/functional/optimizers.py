@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 State = tuple[Tensor, ...]
@@ -83,8 +84,7 @@ class Momentum:
     def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
         """See `Optimizer`."""
         if self.normalize:
-            mean = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
-            gradient = gradient / mean.clamp_min(torch.finfo(gradient.dtype).tiny)
+            gradient = _unit(gradient)
         if not self.momentum:
             return params - lr * gradient, ()
         velocity = self.momentum * state[0] - lr * gradient
@@ -115,3 +115,45 @@ class AdaGrad:
         squares = self.decay * state[1] + gradient.square()
         velocity = self.momentum * state[0] - gradient / (1 / lr + squares.sqrt())
         return params + velocity, (velocity, squares)
+
+
+@dataclass(frozen=True)
+class PyramidDescent:
+    """Gradient descent whose steps are equally large at every scale, from fine texture to broad shape.
+
+    The gradient is split into a Laplacian pyramid, each level of which is divided by its mean absolute value, as
+    Mordvintsev normalises the gradient of DeepDream (the ``deepdream.ipynb`` of TensorFlow's examples, "Laplacian
+    Pyramid Gradient Normalization"). The plain gradient is mostly fine texture.
+
+    Args:
+        levels: Number of halvings; 0 only divides the gradient by its mean absolute value.
+    """
+
+    levels: int = 3
+
+    def init(self, params: Tensor) -> State:
+        """No state."""
+        return ()
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """See `Optimizer`; ``params`` are pixels ``(N, C, H, W)``."""
+        bands, sizes = [], []
+        for _ in range(self.levels):
+            if min(gradient.shape[-2:]) < 4:
+                break
+            size = gradient.shape[-2:]
+            low = F.avg_pool2d(gradient, 2, ceil_mode=True, count_include_pad=False)
+            bands.append(gradient - F.interpolate(low, size, mode="bilinear"))
+            sizes.append(size)
+            gradient = low
+        update = _unit(gradient)
+        for band, size in zip(reversed(bands), reversed(sizes), strict=True):
+            update = _unit(band) + F.interpolate(update, size, mode="bilinear")
+        # back to the mean change of a single level
+        return params - lr * _unit(update), ()
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Each image's gradient divided by its mean absolute value; 0 stays 0."""
+    mean = gradient.abs().flatten(1).mean(1).view(-1, *[1] * (gradient.ndim - 1))
+    return gradient / mean.clamp_min(torch.finfo(gradient.dtype).tiny)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -106,15 +106,33 @@ class RandomRoll:
 
     def __call__(self, images: Tensor, uniform: Tensor, size: tuple[int, int]) -> Tensor:
         """See `Transform`."""
-        height, width = images.shape[-2:]
         # 2·pixels + 1 shifts, equally likely
         shift = (uniform * (2 * self.pixels + 1)).floor().long() - self.pixels
-        rows = (torch.arange(height, device=images.device) - shift[:, :1]) % height
-        columns = (torch.arange(width, device=images.device) - shift[:, 1:]) % width
-        samples = torch.arange(len(images), device=images.device)[:, None, None]
-        # an index on each side of the slice puts the channels last
-        rolled = images[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-        return resize(rolled, size)
+        return resize(_Roll.apply(images, shift), size)
+
+
+class _Roll(torch.autograd.Function):
+    """Rolls each image by its own shift ``(N, 2)``; the gradient is rolled back, which is cheaper than scattering."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, shift: Tensor) -> Tensor:
+        ctx.save_for_backward(shift)
+        return _roll(images, shift)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (shift,) = ctx.saved_tensors
+        return _roll(gradient, -shift), None
+
+
+def _roll(images: Tensor, shift: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) - shift[:, :1]) % height
+    columns = (torch.arange(width, device=images.device) - shift[:, 1:]) % width
+    if len(images) == 1:
+        return images.index_select(2, rows[0]).index_select(3, columns[0])
+    rolled = images.gather(2, rows[:, None, :, None].expand_as(images))
+    return rolled.gather(3, columns[:, None, None, :].expand_as(images))
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,324 @@
+"""DeepDream: a picture in which a layer sees more of what it sees.
+
+Mordvintsev, Olah & Tyka 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/; the steps
+are those of https://github.com/google/deepdream: octaves, jitter, a normalised step, guidance by a second image, zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.forward import plain_forward
+from lightning_cnnvis.functional.gradients import Gradient, model_gradient
+from lightning_cnnvis.functional.objectives import Objective, guided, layer_energy
+from lightning_cnnvis.functional.optimize import Batch, Phase, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimizers import PyramidDescent
+from lightning_cnnvis.functional.parameterizations import Fourier, Pixels
+from lightning_cnnvis.functional.regularizers import Bounds
+from lightning_cnnvis.functional.transforms import RandomAffine, RandomRoll, resize
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+
+
+_ALIGNMENT = 32  # pixels; a multiple of the total stride of the usual networks
+
+
+def _aligned(length: int) -> int:
+    return -(-length // _ALIGNMENT) * _ALIGNMENT
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """How strongly and at which scales a picture is dreamt.
+
+    Args:
+        octaves: Number of sizes, the smallest first. Sizes that are too small for the layer are left out.
+        octave_scale: Ratio of two sizes.
+        steps: Steps at each size.
+        step_size: Mean change of a pixel in a step, in grey levels (1/255).
+        jitter: Largest random shift before a step, in pixels; at most a seventh of the picture's shorter side.
+        levels: Scales that share the step equally; see `PyramidDescent`. 0 takes the gradient as it is, which gives
+            finer texture.
+        tile: Largest height and width that goes through the network at once; larger pictures go in tiles.
+        margin: Pixels that a tile sees beyond its borders on every side, rounded up to a multiple of 32.
+        precision: Of the network's passes; see `Recipe`.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    octaves: int = 4
+    octave_scale: float = 1.4
+    steps: int = 10
+    step_size: float = 1.5
+    jitter: int = 32
+    levels: int = 3
+    tile: int = 1024
+    margin: int = 64
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        if self.octaves < 1 or self.steps < 1:
+            raise ValueError(f"octaves={self.octaves}, steps={self.steps}: a dream takes at least 1 of each.")
+        if self.octave_scale <= 1:
+            raise ValueError(f"octave_scale={self.octave_scale}: an octave must be larger than the one before.")
+        if self.step_size <= 0 or self.jitter < 0 or self.margin < 0:
+            raise ValueError(
+                f"step_size={self.step_size}, jitter={self.jitter}, margin={self.margin}: the step must be "
+                "positive, the others not negative."
+            )
+        if self.tile < 2 * _aligned(self.margin) + _ALIGNMENT:
+            raise ValueError(f"tile={self.tile} leaves nothing inside a margin of {self.margin} on both sides.")
+
+
+@dataclass(frozen=True)
+class Dream:
+    """A dreamt picture.
+
+    Attributes:
+        images: ``(N, C, H, W)`` in [0, 1].
+        sizes: Height and width of each octave.
+        losses: ``(N, steps)``, minus the objective before each step, of all octaves one after the other.
+    """
+
+    images: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    losses: Tensor
+
+
+def dream(
+    model: nn.Module,
+    image: Tensor | None,
+    layer: str | Sequence[str],
+    *,
+    input_spec: InputSpec,
+    channels: Sequence[int] | None = None,
+    guide: Tensor | None = None,
+    seed: int = 0,
+    options: DreamOptions | None = None,
+) -> Dream:
+    """Enhances what a layer sees in a picture. Low layers give strokes, high layers objects.
+
+    Args:
+        model: The network. Left as it was.
+        image: ``(N, C, H, W)`` or ``(C, H, W)``, of any size, in [0, 1]; None dreams from noise of the network's input
+            size.
+        layer: Dotted name of a layer with maps, or several, whose objectives are added.
+        input_spec: Channels and normalisation of the network's input.
+        channels: Enhances these channels alone; None takes all.
+        guide: ``(C, h, w)`` or ``(1, C, h, w)`` in [0, 1], whose features are to appear: at each place of the
+            layer, the one with the largest dot product.
+        seed: Of the jitter and the noise.
+        options: See `DreamOptions`.
+
+    Returns:
+        The pictures at their full size.
+
+    Raises:
+        LayerError: If a layer is not there.
+        ValueError: If the picture has other channels than the network, or is not finite, or is too small for the
+            layer, or if both ``channels`` and ``guide`` are given.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> picture = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+        >>> dreamt = dream(net, picture, "1", input_spec=InputSpec(), options=DreamOptions(octaves=2, steps=3))
+        >>> dreamt.images.shape, dreamt.sizes
+        (torch.Size([1, 3, 20, 30]), ((14, 21), (20, 30)))
+    """
+    options = options or DreamOptions()
+    layers = [layer] if isinstance(layer, str) else list(layer)
+    if guide is not None and channels is not None:
+        raise ValueError("Both channels and guide are given: a dream follows one of them.")
+    (start_seed,) = image_seeds(seed, "dream")
+    if image is None:
+        image = _noise(input_spec, start_seed)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    base = _checked(image, input_spec, "image").to(like.device, torch.float32)
+    with isolated(model):
+        objective = _objective(model, layers, channels, guide, input_spec)
+        sizes = _octave_sizes(model, layers, base, options)
+        detail, losses = torch.zeros_like(base[..., :1, :1]), []
+        for size in sizes:
+            octave = resize(base, size)
+            start = (octave + resize(detail, size)).clamp(0, 1)
+            optimized = optimize(
+                model,
+                objective,
+                _recipe(options, size),
+                Batch([start_seed] * len(start), starts=start, chunk=1),
+                input_spec=replace(input_spec, size=size),
+                gradient_of=lambda part: tiled(
+                    model_gradient(model, objective, part, precision=options.precision), options
+                ),
+            )
+            detail = optimized.images - octave
+            losses.append(optimized.losses)
+    return Dream(optimized.images, tuple(sizes), torch.cat(losses, 1))
+
+
+def zoom(
+    model: nn.Module,
+    image: Tensor | None,
+    layer: str | Sequence[str],
+    *,
+    input_spec: InputSpec,
+    frames: int = 100,
+    scale: float = 0.05,
+    seed: int = 0,
+    options: DreamOptions | None = None,
+) -> Iterator[Tensor]:
+    """Dreams a picture, zooms into it, dreams again, and so on: an endless fall.
+
+    Args:
+        model: The network. Left as it was between two frames, too.
+        image: As for `dream`, one picture.
+        layer: As for `dream`.
+        input_spec: As for `dream`.
+        frames: Number of frames.
+        scale: Fraction of the height and width that each zoom cuts off.
+        seed: Of the jitter and the noise.
+        options: Of each frame's dream; None takes two octaves of six steps, since the frames add up.
+
+    Yields:
+        Frames ``(C, H, W)`` in [0, 1], the first one not yet zoomed.
+
+    Raises:
+        ValueError: As for `dream`; if ``frames`` is not positive, or ``scale`` is not between 0 and 1.
+    """
+    if frames < 1 or not 0 < scale < 1:
+        raise ValueError(f"frames={frames}, scale={scale}: give at least 1 frame, and a scale between 0 and 1.")
+    options = options or DreamOptions(octaves=2, steps=6)
+    closer = RandomAffine(jitter=0.0, scale=(1 / (1 - scale), 1 / (1 - scale)), rotate=0.0)
+    for frame_seed in image_seeds(seed, *range(frames)):
+        frame = dream(model, image, layer, input_spec=input_spec, seed=frame_seed, options=options).images[:1]
+        yield frame[0]
+        size = (frame.shape[-2], frame.shape[-1])
+        image = closer(frame, frame.new_zeros(1, closer.draws), size).clamp(0, 1)
+
+
+def tiled(gradient: Gradient, options: DreamOptions) -> Gradient:
+    """A gradient that goes through the network tile by tile.
+
+    The tiles overlap by the margin and each gives the gradient of its inside alone. With a margin as wide as the
+    receptive field, and tiles at multiples of the layer's stride, the result is that of the whole picture; with a
+    narrower one, the jitter moves the borders from step to step, so that no seam builds up.
+
+    Args:
+        gradient: Of inputs that fit.
+        options: Their ``tile`` and ``margin``.
+
+    Returns:
+        A gradient of inputs of any size; the losses of the tiles are added.
+    """
+
+    def whole(inputs: Tensor, rescue: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        height, width = inputs.shape[-2:]
+        if max(height, width) <= options.tile:
+            return gradient(inputs, rescue)
+        slope = torch.empty_like(inputs)
+        total = inputs.new_zeros(len(inputs))
+        for top, bottom, upper, lower in _spans(height, options.tile, options.margin):
+            for left, right, first, last in _spans(width, options.tile, options.margin):
+                loss, part = gradient(inputs[..., upper:lower, first:last], rescue)
+                slope[..., top:bottom, left:right] = part[
+                    ..., top - upper : bottom - upper, left - first : right - first
+                ]
+                total = total + loss * ((bottom - top) * (right - left) / ((lower - upper) * (last - first)))
+        return total, slope
+
+    return whole
+
+
+def _spans(length: int, tile: int, margin: int) -> list[tuple[int, int, int, int]]:
+    """Cuts a length into tiles: start and end of each inside, and start and end of what the tile sees."""
+    margin = _aligned(margin)
+    largest = (tile - 2 * margin) // _ALIGNMENT * _ALIGNMENT if length > tile else length
+    # equal tiles, so that no sliver is left at the end
+    inside = _aligned(-(-length // -(-length // largest)))
+    return [
+        (start, min(start + inside, length), max(0, start - margin), min(start + inside + margin, length))
+        for start in range(0, length, inside)
+    ]
+
+
+def _recipe(options: DreamOptions, size: tuple[int, int]) -> Recipe:
+    jitter = min(options.jitter, min(size) // 7)
+    return Recipe(
+        phases=(Phase(options.steps, options.step_size / 255, transform=RandomRoll(jitter)),),
+        parameterization=Pixels(center=0.0),
+        optimizer=PyramidDescent(options.levels),
+        constraint=Bounds(0.0, 1.0),
+        precision=options.precision,
+        rescue=False,
+    )
+
+
+def _objective(
+    model: nn.Module,
+    layers: Sequence[str],
+    channels: Sequence[int] | None,
+    guide: Tensor | None,
+    input_spec: InputSpec,
+) -> Objective:
+    if not layers:
+        raise ValueError("layer is empty: name at least one.")
+    if guide is None:
+        return reduce(add, (layer_energy(layer, channels) for layer in layers))
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(like))
+    with torch.no_grad():
+        recorded = plain_forward(model, layers)(inputs)
+    return reduce(add, (guided(layer, recorded[layer].float()) for layer in layers))
+
+
+def _octave_sizes(
+    model: nn.Module, layers: Sequence[str], base: Tensor, options: DreamOptions
+) -> list[tuple[int, int]]:
+    """The octaves' sizes, smallest first, without those that the layers cannot take."""
+    height, width = base.shape[-2:]
+    shrink = [options.octave_scale**-i for i in reversed(range(options.octaves))]
+    sizes = [(max(1, round(height * s)), max(1, round(width * s))) for s in shrink[:-1]] + [(height, width)]
+    forward = plain_forward(model, layers)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    for first, (rows, columns) in enumerate(sizes):
+        probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile))
+        try:
+            with torch.no_grad():
+                forward(probe.to(like))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if first == len(sizes) - 1:
+                raise ValueError(
+                    f"The picture of {height}×{width} pixels does not go through the network to {layers}: {error}"
+                ) from error
+        else:
+            return sizes[first:]
+    return sizes
+
+
+def _noise(input_spec: InputSpec, seed: int) -> Tensor:
+    natural = Fourier(init_std=0.5)
+    params = natural.init([torch.Generator().manual_seed(seed)], input_spec.shape)
+    return natural.decode(params, input_spec.size)
+
+
+def _checked(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
+    """The picture as ``(N, C, H, W)``."""
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != input_spec.channels:
+        raise ValueError(
+            f"{name} of shape {tuple(image.shape)}: the network takes ({input_spec.channels}, height, width)."
+        )
+    if not batch.is_floating_point() or not batch.isfinite().all() or batch.min() < 0 or batch.max() > 1:
+        raise ValueError(f"{name} must hold finite floating-point pixels between 0 and 1.")
+    return batch.detach()
