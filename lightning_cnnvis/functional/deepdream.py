@@ -26,7 +26,6 @@ from lightning_cnnvis.functional.transforms import RandomAffine, RandomRoll, res
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 
-
 _ALIGNMENT = 32  # pixels; a multiple of the total stride of the usual networks
 
 

@@ -1,0 +1,109 @@
+"""Class visualisation against lucent 0.1.8, on SqueezeNet: probability, naturalness and time, side by side.
+
+    python -m tests.benchmarks.class_visualization [--rounds 3] [--random-classes 100] [--out folder]
+
+Both make 16 classes at 128² in one batch with their default settings, lucent with 128 steps. Probabilities are those of
+the picture itself, resampled to 224². Naturalness: the exponent of the amplitude spectrum, and the distance of
+the colour covariance from that of photographs, relative to the latter's norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_cnnvis.functional.class_visualization import VisualizationOptions, visualize_classes
+from lightning_cnnvis.functional.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.transforms import resize
+from tests.benchmarks.real_models import IMAGENET, photographs, save_sheet, squeezenet
+
+CLASSES = [13, 22, 130, 162, 291, 340, 386, 417, 497, 555, 701, 779, 817, 920, 937, 949]
+
+
+def ours(seed: int) -> Tensor:
+    options = VisualizationOptions(size=(128, 128))
+    return visualize_classes(squeezenet(), CLASSES, input_spec=IMAGENET, seed=seed, options=options).images
+
+
+def lucent(seed: int) -> Tensor:
+    from lucent.optvis import objectives, param, render  # noqa: PLC0415 - its import takes seconds
+
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that lucent draws from
+    logits = [objectives.channel("classifier_3", index, batch=i) for i, index in enumerate(CLASSES)]
+    images = render.render_vis(
+        squeezenet(),
+        objectives.Objective.sum(logits),
+        lambda: param.image(128, batch=len(CLASSES)),
+        thresholds=(128,),
+        show_image=False,
+        progress=False,
+    )[-1]
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().cpu()
+
+
+def probabilities(images: Tensor, classes: list[int]) -> Tensor:
+    """On the clean image at 224²."""
+    with torch.no_grad():
+        logits = squeezenet()(IMAGENET.normalize(resize(images.clamp(0, 1), IMAGENET.size)))
+    return logits.softmax(1)[torch.arange(len(classes)), torch.tensor(classes)]
+
+
+def compare(rounds: int, out: Path | None) -> None:
+    photos = ImageStatistics.measure(photographs())
+    reference = torch.tensor(photos.covariance)
+    print(f"photographs: spectrum 1/f^{photos.decay:.2f}")
+    rows: dict[str, list[tuple[float, float, float, float]]] = {"ours": [], "lucent": []}
+    for seed in range(rounds):
+        for name, method in (("ours", ours), ("lucent", lucent)):
+            start = time.perf_counter()
+            images = method(seed)
+            seconds = time.perf_counter() - start
+            measured = ImageStatistics.measure(images)
+            distance = (torch.tensor(measured.covariance) - reference).norm() / reference.norm()
+            mean = probabilities(images, CLASSES).mean().item()
+            rows[name].append((seconds, mean, measured.decay, distance.item()))
+            print(f"  {name} seed {seed}: {rows[name][-1]}", flush=True)
+            if out:
+                save_sheet(images, out / f"{name}_{seed}.png", columns=4)
+    print("medians   seconds  probability  1/f^a  colour covariance distance")
+    for name, values in rows.items():
+        seconds, mean, decay, distance = (statistics.median(column) for column in zip(*values, strict=True))
+        print(f"{name:8} {seconds:8.1f} {mean:12.3f} {decay:6.2f} {distance:10.2f}")
+
+
+def random_classes(count: int) -> None:
+    """How many of randomly chosen classes the default reaches at the network's own size."""
+    classes = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:count].tolist()
+    start = time.perf_counter()
+    shown = visualize_classes(squeezenet(), classes, input_spec=IMAGENET)
+    reached = sum(state == "reached" for state in shown.states)
+    lowest = shown.probabilities.sort().values[:5]
+    seconds = time.perf_counter() - start
+    print(f"{reached} of {count} random classes reach 0.9 ({seconds:.0f} s); lowest: {lowest.tolist()}")
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--random-classes", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.rounds:
+        compare(arguments.rounds, arguments.out)
+    if arguments.random_classes:
+        random_classes(arguments.random_classes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""DeepDream of a photograph at its full size against a plain port of the reference loop, on SqueezeNet.
+
+    python -m tests.benchmarks.deepdream [--layer features.9] [--rounds 3] [--out folder]
+
+The port does what the notebook of https://github.com/google/deepdream does, in PyTorch: the network up to the layer,
+a backward pass from its activations, a roll before and after, the normalised step, four octaves. Both sides go through
+the same octaves and number of steps; ours includes its Laplacian pyramid. Megapixel-steps count each octave's pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.deepdream import DreamOptions, dream
+from lightning_cnnvis.layers import get_layer
+from tests.benchmarks.real_models import IMAGENET, photograph, save_sheet, squeezenet
+
+
+def plain_port(model: nn.Module, image: Tensor, layer: str, options: DreamOptions) -> Tensor:
+    """The reference loop, written as its many PyTorch ports are: a hook, ``.backward()``, one octave at a time."""
+    activations: list[Tensor] = []
+    net = model.features if layer.startswith("features.") else model
+    upto = nn.Sequential(*list(net.children())[: int(layer.rsplit(".", 1)[-1]) + 1]) if net is not model else model
+    handle = get_layer(model, layer).register_forward_hook(lambda _m, _i, output: activations.append(output))
+    rng = np.random.default_rng(0)
+    octaves = [IMAGENET.normalize(image[None])]
+    for _ in range(options.octaves - 1):
+        octaves.append(F.interpolate(octaves[-1], scale_factor=1 / options.octave_scale, mode="bilinear"))
+    detail = torch.zeros_like(octaves[-1])
+    low, high = (IMAGENET.normalize(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
+    for base in reversed(octaves):
+        detail = F.interpolate(detail, base.shape[-2:], mode="bilinear")
+        source = base + detail
+        for _ in range(options.steps):
+            dy, dx = rng.integers(-options.jitter, options.jitter + 1, 2).tolist()
+            rolled = source.roll((dy, dx), (2, 3)).requires_grad_()
+            activations.clear()
+            upto(rolled)
+            end = activations[0]
+            end.backward(end.detach())
+            gradient = rolled.grad
+            step = options.step_size / 255 / 0.226 / gradient.abs().mean()
+            moved = (rolled.detach() + step * gradient).roll((-dy, -dx), (2, 3))
+            source = torch.maximum(torch.minimum(moved, high), low)
+        detail = source - base
+    handle.remove()
+    return IMAGENET.denormalize(source)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default="sky1024px.jpg")
+    parser.add_argument("--layer", default="features.9")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    image, options = photograph(arguments.image), DreamOptions()
+    pixels = sum(options.octave_scale ** (-2 * i) for i in range(options.octaves)) * image[0].numel()
+    megapixel_steps = pixels * options.steps / 1e6
+    model = squeezenet()
+    methods = {
+        "ours": lambda: dream(model, image, arguments.layer, input_spec=IMAGENET, options=options).images[0],
+        "plain port": lambda: plain_port(model, image, arguments.layer, options),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(arguments.rounds):
+        for name, method in methods.items():
+            start = time.perf_counter()
+            dreamt = method()
+            seconds[name].append(time.perf_counter() - start)
+            if arguments.out:
+                arguments.out.mkdir(parents=True, exist_ok=True)
+                save_sheet(dreamt[None], arguments.out / f"{name.replace(' ', '_')}.png")
+    height, width = image.shape[-2:]
+    print(f"{arguments.image} {width}×{height}, {arguments.layer}, {megapixel_steps:.1f} megapixel-steps; medians:")
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, median in medians.items():
+        print(f"  {name:10} {median:6.2f} s  {megapixel_steps / median:6.2f} megapixel-steps/s")
+    print(f"  {medians['plain port'] / medians['ours']:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
