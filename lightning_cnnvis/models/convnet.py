@@ -100,7 +100,7 @@ class ConvNet(nn.Module):
                 if kind == "pool":
                     self.add_module(f"pool{number}", nn.MaxPool2d(3, 2, ceil_mode=stage.ceil_mode))
                 elif local_response_norm:
-                    norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+                    norm = _LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
                     self.add_module(f"norm{number}", norm)
             channels, size = maps, stage.map_sizes(size)[-1]
         self.flatten = _Flatten((channels, size, size), image_size)
@@ -151,6 +151,13 @@ class ConvNet(nn.Module):
                 nn.init.normal_(parameter, std=1e-2)
             else:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+
+
+class _LocalResponseNorm(nn.LocalResponseNorm):
+    """Computes in float32, as it must: torch has none in bfloat16 on the CPU."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps if maps.dtype == torch.float64 else maps.float()).to(maps.dtype)
 
 
 class _Flatten(nn.Flatten):
