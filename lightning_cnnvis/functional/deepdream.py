@@ -16,21 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.forward import plain_forward
-from lightning_cnnvis.functional.gradients import Gradient, model_gradient
+from lightning_cnnvis.functional.gradients import model_gradient
 from lightning_cnnvis.functional.objectives import Objective, guided, layer_energy
 from lightning_cnnvis.functional.optimize import Batch, Phase, Recipe, image_seeds, optimize
 from lightning_cnnvis.functional.optimizers import PyramidDescent
 from lightning_cnnvis.functional.parameterizations import Fourier, Pixels
 from lightning_cnnvis.functional.regularizers import Bounds
+from lightning_cnnvis.functional.tiles import ALIGNMENT, aligned, tiled
+from lightning_cnnvis.functional.tracing import is_about_shapes, model_options
 from lightning_cnnvis.functional.transforms import RandomAffine, RandomRoll, resize
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-
-_ALIGNMENT = 32  # pixels; a multiple of the total stride of the usual networks
-
-
-def _aligned(length: int) -> int:
-    return -(-length // _ALIGNMENT) * _ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class DreamOptions:
                 f"step_size={self.step_size}, jitter={self.jitter}, margin={self.margin}: the step must be "
                 "positive, the others not negative."
             )
-        if self.tile < 2 * _aligned(self.margin) + _ALIGNMENT:
+        if self.tile < 2 * aligned(self.margin) + ALIGNMENT:
             raise ValueError(f"tile={self.tile} leaves nothing inside a margin of {self.margin} on both sides.")
 
 
@@ -140,7 +136,7 @@ def dream(
     (start_seed,) = image_seeds(seed, "dream")
     if image is None:
         image = _noise(input_spec, start_seed)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    like = model_options(model)
     base = _checked(image, input_spec, "image").to(like.device, torch.float32)
     with isolated(model):
         objective = _objective(model, layers, channels, guide, input_spec)
@@ -156,7 +152,9 @@ def dream(
                 Batch([start_seed] * len(start), starts=start, chunk=1),
                 input_spec=replace(input_spec, size=size),
                 gradient_of=lambda part: tiled(
-                    model_gradient(model, objective, part, precision=options.precision), options
+                    model_gradient(model, objective, part, precision=options.precision),
+                    options.tile,
+                    options.margin,
                 ),
             )
             detail = optimized.images - octave
@@ -204,51 +202,6 @@ def zoom(
         image = closer(frame, frame.new_zeros(1, closer.draws), size).clamp(0, 1)
 
 
-def tiled(gradient: Gradient, options: DreamOptions) -> Gradient:
-    """A gradient that goes through the network tile by tile.
-
-    The tiles overlap by the margin and each gives the gradient of its inside alone. With a margin as wide as the
-    receptive field, and tiles at multiples of the layer's stride, the result is that of the whole picture; with a
-    narrower one, the jitter moves the borders from step to step, so that no seam builds up.
-
-    Args:
-        gradient: Of inputs that fit.
-        options: Their ``tile`` and ``margin``.
-
-    Returns:
-        A gradient of inputs of any size; the losses of the tiles are added.
-    """
-
-    def whole(inputs: Tensor, rescue: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        height, width = inputs.shape[-2:]
-        if max(height, width) <= options.tile:
-            return gradient(inputs, rescue)
-        slope = torch.empty_like(inputs)
-        total = inputs.new_zeros(len(inputs))
-        for top, bottom, upper, lower in _spans(height, options.tile, options.margin):
-            for left, right, first, last in _spans(width, options.tile, options.margin):
-                loss, part = gradient(inputs[..., upper:lower, first:last], rescue)
-                slope[..., top:bottom, left:right] = part[
-                    ..., top - upper : bottom - upper, left - first : right - first
-                ]
-                total = total + loss * ((bottom - top) * (right - left) / ((lower - upper) * (last - first)))
-        return total, slope
-
-    return whole
-
-
-def _spans(length: int, tile: int, margin: int) -> list[tuple[int, int, int, int]]:
-    """Cuts a length into tiles: start and end of each inside, and start and end of what the tile sees."""
-    margin = _aligned(margin)
-    largest = (tile - 2 * margin) // _ALIGNMENT * _ALIGNMENT if length > tile else length
-    # equal tiles, so that no sliver is left at the end
-    inside = _aligned(-(-length // -(-length // largest)))
-    return [
-        (start, min(start + inside, length), max(0, start - margin), min(start + inside + margin, length))
-        for start in range(0, length, inside)
-    ]
-
-
 def _recipe(options: DreamOptions, size: tuple[int, int]) -> Recipe:
     jitter = min(options.jitter, min(size) // 7)
     return Recipe(
@@ -272,7 +225,7 @@ def _objective(
         raise ValueError("layer is empty: name at least one.")
     if guide is None:
         return reduce(add, (layer_energy(layer, channels) for layer in layers))
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    like = model_options(model)
     inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(like))
     with torch.no_grad():
         recorded = plain_forward(model, layers)(inputs)
@@ -287,15 +240,15 @@ def _octave_sizes(
     shrink = [options.octave_scale**-i for i in reversed(range(options.octaves))]
     sizes = [(max(1, round(height * s)), max(1, round(width * s))) for s in shrink[:-1]] + [(height, width)]
     forward = plain_forward(model, layers)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    like = model_options(model)
     for first, (rows, columns) in enumerate(sizes):
         probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile))
         try:
             with torch.no_grad():
                 forward(probe.to(like))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if not is_about_shapes(error):
+                raise
             if first == len(sizes) - 1:
                 raise ValueError(
                     f"The picture of {height}×{width} pixels does not go through the network to {layers}: {error}"

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.tracing import model_options
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError, activations, get_layer
 
 OUTPUT = ""
@@ -15,6 +17,11 @@ OUTPUT = ""
 
 Forward = Callable[[Tensor], Mapping[str, Tensor]]
 """Inputs ``(N, C, H, W)`` -> what was recorded, layer -> ``(M, ...)``."""
+
+
+def blank_input(model: nn.Module, input_spec: InputSpec) -> Tensor:
+    """Zeros ``(1, C, H, W)`` that go through the model, to find out the sizes of its layers."""
+    return torch.zeros(1, *input_spec.shape).to(model_options(model))
 
 
 def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:

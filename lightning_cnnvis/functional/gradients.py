@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .forward import Forward, plain_forward
-from .objectives import Objective
+from lightning_cnnvis.functional.forward import Forward, plain_forward
+from lightning_cnnvis.functional.objectives import Objective
+from lightning_cnnvis.functional.tracing import model_options
 
 Gradient = Callable[[Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
 """Inputs ``(N, C, H, W)`` and which of them to rescue, ``(N,)`` bool or None for nobody
@@ -39,7 +40,7 @@ def model_gradient(
         A function of the inputs.
     """
     forward = forward or plain_forward(model, objective.layers)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = model_options(model).dtype
     losses: dict[torch.device, Callable[..., Tensor]] = {}
 
     def gradient(inputs: Tensor, rescue: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_cnnvis.functional.forward import OUTPUT
 from lightning_cnnvis.layers import LayerError
-
-from .forward import OUTPUT
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]
 """Recorded activations, layer -> ``(N, ...)`` -> losses ``(N,)``; loss i depends on row i alone."""

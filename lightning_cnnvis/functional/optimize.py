@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.chunks import in_chunks
+from lightning_cnnvis.functional.gradients import Gradient, model_gradient
+from lightning_cnnvis.functional.objectives import Objective
+from lightning_cnnvis.functional.optimizers import Adam, Optimizer
+from lightning_cnnvis.functional.parameterizations import Fourier, Parameterization
+from lightning_cnnvis.functional.regularizers import Constraint, Regularizer
+from lightning_cnnvis.functional.tracing import model_options
+from lightning_cnnvis.functional.transforms import Transform, resize
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-
-from .gradients import Gradient, model_gradient
-from .objectives import Objective
-from .optimizers import Adam, Optimizer
-from .parameterizations import Fourier, Parameterization
-from .regularizers import Constraint, Regularizer
-from .transforms import Transform, resize
 
 RESCUE_STEPS = 16
 
@@ -304,5 +304,5 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 def _like(model: nn.Module) -> Tensor:
     """An empty tensor on the model's device, in the precision of its parameters but at least float32."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.empty(0, device=parameter.device, dtype=torch.promote_types(parameter.dtype, torch.float32))
+    weight = model_options(model)
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))

@@ -6,14 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.class_visualization import (
-    VisualizationOptions,
-    maximize_activation,
-    visualize_classes,
-)
+from lightning_cnnvis.functional.activation_maximization import maximize_activation
+from lightning_cnnvis.functional.class_visualization import visualize_classes
 from lightning_cnnvis.functional.objectives import directions_between
 from lightning_cnnvis.functional.optimize import Phase, Recipe
 from lightning_cnnvis.functional.presets import preset_recipe, with_steps
+from lightning_cnnvis.functional.visualization import VisualizationOptions
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.deepdream import DreamOptions, dream, tiled, zoom
+from lightning_cnnvis.functional.deepdream import DreamOptions, dream, zoom
 from lightning_cnnvis.functional.gradients import model_gradient
 from lightning_cnnvis.functional.objectives import guided, layer_energy
 from lightning_cnnvis.functional.optimizers import PyramidDescent
+from lightning_cnnvis.functional.tiles import tiled
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 
@@ -105,7 +106,7 @@ def test_tiles_equal_the_whole_picture(net):
         sizes.append(part.shape[-2:])
         return gradient(part, rescue)
 
-    _, tiles = tiled(watched, DreamOptions(tile=96, margin=32))(inputs)
+    _, tiles = tiled(watched, tile=96, margin=32)(inputs)
     torch.testing.assert_close(tiles, whole, atol=1e-5, rtol=1e-4)
     assert len(sizes) > 4
     assert max(max(size) for size in sizes) <= 96

@@ -1,0 +1,166 @@
+"""What class visualisation and activation maximisation share: options, results, and the look at the clean image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.chunks import in_chunks
+from lightning_cnnvis.functional.forward import blank_input, plain_forward
+from lightning_cnnvis.functional.objectives import Objective
+from lightning_cnnvis.functional.optimize import Batch, Optimized, Recipe, image_seeds
+from lightning_cnnvis.functional.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.presets import Preset, preset_recipe, with_steps
+from lightning_cnnvis.functional.tracing import is_about_shapes, model_options
+from lightning_cnnvis.functional.transforms import resize
+from lightning_cnnvis.inputs import InputSpec
+
+State = Literal["reached", "not converged", "dead"]
+
+_COARSEST = 0.6
+_SMALLEST_COARSE_INPUT = 64  # pixels; below, the maps of a network made for small images run out
+
+
+@dataclass(frozen=True)
+class VisualizationOptions:
+    """What seldom needs another value.
+
+    Args:
+        size: Height and width of the images; None takes the network's input size. Smaller images are resampled
+            for the network.
+        frames: Steps after which the images are kept, 0 being the start.
+        statistics: Of the user's own images, for the preset ``"fourier"``; None takes everyday photographs.
+        diversity: Weight of the diversity term over the samples of a class; see `diversify`.
+        diversity_layer: Layer of the features that are to differ; None takes a convolution at about three quarters
+            of the depth.
+        chunk: Images optimised at a time.
+        precision: Of the network's passes; see `Recipe`.
+    """
+
+    size: tuple[int, int] | None = None
+    frames: Sequence[int] = ()
+    statistics: ImageStatistics | None = None
+    diversity: float = 0.5
+    diversity_layer: str | None = None
+    chunk: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Visualizations:
+    """Optimised images, and how far each of them got.
+
+    Attributes:
+        images: ``(N, C, H, W)`` in [0, 1].
+        labels: What each image is for: the class's name, or the layer and the unit.
+        targets: Class or channel of each image; -1 for a whole layer or a direction.
+        scores: ``(N,)``, the logit or activation reached on the clean image: the picture itself at the network's input
+            size, with no random moves.
+        probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is no class.
+        states: ``"reached"``, ``"not converged"`` or ``"dead"``. A class is reached at probability 0.9 on the clean
+            image; a unit, once its score is above 0 and the last tenth of the steps gained less than 2 %.
+            Dead is what had no gradient even after the rescue.
+        rescued: ``(N,)`` bool, whether gradients had to be let through dead ReLUs.
+        losses: ``(N, steps)``.
+        frames: ``(N, F, C, H, W)`` in [0, 1], after the steps asked for.
+    """
+
+    images: Tensor
+    labels: tuple[str, ...]
+    targets: tuple[int, ...]
+    scores: Tensor
+    probabilities: Tensor | None
+    states: tuple[State, ...]
+    rescued: Tensor
+    losses: Tensor
+    frames: Tensor
+
+
+def recipe_for(
+    model: nn.Module,
+    preset: Preset | Recipe,
+    steps: int | None,
+    input_spec: InputSpec,
+    options: VisualizationOptions,
+) -> Recipe:
+    """The recipe of a preset, or one of the user's own, with the options applied."""
+    if isinstance(preset, Recipe):
+        return preset if steps is None else with_steps(preset, steps)
+    recipe = preset_recipe(
+        preset,
+        input_spec,
+        steps=steps,
+        statistics=options.statistics,
+        coarse=preset == "fourier" and _takes_smaller_inputs(model, input_spec),
+    )
+    return replace(recipe, precision=options.precision)
+
+
+def batch_for(seed: int, keys: Sequence[object], options: VisualizationOptions, group: int) -> Batch:
+    """The images to optimise, each with the seed that its key gives it."""
+    return Batch(image_seeds(seed, *keys), size=options.size, group=group, chunk=options.chunk, frames=options.frames)
+
+
+def on_clean_image(
+    model: nn.Module, objective: Objective, images: Tensor, input_spec: InputSpec, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Scores ``(N,)`` and the recorded layer ``(N, ...)`` for the pictures as a person sees them."""
+    (layer,) = objective.layers
+    forward, probe = plain_forward(model, [layer]), model_options(model)
+
+    def work(part: slice) -> tuple[Tensor, Tensor]:
+        inputs = input_spec.normalize(resize(images[part].clamp(0, 1), input_spec.size))
+        with torch.no_grad():
+            recorded = {layer: forward(inputs.to(probe))[layer].to(images.dtype)}
+            return -objective.bind(part, images.device)(recorded), recorded[layer]
+
+    scores, outputs = zip(*in_chunks(work, len(images), chunk), strict=True)
+    return torch.cat(scores), torch.cat(outputs)
+
+
+def visualizations(
+    optimized: Optimized,
+    labels: Sequence[str],
+    targets: Sequence[int],
+    scores: Tensor,
+    *,
+    probabilities: Tensor | None,
+    reached: Tensor,
+) -> Visualizations:
+    """The result, with a state for each image."""
+    states: list[State] = [
+        "reached" if good else "dead" if dead else "not converged"
+        for good, dead in zip(reached.tolist(), optimized.dead.tolist(), strict=True)
+    ]
+    return Visualizations(
+        images=optimized.images.clamp(0, 1),
+        labels=tuple(labels),
+        targets=tuple(targets),
+        scores=scores,
+        probabilities=probabilities,
+        states=tuple(states),
+        rescued=optimized.rescued,
+        losses=optimized.losses,
+        frames=optimized.frames.clamp(0, 1),
+    )
+
+
+def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
+    """Whether a smaller image goes through the whole network."""
+    height, width = (round(side * _COARSEST) for side in input_spec.size)
+    if min(height, width) < _SMALLEST_COARSE_INPUT:
+        return False
+    probe = blank_input(model, input_spec)
+    with torch.no_grad():
+        try:
+            model(probe[:, :, :height, :width])
+        except RuntimeError as error:
+            # a fully connected layer made for one size
+            if is_about_shapes(error):
+                return False
+            raise
+    return True
