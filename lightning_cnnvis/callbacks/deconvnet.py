@@ -107,8 +107,8 @@ class DeconvNetProjection(VisualizationCallback):
             if not is_about_shapes(error):
                 raise
             raise LayerError(
-                f"The network does not run on an image of shape {context.input_spec.shape}: {error}. Say what its input "
-                "looks like: input_spec=InputSpec(size=..., channels=...)."
+                f"The network does not run on an image of shape {context.input_spec.shape}: {error}. Say what its "
+                "input looks like: input_spec=InputSpec(size=..., channels=...)."
             ) from error
         layers = rectified if context.layers is None else context.layers
         if not layers:

@@ -154,7 +154,7 @@ def test_runs_wherever_lightning_runs(tmp_path, monkeypatch, case, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings(
-            "ignore", ".*(workers|log_every_n_steps|isinstance|logger|checkpoint|inference|max_e).*"
+            "ignore", ".*(workers|log_every_n_steps|isinstance|logger|checkpoint|inference|max_e|val_data).*"
         )
         trainer = fit(tmp_path, callback, **options)
     assert callback._shown == list(range(1, trainer.current_epoch + 1 if "max_steps" not in options else 3))

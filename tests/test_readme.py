@@ -1,0 +1,48 @@
+"""Every code block of the README and the docs runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lightning_cnnvis.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    pytest.param(language, code, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, (language, code) in enumerate(re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S))
+]
+SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu"
+
+
+@pytest.mark.parametrize(("language", "code"), [block for block in BLOCKS if block.values[0] == "python"])
+def test_python_block(language, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PL_TRAINER_FAST_DEV_RUN", "1")
+    exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize(("language", "code"), [block for block in BLOCKS if block.values[0] == "bash"])
+def test_bash_block(language, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (80, 80), (number, 99, 0)).save(tmp_path / "photos" / split / label / f"{number}.png")
+    for command in re.split(r"&&|\n", code):
+        words = shlex.split(command)
+        if words[:3] == ["python", "-m", "lightning_cnnvis"]:
+            main([*words[3:], *SHORT.split()])
+            printed = capsys.readouterr().out
+            assert "tensorboard --logdir" in printed
+            assert list(tmp_path.rglob("deconvnet/*/epoch_0001.png"))
+        else:
+            # installing is done before the tests run, and the tests are running
+            assert not words or words[0] in {"pip", "pytest"} or words[:2] == ["python", "tests/benchmarks"]
