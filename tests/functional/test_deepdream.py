@@ -166,6 +166,11 @@ def test_model_is_left_as_it_was(net, picture):
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
 
 
+def test_rounding_errors_outside_the_range_are_clipped(net):
+    white = torch.full((3, 20, 20), 1 + 1e-6)
+    assert dream(net, white, "5", input_spec=SPEC, options=SHORT).images.max() <= 1
+
+
 def test_bad_input(net, picture):
     with pytest.raises(LayerError, match="no layer"):
         dream(net, picture, "conv9", input_spec=SPEC)
