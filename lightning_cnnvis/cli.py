@@ -142,5 +142,8 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )
+    # Lightning's own calls, of functions that still work
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
     # without a GPU the training needs every core; see ImageDataModule
     warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")

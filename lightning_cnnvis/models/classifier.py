@@ -72,6 +72,8 @@ class ImageClassifier(LightningModule):
         super().__init__()
         if recipe not in ("modern", "paper"):
             raise ValueError(f"recipe={recipe!r} is unknown: use 'modern' or 'paper'.")
+        if num_classes < 2:
+            raise ValueError(f"num_classes={num_classes}: there is nothing to tell apart below 2 classes.")
         if lr is not None and lr <= 0:
             raise ValueError(f"lr={lr}: the learning rate must be positive.")
         self.save_hyperparameters(ignore=["model"] if isinstance(model, nn.Module) else None)

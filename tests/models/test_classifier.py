@@ -128,6 +128,7 @@ def test_networks_by_name():
         ({"model": "zfnot"}, r"model='zfnot' is not a network\. Did you mean 'zfnet'"),
         ({"model": "☃"}, "There are zfnet, alexnet"),
         ({"recipe": "ancient"}, "'modern' or 'paper'"),
+        ({"num_classes": 1}, "num_classes=1"),
         ({"lr": 0.0}, r"lr=0\.0"),
         ({"image_size": 4}, "image_size=4 is too small"),
     ],

@@ -1,0 +1,137 @@
+"""The command line, from its arguments to the pictures."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lightning_cnnvis.cli import main
+from lightning_cnnvis.models import ImageClassifier
+
+SMALL = [
+    "--model.width=0.05",
+    "--data.image_size=32",
+    "--data.train_size=44",
+    "--data.val_size=22",
+    "--data.batch_size=22",
+    "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.num_sanity_val_steps=0",
+]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning-cnnvis"])
+
+
+def fails(capsys, *args: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", *args])
+    assert exit_.value.code not in (0, None)
+    return str(exit_.value.code) + capsys.readouterr().err
+
+
+def test_fit_writes_pictures_and_says_where(tmp_path, capsys):
+    main(["fit", *SMALL])
+    run = tmp_path / "cnnvis_runs" / "version_0"
+    out = capsys.readouterr().out
+    assert "Pictures:    cnnvis_runs/version_0/cnnvis" in out
+    assert "TensorBoard: tensorboard --logdir cnnvis_runs/version_0" in out
+    pictures = list((run / "cnnvis").rglob("*.png"))
+    assert pictures
+    Image.open(pictures[0]).verify()
+    (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
+    loaded = ImageClassifier.load_from_checkpoint(checkpoint, weights_only=True)
+    assert loaded.hparams.num_classes == 11
+    data = torch.load(checkpoint, weights_only=True)["datamodule_hyper_parameters"]
+    assert data["image_size"] == 32
+
+    # the configuration that was saved runs again, to the same weights
+    main(["fit", "--config", str(run / "config.yaml")])
+    (again,) = (tmp_path / "cnnvis_runs" / "version_1" / "checkpoints").glob("*.ckpt")
+    weights, weights_again = (torch.load(path, weights_only=True)["state_dict"] for path in (checkpoint, again))
+    assert all(torch.equal(weights[name], weights_again[name]) for name in weights)
+
+    # and the checkpoint can be validated with nothing more said
+    main(["validate", *SMALL[:5], "--ckpt_path", str(checkpoint)])
+    assert "val_accuracy" in capsys.readouterr().out
+
+
+def test_yaml_configures_data_model_and_callbacks(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / "train" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (40, 40), (60 * number, 0, 0)).save(tmp_path / "photos" / "train" / name / f"{number}.png")
+    config = {
+        "model": {"model": "alexnet", "width": 0.05, "recipe": "paper"},
+        "data": {"class_path": "ImageFolder", "init_args": {"root": "photos", "image_size": 32, "val_fraction": 0.25}},
+        "trainer": {
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "callbacks": [
+                {
+                    "class_path": "lightning_cnnvis.callbacks.DeconvNetProjection",
+                    "init_args": {"layers": ["relu2"], "features": 2, "every_n_epochs": 1},
+                },
+                {"class_path": "lightning_cnnvis.FilterRenormalization", "init_args": {"radius": 0.05}},
+            ],
+        },
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", "run.yaml"])
+    run = tmp_path / "cnnvis_runs" / "version_0"
+    assert (run / "cnnvis" / "deconvnet" / "relu2").is_dir()
+    assert not (run / "cnnvis" / "deconvnet" / "relu1").exists()
+    (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
+    classifier = ImageClassifier.load_from_checkpoint(checkpoint, weights_only=True)
+    assert type(classifier.model).__name__ == "AlexNet"
+    assert classifier.hparams.num_classes == 2
+    filters = classifier.model.conv1.weight.flatten(1)
+    assert (filters.square().mean(1).sqrt() <= 0.05 + 1e-6).all()
+
+
+def test_what_can_be_mended_is_one_sentence(capsys, tmp_path):
+    unknown = fails(capsys, "--data=PhotoCorps")
+    assert "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'?" in unknown
+    assert "usage:" not in unknown
+    assert "There is no folder" in fails(capsys, "--data=ImageFolder", "--data.root=nowhere")
+    assert "arguments are required: root" in fails(capsys, "--data=ImageFolder")
+    assert "Did you mean 'zfnet'" in fails(capsys, "--model.model=zfnot")
+    assert "--model.wdth" in fails(capsys, "--model.wdth=1")
+    assert "image_size=5 is too small" in fails(capsys, "--data.image_size=5")
+    assert "--data.download true" in fails(capsys, "--data=CIFAR10")
+
+
+def test_unknown_layer_before_training(capsys, tmp_path):
+    callback = '[{"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection", "init_args": {"layers": ["relu9"]}}]'
+    assert "no layer 'relu9'" in fails(capsys, *SMALL, f"--trainer.callbacks={callback}")
+
+
+def test_corrupt_image_before_training(capsys, tmp_path):
+    for name in ("cat", "dog"):
+        folder = tmp_path / "photos" / "train" / name
+        folder.mkdir(parents=True)
+        (folder / "broken.png").write_text("no image")
+    args = ["--data=ImageFolder", "--data.root=photos", "--trainer.accelerator=cpu"]
+    assert "broken.png is not a readable image" in fails(capsys, *args)
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    assert "--model.recipe {modern,paper}" in capsys.readouterr().out
+
+
+def test_without_jsonargparse(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"pip install 'lightning-cnnvis\[examples\]'"):
+        main(["fit"])
