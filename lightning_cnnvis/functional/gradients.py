@@ -41,11 +41,10 @@ def model_gradient(
     """
     forward = forward or plain_forward(model, objective.layers)
     dtype = model_options(model).dtype
-    losses: dict[torch.device, Callable[..., Tensor]] = {}
+    device = model_options(model).device
+    loss_of = objective.bind(part, device)
 
     def gradient(inputs: Tensor, rescue: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        device = inputs.device
-        loss_of = losses.setdefault(device, objective.bind(part, device))
         # convolutions run up to twice as fast on this layout
         leaf = inputs.detach().to(dtype, memory_format=torch.channels_last).requires_grad_()
         with ExitStack() as stack:

@@ -92,11 +92,9 @@ def channel(layer: str, channels: Sequence[int]) -> Objective:
     """
 
     def score(activations: Tensor, index: Tensor) -> Tensor:
-        return activations[_rows(activations), index].flatten(1).mean(1)
+        return activations[_rows(activations), index].reshape(len(activations), -1).mean(1)
 
-    return _per_image(
-        torch.tensor(list(channels)), layer, lambda a, i: score(a.flatten(2) if a.ndim > 2 else a[..., None], i)
-    )
+    return _per_image(torch.tensor(list(channels)), layer, score)
 
 
 def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, int]] | None = None) -> Objective:
@@ -118,9 +116,10 @@ def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, i
                 f"Layer {layer!r} gives {tuple(activations.shape)}, no maps with positions: "
                 "use a convolutional layer, or ask for the channel."
             )
-        centre = torch.tensor([side // 2 for side in activations.shape[-2:]])
-        where = torch.where(target[:, 1:] < 0, centre.to(target.device), target[:, 1:])
-        return activations[_rows(activations), target[:, 0], where[:, 0], where[:, 1]]
+        index, row, column = target.unbind(1)
+        row = torch.where(row < 0, activations.shape[-2] // 2, row)
+        column = torch.where(column < 0, activations.shape[-1] // 2, column)
+        return activations[_rows(activations), index, row, column]
 
     return _per_image(targets, layer, score)
 

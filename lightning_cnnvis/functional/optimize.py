@@ -255,6 +255,9 @@ def _optimize_part(
         size = (batch.starts.shape[-2], batch.starts.shape[-1])
         params = recipe.parameterization.encode(batch.starts[part].to(like))
     uniforms = [_draw(phase, generators).to(like) for phase in recipe.phases]
+    # the normalisation as a factor and an offset, made once: its constants would come from the host at every step
+    offset = input_spec.normalize(like.new_zeros(1, input_spec.channels, 1, 1))
+    factor = input_spec.normalize(like.new_ones(1, input_spec.channels, 1, 1)) - offset
     dead = rescue = torch.zeros(len(generators), dtype=torch.bool, device=like.device)
     state = recipe.optimizer.init(params)
     losses, frames = [], []
@@ -269,7 +272,7 @@ def _optimize_part(
             if step in batch.frames:
                 frames.append(images.detach())
             seen = phase.transform(images, uniform[index], input_size) if phase.transform else images
-            inputs = input_spec.normalize(resize(seen, input_size))
+            inputs = resize(seen, input_size) * factor + offset
             rescued = rescue if recipe.rescue and step < RESCUE_STEPS else None
             loss, slope = gradient(inputs.detach(), rescued)
             dead = slope.flatten(1).abs().amax(1) == 0

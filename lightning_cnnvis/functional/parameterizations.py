@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_cnnvis.functional.regularizers import channel_values
 from lightning_cnnvis.inputs import IMAGENET_MEAN
 
 # The mean is ImageNet's. The rest was measured with `ImageStatistics.measure` on 5000 photographs of 64×64 pixels
@@ -166,9 +167,7 @@ class Pixels:
         return params * self.unit + self._center(params)
 
     def _center(self, like: Tensor) -> Tensor | float:
-        if isinstance(self.center, tuple):
-            return torch.tensor(self.center, dtype=like.dtype).to(like.device).view(-1, 1, 1)
-        return self.center
+        return channel_values(self.center, like.dtype, like.device)
 
 
 @dataclass(frozen=True)
@@ -222,26 +221,6 @@ class Fourier:
     def _scale(self, like: Tensor, size: Sequence[int]) -> Tensor:
         statistics = self.statistics or ImageStatistics.natural(like.shape[1])
         return _spectrum_scale(size[0], size[1], statistics.decay, like.dtype, str(like.device))
-
-
-def resize_spectrum(params: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
-    """Fourier coefficients of `Fourier` for another image size: the low frequencies are kept.
-
-    Args:
-        params: ``(N, C, H, W // 2 + 1, 2)`` for images of ``size``.
-        size: Height and width now.
-        new_size: Height and width wanted.
-
-    Returns:
-        Coefficients ``(N, C, H', W' // 2 + 1, 2)``, 0 at the frequencies that were not there.
-    """
-    rows, columns = min(size[0], new_size[0]), min(size[1], new_size[1]) // 2 + 1
-    resized = params.new_zeros(*params.shape[:2], new_size[0], new_size[1] // 2 + 1, 2)
-    upper, lower = (rows + 1) // 2, rows // 2
-    resized[:, :, :upper, :columns] = params[:, :, :upper, :columns]
-    if lower:
-        resized[:, :, -lower:, :columns] = params[:, :, -lower:, :columns]
-    return resized
 
 
 def _mix(matrix: Tensor, images: Tensor) -> Tensor:

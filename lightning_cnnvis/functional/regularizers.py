@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -79,6 +80,15 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel, groups=images.shape[1])
 
 
+# Cached, because they are asked for at every step, and the way to a GPU would make the loop wait.
+@lru_cache(maxsize=64)
+def channel_values(values: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor | float:
+    """One value for each channel as ``(C, 1, 1)``; a single number as it is."""
+    if isinstance(values, tuple):
+        return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
+    return values
+
+
 class Regularizer(Protocol):
     """A penalty that is added to the loss of each image."""
 
@@ -131,11 +141,7 @@ class AlphaNorm:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` -> penalties ``(N,)``."""
-        center: Tensor | float = (
-            torch.tensor(self.center, dtype=images.dtype).to(images.device).view(-1, 1, 1)
-            if isinstance(self.center, tuple)
-            else self.center
-        )
+        center = channel_values(self.center, images.dtype, images.device)
         weight = self.weight / math.prod(images.shape[-2:]) if self.mean else self.weight
         return weight * alpha_norm((images - center) / self.unit, self.alpha, vector=self.vector)
 

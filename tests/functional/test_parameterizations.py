@@ -7,7 +7,6 @@ from lightning_cnnvis.functional.parameterizations import (
     Fourier,
     ImageStatistics,
     Pixels,
-    resize_spectrum,
 )
 
 
@@ -88,15 +87,6 @@ def test_one_colour_images_still_span_all_colours():
     fourier = Fourier(ImageStatistics.measure(grey))
     images = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(fourier.decode(fourier.encode(images), (16, 16)), images, atol=2e-3, rtol=0)
-
-
-@pytest.mark.parametrize(("size", "new_size"), [((8, 8), (16, 12)), ((9, 7), (12, 12)), ((12, 12), (6, 6))])
-def test_resized_spectrum_keeps_low_frequencies(size, new_size):
-    params = torch.randn(1, 3, size[0], size[1] // 2 + 1, 2)
-    resized = resize_spectrum(params, size, new_size)
-    assert resized.shape == (1, 3, new_size[0], new_size[1] // 2 + 1, 2)
-    assert torch.equal(resized[:, :, :3, :3], params[:, :, :3, :3])
-    assert torch.equal(resized[:, :, -2:, :3], params[:, :, -2:, :3])
 
 
 def test_pixels_units():
