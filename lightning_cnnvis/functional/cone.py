@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -237,9 +236,18 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (*value, *value)[:2]
 
 
-def _axes(*values: tuple[int, int], ceil_mode: bool = False) -> tuple[Sliding, Sliding]:
-    rows, columns = (Sliding(*(value[axis] for value in values)) for axis in (0, 1))
-    return replace(rows, ceil_mode=ceil_mode), replace(columns, ceil_mode=ceil_mode)
+def _axes(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    behind: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+    ceil_mode: bool = False,
+) -> tuple[Sliding, Sliding]:
+    rows, columns = (
+        Sliding(kernel[axis], stride[axis], before[axis], behind[axis], dilation[axis], ceil_mode) for axis in (0, 1)
+    )
+    return rows, columns
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -78,5 +78,9 @@ def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...] | None:
     values = value if isinstance(value, tuple) else (value,)
     if not values or None in values:
         return None
-    # autograd shows negative dimensions as unsigned 64-bit numbers
-    return tuple(((v - 2**64) if v >= 2**63 else v) % ndim for v in values)
+    return tuple(signed(value) % ndim for value in values)
+
+
+def signed(value: int) -> int:
+    """A saved integer; autograd shows negative ones as unsigned 64-bit numbers."""
+    return value - 2**64 if value >= 2**63 else value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from lightning_cnnvis.functional.graph import input_shapes, kind, output_shape, saved_dims
+from lightning_cnnvis.functional.graph import input_shapes, kind, output_shape, saved_dims, signed
 from lightning_cnnvis.functional.tracing import noise_image, trace
 from lightning_cnnvis.isolation import isolated
 
@@ -186,7 +186,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _pad(node: Node) -> _Window | None:
-    pad = [int(p) for p in node._saved_pad]  # type: ignore[attr-defined]
+    pad = [signed(int(p)) for p in node._saved_pad]  # type: ignore[attr-defined]
     # a crop hides what lies behind it, so that what looks like a border of the map is none of the image
     if any(pad[4:]) or min(pad) < 0:
         return None

@@ -30,25 +30,26 @@ def check_rectifiable(model: nn.Module, layer: str, image: Tensor) -> None:
             names the module and what to do.
     """
     graph = _Graph(model, layer, image)
-    offender = next(graph.impassable(), None)
+    # the last one found is the nearest to the image: layers before it can be projected
+    offenders = [node for node in graph.nodes if not _passable(node, graph.on_path)]
     problem = "is neither linear nor a rectifier nor a max-pooling"
-    if offender is None and any(True for _ in graph.factors()):
+    if not offenders and any(True for _ in graph.factors()):
         # a factor that comes from the image without a gradient, as a mask does, is found by another image
         other = _Graph(model, layer, image.flip(-1).neg())
-        offender = next(
-            (
-                node
-                for (node, factor), (_, changed) in zip(graph.factors(), other.factors(), strict=True)
-                if factor.shape != changed.shape or not torch.equal(factor, changed)
-            ),
-            None,
-        )
+        offenders = [
+            node
+            for (node, factor), (_, changed) in zip(graph.factors(), other.factors(), strict=True)
+            if factor.shape != changed.shape or not torch.equal(factor, changed)
+        ]
         problem = "multiplies by something that the image decides"
-    if offender is not None:
-        raise UnrectifiableError(
-            f"A deconvnet cannot pass {kind(offender)} in {graph.module_of(offender)}: it {problem}. "
-            "Name a layer before it, or use rule='gradient'; if it is meant to be a ReLU, write it as one."
-        )
+    if not offenders:
+        return
+    offender = offenders[-1]
+    remedy = "; if it is meant to be a ReLU, write it as one." if kind(offender) in _MASKS else "."
+    raise UnrectifiableError(
+        f"A deconvnet cannot pass {kind(offender)} in {graph.module_of(offender)}: it {problem}. "
+        f"Name a layer before it, or use rule='gradient'{remedy}"
+    )
 
 
 class _Graph:
@@ -93,10 +94,6 @@ class _Graph:
                 self.ended.append((name, begin, output.grad_fn))
 
         return hook
-
-    def impassable(self) -> Iterator[Node]:
-        """The operations that a deconvnet cannot pass, from the layer down."""
-        return (node for node in self.nodes if not _passable(node, self.on_path))
 
     def factors(self) -> Iterator[tuple[Node, Tensor]]:
         """The products of something that depends on the image with something that has no gradient to it."""
@@ -148,6 +145,8 @@ def _made_between(wanted: Node, begin: list[Node], end: Node) -> bool:
         stack.extend(children(node))
     return False
 
+
+_MASKS = {"Clamp", "ClampMin", "MaskedFill", "Maximum", "Mul", "Where"}
 
 _PRODUCTS = {"Mul", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Linear", "Convolution"}
 
