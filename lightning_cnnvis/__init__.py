@@ -19,7 +19,9 @@ from lightning_cnnvis._version import __version__
 _HOMES = {
     "AlexNet": "lightning_cnnvis.models",
     "CIFAR10": "lightning_cnnvis.data",
+    "ClassVisualization": "lightning_cnnvis.callbacks",
     "DeconvNetProjection": "lightning_cnnvis.callbacks",
+    "DeepDream": "lightning_cnnvis.callbacks",
     "FeatureConvergence": "lightning_cnnvis.callbacks",
     "FilterRenormalization": "lightning_cnnvis.callbacks",
     "ImageClassifier": "lightning_cnnvis.models",
@@ -33,7 +35,9 @@ _HOMES = {
 __all__ = [
     "CIFAR10",
     "AlexNet",
+    "ClassVisualization",
     "DeconvNetProjection",
+    "DeepDream",
     "FeatureConvergence",
     "FilterRenormalization",
     "ImageClassifier",
@@ -46,7 +50,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureConvergence, FilterRenormalization
+    from lightning_cnnvis.callbacks import (
+        ClassVisualization,
+        DeconvNetProjection,
+        DeepDream,
+        FeatureConvergence,
+        FilterRenormalization,
+    )
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
     from lightning_cnnvis.inputs import InputSpec
     from lightning_cnnvis.models import AlexNet, ImageClassifier, ZFNet

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -125,9 +125,7 @@ class LayerEvolution:
 
     def add(self, column: Column) -> None:
         """Appends an epoch; what is there of it or of later ones, as after resuming an older checkpoint, goes."""
-        self.columns = [known for known in self.columns if known.epoch < column.epoch] + [column]
-        if len(self.columns) > MAX_COLUMNS:
-            self.columns = self.columns[:-2:2] + self.columns[-2:]
+        self.columns = _appended(self.columns, column)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and builtins only, on the CPU."""
@@ -147,6 +145,60 @@ class LayerEvolution:
             sample_ids=state["sample_ids"],
             columns=[Column(**column) for column in state["columns"]],
         )
+
+
+@dataclass(frozen=True)
+class PictureColumn:
+    """One epoch of a strip of plain pictures.
+
+    Attributes:
+        epoch: The epoch, counted from 1.
+        pictures: ``(R, 3, h, w)``, ``uint8``, one a row of the strip.
+        captions: What is written above each.
+    """
+
+    epoch: int
+    pictures: Tensor
+    captions: tuple[str, ...]
+
+
+@dataclass
+class PictureStrip:
+    """The epochs of some pictures so far, as of the visualisations of classes.
+
+    Attributes:
+        columns: What the strip shows.
+    """
+
+    columns: list[PictureColumn] = field(default_factory=list)
+
+    def add(self, column: PictureColumn) -> None:
+        """Appends an epoch; what is there of it or of later ones goes, and so do epochs with other rows."""
+        same = [known for known in self.columns if known.pictures.shape == column.pictures.shape]
+        self.columns = _appended(same, column)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and builtins only."""
+        columns = [{**asdict(column), "captions": list(column.captions)} for column in self.columns]
+        return {"columns": columns}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> PictureStrip:
+        """The inverse of `state_dict`."""
+        return PictureStrip([PictureColumn(c["epoch"], c["pictures"], tuple(c["captions"])) for c in state["columns"]])
+
+
+class _HasEpoch(Protocol):
+    @property
+    def epoch(self) -> int: ...
+
+
+C = TypeVar("C", bound=_HasEpoch)
+
+
+def _appended(columns: list[C], column: C) -> list[C]:
+    columns = [known for known in columns if known.epoch < column.epoch] + [column]
+    return columns[:-2:2] + columns[-2:] if len(columns) > MAX_COLUMNS else columns
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lightning_cnnvis.evolution import Column, Convergence, LayerEvolution
+from lightning_cnnvis.evolution import Column, Convergence, LayerEvolution, PictureStrip
 from lightning_cnnvis.functional.deconvnet import Projections
+from lightning_cnnvis.functional.visualization import Visualizations
 from lightning_cnnvis.inputs import InputSpec
 
 Picture = npt.NDArray[np.uint8]
@@ -63,7 +64,7 @@ def reduced(pictures: Tensor, side: int) -> Tensor:
     return F.interpolate(pictures.float(), size, mode="bicubic", antialias=True)
 
 
-def tile(picture: Tensor, side: int) -> Image.Image:
+def tile(picture: Tensor, side: int, *, smooth: bool = False) -> Image.Image:
     """One picture at the size of a figure's tiles.
 
     Small pictures are enlarged by a whole number with hard pixels, so that each can be seen; large ones are reduced.
@@ -71,17 +72,22 @@ def tile(picture: Tensor, side: int) -> Image.Image:
     Args:
         picture: ``(C, H, W)`` in [0, 1]. Three channels are taken for colours; of any other number the mean is shown.
         side: Length in pixels that the longer side is brought to, or near to.
+        smooth: Enlarges without hard pixels, for pictures that are to look like photographs.
 
     Returns:
         An RGB image.
     """
-    pixels = _as_bytes(reduced(picture[None], side))[0]
+    pixels = as_bytes(reduced(picture[None], side))[0]
     image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    factor = max(1, side // max(image.size))
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    if smooth:
+        factor = side / max(image.size)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        return image.resize(size, Image.Resampling.BICUBIC)
+    times = max(1, side // max(image.size))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def _as_bytes(pictures: Tensor) -> Tensor:
+def as_bytes(pictures: Tensor) -> Tensor:
     """Pictures ``(N, C, H, W)`` in [0, 1] as ``uint8`` of three channels, on the CPU."""
     if pictures.shape[1] != 3:
         pictures = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
@@ -212,9 +218,9 @@ def strip_column(
     """
     return Column(
         epoch=convergence.epoch,
-        projections=_as_bytes(contrast(reduced(strongest.pixels, STRIP_SIDE))),
-        patches=_as_bytes(input_spec.denormalize(reduced(strongest.patches, STRIP_SIDE))),
-        fixed=_as_bytes(contrast(reduced(fixed.pixels, STRIP_SIDE))),
+        projections=as_bytes(contrast(reduced(strongest.pixels, STRIP_SIDE))),
+        patches=as_bytes(input_spec.denormalize(reduced(strongest.patches, STRIP_SIDE))),
+        fixed=as_bytes(contrast(reduced(fixed.pixels, STRIP_SIDE))),
         sample_ids=sample_ids.cpu(),
         similarity=convergence.similarity,
     )
@@ -283,3 +289,70 @@ def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) 
     if not column.similarity[row].isnan():
         draw.text((width + 3 * GAP, height + 3 * GAP), f"{column.similarity[row]:.2f}", FAINT, font(TEXT))
     return cell
+
+
+def state_of(shown: Visualizations, n: int, strongest: Sequence[float] | None = None) -> str:
+    """How far an optimised image got, in a line.
+
+    Args:
+        shown: The images.
+        n: Which of them.
+        strongest: For channels: the strongest activation on real images, of each.
+    """
+    score = float(shown.scores[n])
+    if shown.probabilities is None:
+        text = f"{score:.3g}"
+        if strongest is not None and strongest[n] > 0:
+            text += f" · {score / strongest[n]:.1f}× real"
+    else:
+        text = f"p {float(shown.probabilities[n]):.2f} · {score:.3g}"
+    return text if shown.states[n] == "reached" else f"{shown.states[n]} · {text}"
+
+
+def labelled_pictures(
+    pictures: Tensor, labels: Sequence[str], states: Sequence[str], title: str, note: str = "", *, side: int = 144
+) -> Picture:
+    """A grid of pictures, each with its label and a line on its state.
+
+    Args:
+        pictures: ``(N, 3, h, w)``, ``uint8``.
+        labels: What each picture is of.
+        states: What is to be said of each.
+        title: Title of the figure.
+        note: A line below the title.
+        side: Length of a tile's longer side in pixels.
+
+    Returns:
+        The figure.
+    """
+    tiles = [
+        captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), label)
+        for picture, label, state in zip(pictures, labels, states, strict=True)
+    ]
+    columns = max(1, math.ceil(math.sqrt(len(tiles) * 1.5)))
+    return figure(mosaic(tiles, columns, gap=10), title, note)
+
+
+def picture_strip(strip: PictureStrip, labels: Sequence[str], title: str, *, side: int = 96) -> Picture:
+    """Pictures over the epochs: a row a label, a column an epoch.
+
+    Args:
+        strip: The epochs so far, at least one.
+        labels: What each row is of.
+        title: Title of the figure.
+        side: Length of a tile's longer side in pixels.
+
+    Returns:
+        The figure.
+    """
+    columns = []
+    for column in strip.columns:
+        cells = [
+            captioned(tile(picture / 255, side, smooth=True), caption, faint=True)
+            for picture, caption in zip(column.pictures, column.captions, strict=True)
+        ]
+        columns.append(captioned(mosaic(cells, 1, gap=10), f"epoch {column.epoch}"))
+    height = (columns[0].height - TEXT - 5 + 10) // len(labels) - 10
+    width = math.ceil(max(font(TEXT).getlength(label) for label in labels))
+    heads = [captioned(Image.new("RGB", (min(width, 160), height - TEXT - 5), PAPER), label) for label in labels]
+    return figure(beside([captioned(mosaic(heads, 1, gap=10), " "), *columns], gap=10), title)

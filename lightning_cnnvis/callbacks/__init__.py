@@ -1,12 +1,16 @@
 """Callbacks for a Lightning Trainer."""
 
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
+from lightning_cnnvis.callbacks.deepdream import DeepDream
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 
 __all__ = [
+    "ClassVisualization",
     "DeconvNetProjection",
+    "DeepDream",
     "FeatureConvergence",
     "FilterRenormalization",
     "VisualizationCallback",

@@ -1,0 +1,122 @@
+"""ClassVisualization and DeepDream in real training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cnnvis import ClassVisualization, DeepDream, InputSpec
+from lightning_cnnvis.functional import DreamOptions
+
+SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
+DATA = DataLoader(
+    TensorDataset(torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3), 3
+)
+DREAM = DreamOptions(octaves=2, steps=2)
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        )  # fmt: skip
+
+    def training_step(self, batch, _):
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+    def validation_step(self, batch, _):
+        self.model(batch[0])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(tmp_path, *callbacks, val=True, module=None, **options):
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, callbacks=list(callbacks), accelerator="cpu", enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, **{"max_epochs": 2, **options},
+    )  # fmt: skip
+    trainer.fit(module or Classifier(), DATA, DATA if val else None)
+    return trainer
+
+
+def classes(**options) -> ClassVisualization:
+    return ClassVisualization(**{"steps": 3, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options})
+
+
+def dreams(**options) -> DeepDream:
+    return DeepDream(**{"options": DREAM, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options})
+
+
+def test_pictures_and_scalars(tmp_path):
+    trainer = fit(tmp_path, classes(samples_per_class=2), dreams())
+    events = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()
+    tags = {"class_visualization/classes", "class_visualization/evolution", "deepdream/evolution"}
+    assert tags | {"deepdream/2", "deepdream/5"} == set(events.Tags()["images"])
+    for tag in events.Tags()["images"]:
+        assert [event.step for event in events.Images(tag)] == [1, 2]
+    wanted = {"class_probability/cat", "class_probability/../emu", "class_visualization/steps"}
+    assert wanted <= set(events.Tags()["scalars"])
+    folder = Path(trainer.logger.log_dir) / "cnnvis"
+    assert all(folder in path.parents for path in tmp_path.rglob("*.png"))
+
+
+def test_training_is_bit_identical(tmp_path):
+    def run(*callbacks):
+        pl.seed_everything(1)
+        module = Classifier()
+        fit(tmp_path, *callbacks, module=module)
+        return {**module.state_dict(), "rng": torch.get_rng_state()}
+
+    plain, watched = run(), run(classes(), dreams())
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+
+
+def test_a_resumed_run_continues_the_strips(tmp_path):
+    trainer = fit(tmp_path, classes(), dreams(), max_epochs=2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    torch.load(tmp_path / "two.ckpt", weights_only=True)
+    callbacks = [classes(), dreams()]
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, callbacks=callbacks, accelerator="cpu", max_epochs=3, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    trainer.fit(Classifier(), DATA, DATA, ckpt_path=tmp_path / "two.ckpt")
+    for callback in callbacks:
+        assert [column.epoch for column in callback._strip.columns] == [1, 2, 3]
+
+
+def test_a_photograph_of_any_size_and_no_validation(tmp_path):
+    Image.new("RGB", (50, 34), (200, 30, 90)).save(tmp_path / "photo.png")
+    trainer = fit(tmp_path, dreams(layers=["model.2"], image=tmp_path / "photo.png"), val=False)
+    assert list(Path(trainer.logger.log_dir).rglob("deepdream/2/epoch_0002.png"))
+    fit(tmp_path, dreams(), val=False)
+
+
+def test_bad_input_is_refused_before_training(tmp_path):
+    for callback, message in (
+        (classes(classes=["cow"]), "no class named 'cow'. Known names: 'cat', 'dog'"),
+        (classes(classes=[7]), "Class 7 is out of range: the model has classes 0 to 2"),
+        (dreams(layers=["relu7"]), "no layer 'relu7'"),
+    ):
+        with pytest.raises(MisconfigurationException, match=message):
+            fit(tmp_path, callback)
+    for build, message in (
+        (lambda: classes(steps=0), "steps=0"),
+        (lambda: classes(samples_per_class=0), "samples_per_class=0"),
+        (lambda: dreams(image=tmp_path / "none.png"), r"none.png' cannot be read"),
+    ):
+        with pytest.raises(MisconfigurationException, match=message):
+            build()
