@@ -134,6 +134,11 @@ class TopActivations:
 
         self._admit(other._values, other._sample_ids, fetch)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the state takes."""
+        return sum(getattr(self, name).nbytes for name in _STATE)
+
     def __len__(self) -> int:
         """The number of feature maps."""
         return len(self.channels)
