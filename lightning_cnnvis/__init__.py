@@ -23,6 +23,7 @@ _HOMES = {
     "DeconvNetProjection": "lightning_cnnvis.callbacks",
     "DeepDream": "lightning_cnnvis.callbacks",
     "FeatureConvergence": "lightning_cnnvis.callbacks",
+    "FeatureInversion": "lightning_cnnvis.callbacks",
     "FilterRenormalization": "lightning_cnnvis.callbacks",
     "ImageClassifier": "lightning_cnnvis.models",
     "ImageFolder": "lightning_cnnvis.data",
@@ -39,6 +40,7 @@ __all__ = [
     "DeconvNetProjection",
     "DeepDream",
     "FeatureConvergence",
+    "FeatureInversion",
     "FilterRenormalization",
     "ImageClassifier",
     "ImageFolder",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         DeconvNetProjection,
         DeepDream,
         FeatureConvergence,
+        FeatureInversion,
         FilterRenormalization,
     )
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops

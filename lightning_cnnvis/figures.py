@@ -356,3 +356,37 @@ def picture_strip(strip: PictureStrip, labels: Sequence[str], title: str, *, sid
     width = math.ceil(max(font(TEXT).getlength(label) for label in labels))
     heads = [captioned(Image.new("RGB", (min(width, 160), height - TEXT - 5), PAPER), label) for label in labels]
     return figure(beside([captioned(mosaic(heads, 1, gap=10), " "), *columns], gap=10), title)
+
+
+def inversion_grid(
+    rows: Sequence[Sequence[Tensor]],
+    heads: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    title: str,
+    note: str = "",
+    *,
+    side: int = 112,
+) -> Picture:
+    """Images beside what was rebuilt of them: a column a layer.
+
+    Mahendran & Vedaldi 2016 (arXiv 1512.02017), Figs 11 and 12.
+
+    Args:
+        rows: Pictures ``(C, H, W)`` in [0, 1], as many in each row as there are ``heads``.
+        heads: Title of each column.
+        captions: What is written above each picture.
+        title: Title of the figure.
+        note: A line below the title.
+        side: Length of a tile's longer side in pixels.
+
+    Returns:
+        The figure.
+    """
+    columns = []
+    for n, head in enumerate(heads):
+        cells = [
+            captioned(tile(row[n], side, smooth=True), caption[n], faint=True)
+            for row, caption in zip(rows, captions, strict=True)
+        ]
+        columns.append(captioned(mosaic(cells, 1, gap=6), head))
+    return figure(beside(columns, gap=8), title, note)

@@ -6,12 +6,14 @@ from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
+from lightning_cnnvis.callbacks.inversion import FeatureInversion
 
 __all__ = [
     "ClassVisualization",
     "DeconvNetProjection",
     "DeepDream",
     "FeatureConvergence",
+    "FeatureInversion",
     "FilterRenormalization",
     "VisualizationCallback",
     "VisualizationContext",

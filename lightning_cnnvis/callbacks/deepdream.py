@@ -9,21 +9,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
 from lightning_cnnvis.functional.deepdream import DreamOptions, dream
-from lightning_cnnvis.inputs import images_of
 from lightning_cnnvis.layers import trace_layers
 
+STRIP_SIDE, PICTURE_SIDE = 128, 384
 
-class DeepDream(VisualizationCallback):
+
+class DeepDream(ProbeCallback):
     """Dreams the same photograph at every epoch, at the chosen layers.
 
     Low layers give strokes, high layers objects. See `dream` for the method and its sources.
@@ -57,10 +56,9 @@ class DeepDream(VisualizationCallback):
         options: DreamOptions | None = None,
         **schedule: Any,
     ) -> None:
-        super().__init__(layers=layers, **schedule)
+        super().__init__(None if image is None else read_photograph(image)[None], 1, layers=layers, **schedule)
         self.image = image
         self.options = options
-        self._photograph = None if image is None else read_photograph(image)
         self._shown_layers: list[str] = []
         self._strip = PictureStrip()
 
@@ -75,9 +73,7 @@ class DeepDream(VisualizationCallback):
 
     def visualize(self, context: VisualizationContext) -> None:
         """Dreams, each process its share of the layers, and draws what came of it."""
-        if self._photograph is None:
-            raise ValueError("No batch with an image has been seen yet: give DeepDream(image=...) a photograph.")
-        photograph = self._photograph
+        photograph = self.probes[0]
         layers = self._shown_layers
         parts = gather_results(partial(self._dream, context, photograph, layers[own_share(len(layers))]))
         dreams = [picture for part in parts for picture in part]
@@ -122,56 +118,12 @@ class DeepDream(VisualizationCallback):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._strip = PictureStrip()
-            if self.image is None:
-                self._photograph = None
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Takes the first image for the photograph."""
-        if not trainer.sanity_checking:
-            self._take(trainer, batch)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Takes the first image for the photograph if there will be no validation."""
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if not trainer.enable_validation:
-            self._take(trainer, batch)
-
-    def _take(self, trainer: pl.Trainer, batch: Any) -> None:
-        if self._photograph is None and self._spec is not None and trainer.state.fn == "fit":
-            with self.guarded(trainer.current_epoch + 1):
-                image = images_of(batch, self.images)[:1].detach().float().cpu()
-                photograph = self._spec.denormalize(image)[0].clamp(0, 1)
-                self._photograph = trainer.strategy.broadcast(photograph)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the photograph and the strip."""
-        return {**super().state_dict(), "photograph": self._photograph, "strip": self._strip.state_dict()}
+        """Adds the strip."""
+        return {**super().state_dict(), "strip": self._strip.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
-        if self.image is None:
-            self._photograph = state_dict["photograph"]
         self._strip = PictureStrip.from_state_dict(state_dict["strip"])
-
-
-STRIP_SIDE = 128
-PICTURE_SIDE = 384
-
-
-def read_photograph(path: str | Path) -> Tensor:
-    """Reads a photograph, ``(3, H, W)`` in [0, 1].
-
-    Raises:
-        MisconfigurationException: If it is not there, or is no picture.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
-            return pixels / 255
-    except OSError as error:
-        raise MisconfigurationException(f"image={str(path)!r} cannot be read as a picture: {error}") from error

@@ -1,4 +1,4 @@
-"""ClassVisualization and DeepDream in real training runs."""
+"""ClassVisualization, DeepDream and FeatureInversion in real training runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnnvis import ClassVisualization, DeepDream, InputSpec
+from lightning_cnnvis import ClassVisualization, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.functional import DreamOptions
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
@@ -60,14 +60,28 @@ def dreams(**options) -> DeepDream:
     return DeepDream(**{"options": DREAM, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options})
 
 
+def inversions(**options) -> FeatureInversion:
+    fixed = {
+        "steps": 3,
+        "restarts": 2,
+        "layers": ["2", "8"],
+        "input_spec": SPEC,
+        "on_error": "raise",
+        "every_n_epochs": 1,
+    }
+    return FeatureInversion(**{**fixed, **options})
+
+
 def test_pictures_and_scalars(tmp_path):
-    trainer = fit(tmp_path, classes(samples_per_class=2), dreams())
+    trainer = fit(tmp_path, classes(samples_per_class=2), dreams(), inversions())
     events = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()
     tags = {"class_visualization/classes", "class_visualization/evolution", "deepdream/evolution"}
+    tags |= {"inversion/layers", "inversion/restarts", "inversion/evolution"}
     assert tags | {"deepdream/2", "deepdream/5"} == set(events.Tags()["images"])
     for tag in events.Tags()["images"]:
         assert [event.step for event in events.Images(tag)] == [1, 2]
     wanted = {"class_probability/cat", "class_probability/../emu", "class_visualization/steps"}
+    wanted |= {f"inversion_{what}/{layer}" for what in ("error", "variance", "label_kept") for layer in ("2", "8")}
     assert wanted <= set(events.Tags()["scalars"])
     folder = Path(trainer.logger.log_dir) / "cnnvis"
     assert all(folder in path.parents for path in tmp_path.rglob("*.png"))
@@ -80,15 +94,15 @@ def test_training_is_bit_identical(tmp_path):
         fit(tmp_path, *callbacks, module=module)
         return {**module.state_dict(), "rng": torch.get_rng_state()}
 
-    plain, watched = run(), run(classes(), dreams())
+    plain, watched = run(), run(classes(), dreams(), inversions())
     assert all(torch.equal(plain[name], watched[name]) for name in plain)
 
 
 def test_a_resumed_run_continues_the_strips(tmp_path):
-    trainer = fit(tmp_path, classes(), dreams(), max_epochs=2)
+    trainer = fit(tmp_path, classes(), dreams(), inversions(), max_epochs=2)
     trainer.save_checkpoint(tmp_path / "two.ckpt")
     torch.load(tmp_path / "two.ckpt", weights_only=True)
-    callbacks = [classes(), dreams()]
+    callbacks = [classes(), dreams(), inversions()]
     trainer = pl.Trainer(
         default_root_dir=tmp_path, callbacks=callbacks, accelerator="cpu", max_epochs=3, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False,
@@ -102,7 +116,7 @@ def test_a_photograph_of_any_size_and_no_validation(tmp_path):
     Image.new("RGB", (50, 34), (200, 30, 90)).save(tmp_path / "photo.png")
     trainer = fit(tmp_path, dreams(layers=["model.2"], image=tmp_path / "photo.png"), val=False)
     assert list(Path(trainer.logger.log_dir).rglob("deepdream/2/epoch_0002.png"))
-    fit(tmp_path, dreams(), val=False)
+    fit(tmp_path, dreams(), inversions(images_from=[tmp_path / "photo.png"]), val=False)
 
 
 def test_bad_input_is_refused_before_training(tmp_path):
@@ -110,12 +124,15 @@ def test_bad_input_is_refused_before_training(tmp_path):
         (classes(classes=["cow"]), "no class named 'cow'. Known names: 'cat', 'dog'"),
         (classes(classes=[7]), "Class 7 is out of range: the model has classes 0 to 2"),
         (dreams(layers=["relu7"]), "no layer 'relu7'"),
+        (inversions(layers=["relu7"]), "no layer 'relu7'"),
     ):
         with pytest.raises(MisconfigurationException, match=message):
             fit(tmp_path, callback)
     for build, message in (
         (lambda: classes(steps=0), "steps=0"),
         (lambda: classes(samples_per_class=0), "samples_per_class=0"),
+        (lambda: inversions(restarts=0), "restarts=0"),
+        (lambda: inversions(images_from=[tmp_path / "none.png"]), r"none.png' cannot be read"),
         (lambda: dreams(image=tmp_path / "none.png"), r"none.png' cannot be read"),
     ):
         with pytest.raises(MisconfigurationException, match=message):

@@ -1,0 +1,98 @@
+"""Callbacks that look at the same few images at every epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.inputs import images_of
+
+
+class ProbeCallback(VisualizationCallback):
+    """Base of callbacks that work on fixed images: given ones, or the first that the run shows to the network.
+
+    The images are those of the first validation batch, or of the first training batch where there is no validation.
+    They are kept in checkpoints, so that a resumed run goes on with the same.
+
+    Args:
+        probes: ``(N, C, H, W)`` in [0, 1], the images; taken from the run if None.
+        count: How many images to take.
+        **options: See `VisualizationCallback`.
+    """
+
+    def __init__(self, probes: Tensor | None, count: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._given = probes
+        self._count = count
+        self._probes = probes
+
+    @property
+    def probes(self) -> Tensor:
+        """The images, ``(N, C, H, W)`` in [0, 1].
+
+        Raises:
+            ValueError: If none has been seen yet.
+        """
+        if self._probes is None:
+            raise ValueError(f"No batch with an image has been seen yet: give {type(self).__name__} a photograph.")
+        return self._probes
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begins anew."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._probes = self._given
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Takes the first images."""
+        if not trainer.sanity_checking:
+            self._take(trainer, batch)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the first images if there will be no validation."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if not trainer.enable_validation:
+            self._take(trainer, batch)
+
+    def _take(self, trainer: pl.Trainer, batch: Any) -> None:
+        if self._probes is None and self._spec is not None and trainer.state.fn == "fit":
+            with self.guarded(trainer.current_epoch + 1):
+                images = images_of(batch, self.images)[: self._count].detach().float().cpu()
+                # every process works on what the first one saw
+                self._probes = trainer.strategy.broadcast(self._spec.denormalize(images).clamp(0, 1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adds the images that were taken."""
+        return {**super().state_dict(), "probes": self._probes if self._given is None else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint left off."""
+        super().load_state_dict(state_dict)
+        if self._given is None:
+            self._probes = state_dict["probes"]
+
+
+def read_photograph(path: str | Path) -> Tensor:
+    """Reads a photograph, ``(3, H, W)`` in [0, 1].
+
+    Raises:
+        MisconfigurationException: If it is not there, or is no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
+            return pixels / torch.tensor(255.0)
+    except OSError as error:
+        raise MisconfigurationException(f"{str(path)!r} cannot be read as a picture: {error}") from error
