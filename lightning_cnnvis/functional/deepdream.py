@@ -175,6 +175,9 @@ def zoom(
 ) -> Iterator[Tensor]:
     """Dreams a picture, zooms into it, dreams again, and so on: an endless fall.
 
+    Between two frames, each channel gets back the mean and the contrast of the first frame, or the colours would grow
+    until all is black and white.
+
     Args:
         model: The network. Left as it was between two frames, too.
         image: As for `dream`, one picture.
@@ -183,7 +186,7 @@ def zoom(
         frames: Number of frames.
         scale: Fraction of the height and width that each zoom cuts off.
         seed: Of the jitter and the noise.
-        options: Of each frame's dream; None takes two octaves of six steps, since the frames add up.
+        options: Of each frame's dream; None takes three octaves of four small steps, since the frames add up.
 
     Yields:
         Frames ``(C, H, W)`` in [0, 1], the first one not yet zoomed.
@@ -193,13 +196,18 @@ def zoom(
     """
     if frames < 1 or not 0 < scale < 1:
         raise ValueError(f"frames={frames}, scale={scale}: give at least 1 frame, and a scale between 0 and 1.")
-    options = options or DreamOptions(octaves=2, steps=6)
+    options = options or DreamOptions(octaves=3, steps=4, step_size=1.0)
     closer = RandomAffine(jitter=0.0, scale=(1 / (1 - scale), 1 / (1 - scale)), rotate=0.0)
+    colors: tuple[Tensor, Tensor] | None = None
     for frame_seed in image_seeds(seed, *range(frames)):
         frame = dream(model, image, layer, input_spec=input_spec, seed=frame_seed, options=options).images[:1]
         yield frame[0]
         size = (frame.shape[-2], frame.shape[-1])
-        image = closer(frame, frame.new_zeros(1, closer.draws), size).clamp(0, 1)
+        deviation, mean = torch.std_mean(frame, (-2, -1), keepdim=True)
+        if colors is None:
+            colors = deviation, mean
+        closer_frame = closer(frame, frame.new_zeros(1, closer.draws), size) - mean
+        image = (closer_frame * (colors[0] / deviation.clamp_min(1e-6)) + colors[1]).clamp(0, 1)
 
 
 def _recipe(options: DreamOptions, size: tuple[int, int]) -> Recipe:
