@@ -1,0 +1,102 @@
+"""Figures: contrast, sizes, and labels of any text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_cnnvis import InputSpec, figures
+from lightning_cnnvis.evolution import LayerEvolution, PictureColumn, PictureStrip
+from lightning_cnnvis.functional import top_activations, visualize_classes
+from lightning_cnnvis.isolation import isolated
+
+
+def test_contrast_keeps_zero_grey_and_clips_outliers():
+    picture = torch.zeros(1, 1, 20, 20)
+    picture[0, 0, 0, :10] = 0.5
+    picture[0, 0, 1, 0] = -1.0
+    picture[0, 0, 2, 0] = 1000.0
+    scaled = figures.contrast(picture)
+    assert scaled[0, 0, 10, 10] == 0.5
+    assert scaled[0, 0, 2, 0] == 1.0
+    assert scaled[0, 0, 1, 0] < scaled[0, 0, 10, 10] < scaled[0, 0, 0, 0]
+
+
+def test_contrast_of_few_strokes_and_of_nothing():
+    picture = torch.zeros(2, 3, 50, 50)
+    picture[0, 0, 0, 0] = 2.0
+    scaled = figures.contrast(picture)
+    assert scaled[0, 0, 0, 0] == 1.0
+    assert (scaled[1] == 0.5).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (139, 139), (5, 90), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_tiles_are_of_the_asked_size(height, width, channels):
+    image = figures.tile(torch.rand(channels, height, width), 64)
+    assert image.mode == "RGB"
+    assert 32 < max(image.size) <= 64
+
+
+def test_small_pictures_keep_hard_pixels():
+    image = np.asarray(figures.tile(torch.tensor([[0.0, 1.0]]).expand(3, 1, 2), 64))
+    assert set(np.unique(image)) == {0, 255}
+
+
+def projected(rows: int = 3):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, rows, 3), nn.ReLU())
+    with torch.no_grad():
+        net[0].bias[0] = -100.0  # never active
+    top = top_activations(net, [torch.rand(6, 3, 12, 12)], ["1"], k=4)["1"]
+    with isolated(net):
+        return top, top.project(net, "1")
+
+
+def test_top_features_shows_dead_maps_as_such():
+    _, projections = projected()
+    picture = figures.top_features(projections, 4, InputSpec(size=(12, 12)), "a layer")
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert (picture == figures.EMPTY).all(axis=2).sum() > 4 * 70 * 70
+
+
+def test_evolution_strip_grows_with_the_epochs_and_marks_new_images():
+    top, projections = projected()
+    spec, evolution, widths = InputSpec(size=(12, 12)), LayerEvolution(), []
+    fixed = projections[::4]
+    with pytest.raises(ValueError, match="no epoch yet"):
+        figures.evolution_strip(evolution, spec, "a layer")
+    evolution.fix(top)
+    for epoch in (1, 2, 3, 4, 5, 6, 7, 8):
+        convergence = evolution.advance(epoch, top, fixed.pixels)
+        column = figures.strip_column(convergence, projections[::4], top.sample_ids[:, 0] + epoch // 8, fixed, spec)
+        evolution.add(column)
+        picture = figures.evolution_strip(evolution, spec, "a layer")
+        widths.append(picture.shape[1])
+        assert (picture == figures.MARK).all(axis=2).any() == (epoch == 8)
+    assert widths == sorted(widths)
+
+
+def test_labels_of_any_text_are_drawn():
+    names = ["x" * 500, "a\nb\t\x00c", "<script>", "猫", ""]
+    pictures = torch.zeros(5, 3, 8, 8, dtype=torch.uint8)
+    assert figures.labelled_pictures(pictures, names, names, "\n" * 9 + "title", "note").shape[1] < 1200
+    strip = PictureStrip([PictureColumn(1, pictures, tuple(names))])
+    assert figures.picture_strip(strip, names, "title").shape[1] < 1200
+    grid = figures.inversion_grid([[torch.rand(3, 8, 8)] * 5] * 2, names, [names] * 2, "title")
+    assert grid.shape[2] == 3
+
+
+def test_states_are_said():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    shown = visualize_classes(net, [0, 1], input_spec=InputSpec(size=(12, 12)), steps=2)
+    states = dataclasses.replace(shown, states=("dead", "reached"), probabilities=torch.tensor([0.25, 0.5]))
+    assert figures.state_of(states, 0).startswith("dead · p 0.25")
+    assert figures.state_of(states, 1).startswith("p 0.50")
+    channels = dataclasses.replace(states, probabilities=None, scores=torch.tensor([1.0, 6.0]))
+    assert figures.state_of(channels, 1, strongest=[2.0, 3.0]) == "6 · 2.0× real"
