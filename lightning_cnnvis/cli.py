@@ -25,7 +25,10 @@ DATA_SETS = ["PhotoCrops", "CIFAR10", "Imagenette", "ImageFolder"]
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 14,
     "log_every_n_steps": 10,
-    "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "cnnvis_runs", "name": ""}},
+    "logger": {
+        "class_path": "TensorBoardLogger",
+        "init_args": {"save_dir": "cnnvis_runs", "name": "", "default_hp_metric": False},
+    },
     "callbacks": [
         {"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},

@@ -19,8 +19,7 @@ class FilterRenormalization(Callback):
     layer dominated, and renormalised "each filter in the convolutional layers whose RMS value exceeds a fixed
     radius of 10^-1 to this fixed radius". It matters most in conv1, whose inputs were about ±128: what the
     radius bounds is the response, that is, the filter times its input. For images standardised to a deviation
-    of about 1, responses of the same size need a radius about 60 times greater in conv1, and a radius of 0.1
-    is then a strong constraint: He initialisation alone gives conv1 of `ZFNet` an RMS of 0.12.
+    of about 1, responses of the same size need a radius about 60 times greater in conv1.
 
     Args:
         radius: Greatest root mean square of the weights of one filter.

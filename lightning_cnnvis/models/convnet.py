@@ -56,9 +56,10 @@ class ConvNet(nn.Module):
         width: Factor on the numbers of feature maps and of hidden units.
         local_response_norm: Whether to normalise behind the first two convolutions, as in the papers.
         dropout: Dropout probability behind fc6 and fc7.
-        init: ``"he"``: normal weights that keep the scale of the signal (He et al. 2015, arXiv 1502.01852).
-            ``"paper"``: normal weights of standard deviation 1e-2, made for inputs of about ±128. Biases are
-            0 in both.
+        init: ``"he"``: normal weights that keep the scale of the signal (He et al. 2015, arXiv 1502.01852), but
+            a fiftieth of that in conv1, so that what its filters learn stands out from the noise that they
+            start from. ``"paper"``: normal weights of standard deviation 1e-2, made for inputs of about ±128.
+            Biases are 0 in both.
 
     Raises:
         ValueError: If an argument is out of range; for an image that is too small, the message gives the
@@ -151,6 +152,8 @@ class ConvNet(nn.Module):
                 nn.init.normal_(parameter, std=1e-2)
             else:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+                if name == "conv1.weight":
+                    parameter.mul_(0.02)
 
 
 class _LocalResponseNorm(nn.LocalResponseNorm):

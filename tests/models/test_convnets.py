@@ -126,3 +126,14 @@ def test_paper_init():
             assert parameter.eq(0).all()
         elif parameter.numel() > 10_000:
             assert parameter.std().item() == pytest.approx(1e-2, rel=0.05)
+
+
+def test_he_init():
+    torch.manual_seed(0)
+    net = ZFNet(10, 64, width=0.25)
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):
+            assert parameter.eq(0).all()
+        elif parameter.numel() > 3_000:
+            scale = 0.02 if name == "conv1.weight" else 1
+            assert parameter.std().item() == pytest.approx(scale * (2 / parameter[0].numel()) ** 0.5, rel=0.05)
