@@ -120,7 +120,9 @@ class ConeMode(TorchFunctionMode):
         part = self._fill(self._crop(tensor, used), used, along, fill)
         # what is beyond is outside of the map for all the units
         (top, bottom), (left, right) = ((u.first - n.first, n.last - u.last) for u, n in zip(used, needed, strict=True))
-        output = run(F.pad(part, (left, right, top, bottom), value=fill))
+        if max(top, bottom, left, right) > 0:
+            part = F.pad(part, (left, right, top, bottom), value=fill)
+        output = run(part)
         self.extents[output] = made
         return output
 
