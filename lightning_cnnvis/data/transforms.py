@@ -15,8 +15,8 @@ Transform = Callable[[Image.Image], torch.Tensor]
 
 
 def training_transform(image_size: int) -> Transform:
-    """A random crop of at least 40 % of the image, mirrored half of the time, colours slightly changed."""
-    crop = v2.RandomResizedCrop(image_size, scale=(0.4, 1.0))
+    """A random crop of at least 60 % of the image, mirrored half of the time, colours slightly changed."""
+    crop = v2.RandomResizedCrop(image_size, scale=(0.6, 1.0))
     return _compose(crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3, 0.3))
 
 
