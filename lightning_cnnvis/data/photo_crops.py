@@ -83,7 +83,7 @@ class PhotoCrops(ImageDataModule):
     coffee     coffee.png              CC0 (Rachel Michetti)
     coins      coins.png               Brooklyn Museum; no known copyright restrictions
     galaxies   hubble_deep_field.jpg   NASA; may be freely used in the public domain
-    grass      grass.png               CC0 (OpenGameArt, by linolafett)
+    grass      grass.png               CC0 (DeviantArt, linolafett, Grass 01)
     gravel     gravel.png              CC0 (CC0Textures, Gravel04)
     retina     retina.jpg              CC0 (Mikael Häggström)
     rocket     rocket.jpg              SpaceX; released in the public domain

@@ -127,7 +127,7 @@ def test_a_uniform_photograph_gives_crops_nonetheless():
 
 
 def test_colour_alone_does_not_tell_the_class():
-    """Nearest mean colour gets about 24 %, of 11 classes; the default network 88 % and more."""
+    """Nearest mean colour gets about 24 % of 11 classes, where the default network gets 86 % in 11 epochs."""
     data = ready(train_size=1100, val_size=550, image_size=16)
     (train, labels), (val, val_labels) = batches(data.train_dataloader()), batches(data.val_dataloader())
     means = torch.stack([train[labels == label].mean((0, 2, 3)) for label in range(11)])
