@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet import Projections, Seed, project_windows
+from lightning_cnnvis.functional.engine import chunk_size
 from lightning_cnnvis.functional.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.windows import Windows, cut
@@ -25,8 +26,8 @@ class TopActivations:
 
     It is fed batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
     of the batch. Everything stays on the device of the batches. The state takes
-    ``maps * k * (C * h * w * itemsize + 28)`` bytes for windows of ``C * h * w`` values, plus the new winners' windows
-    while a batch is taken in.
+    ``maps * k * (C * h * w * itemsize + 28)`` bytes for windows of ``C * h * w`` values. While a batch is taken in, a
+    chunk of new winners' windows comes on top.
 
     Equal activations are ranked by sample id, and within an image the first place in reading order counts. So the
     result does not depend on how the images are batched or shared out.
@@ -268,13 +269,15 @@ class TopActivations:
         places = leaving.nonzero(as_tuple=True)
         if not len(rows):
             return
-        positions, windows = fetch(rows, columns)
-        if not self._windows.numel():
-            self._windows = windows.new_zeros(*self._values.shape, *windows.shape[1:])
         self._values[places] = values[rows, columns]
         self._sample_ids[places] = sample_ids[rows, columns]
-        self._positions[places] = positions
-        self._windows[places] = windows
+        # a few windows at a time: all of them would be as large as the state again, and out of the caches
+        if not self._windows.numel():
+            (window,) = fetch(rows[:1], columns[:1])[1]
+            self._windows = window.new_zeros(*self._values.shape, *window.shape)
+        for part in torch.arange(len(rows), device=rows.device).split(chunk_size(self._windows[0])):
+            to = places[0][part], places[1][part]
+            self._positions[to], self._windows[to] = fetch(rows[part], columns[part])
 
 
 def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:

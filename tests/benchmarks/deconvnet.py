@@ -16,10 +16,12 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from lightning_cnnvis.functional.deconvnet import plan_windows, project, project_windows
 from lightning_cnnvis.functional.receptive_field import ReceptiveField
@@ -110,10 +112,25 @@ def attainable(device: str) -> float:
     return max(flops / min(seconds(work, device) for _ in range(6)) for work, flops in works.items())
 
 
+class FlopCounter(TorchDispatchMode):
+    """Counts the operations run, forward and back, by torch's formulas.
+
+    `FlopCounterMode` itself hooks into the modules, which a backward pass to the input alone does not allow.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 def flops(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         work()
-    return int(counter.get_total_flops())
+    return counter.total
 
 
 def main() -> None:
