@@ -291,7 +291,7 @@ def _log(logger: Any, artefact: _Artefact, path: Path | None) -> None:
         elif path is not None and hasattr(experiment, "log_video"):
             experiment.log_video(str(path), name=tag, step=step)
     elif hasattr(experiment, "track") and type(experiment).__module__.split(".")[0] == "aim":
-        import aim  # type: ignore[import-not-found]  # noqa: PLC0415 - only there if the user has it
+        import aim  # noqa: PLC0415 - only there if the user has it
 
         experiment.track(aim.Image(Image.open(io.BytesIO(artefact.data))), name=tag, step=step)
 

@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from lightning_cnnvis.callbacks.context import VisualizationContext
+from lightning_cnnvis.callbacks.cost import CostAccount
+from lightning_cnnvis.callbacks.failure import warn_of_failure
+from lightning_cnnvis.callbacks.pace import Pace
 from lightning_cnnvis.callbacks.schedule import Schedule
-from lightning_cnnvis.callbacks.target import builds_late, find_layer, find_network
-from lightning_cnnvis.inputs import InputSpec, find_input_spec, images_of
+from lightning_cnnvis.callbacks.target import builds_late, find_input, find_target, refuse_sharded_weights
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError
-from lightning_cnnvis.sinks import SinkError, Sinks
+from lightning_cnnvis.sinks import Sinks
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class VisualizationContext:
-    """What a visualisation works on.
-
-    Attributes:
-        trainer: The trainer.
-        pl_module: The LightningModule.
-        network: The network that is visualised: the LightningModule or a part of it.
-        layers: The layers the user asked for, as ``network.named_modules()`` calls them; None if the choice
-            is left to the callback.
-        input_spec: What the network's input looks like.
-        device: Where the network is.
-        epoch: The epoch that has ended, counted from 1; the step to log at.
-        sinks: Where pictures and scalars go.
-    """
-
-    trainer: pl.Trainer
-    pl_module: pl.LightningModule
-    network: nn.Module
-    layers: tuple[str, ...] | None
-    input_spec: InputSpec
-    device: torch.device
-    epoch: int
-    sinks: Sinks
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the network's weights, which its input must have."""
-        floating = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        return next(floating, torch.get_default_dtype())
-
-    def to_network(self, images: Tensor) -> Tensor:
-        """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""
-        return images.detach().to(self.device, self.dtype, copy=True)
+__all__ = ["VisualizationCallback", "VisualizationContext"]
 
 
 class VisualizationCallback(pl.Callback):
@@ -155,17 +119,12 @@ class VisualizationCallback(pl.Callback):
     def _reset(self) -> None:
         self.label = self.name
         self._shown: list[int] = []
-        self._seconds = 0.0  # spent here, in guards that are closed
-        self._logged_seconds = 0.0
-        self._elapsed_before = 0.0  # training time before the run was resumed
-        self._train_start: float | None = None
-        self._put_off = False
-        self._said_put_off = False
-        self._decision: tuple[int, bool] | None = None
+        self._cost = CostAccount()
+        self._pace = Pace(type(self).__name__, self._schedule, self.max_overhead, self.free_seconds)
         self._completed: int | None = None  # last epoch that ended, in this run
         self._tried: int | None = None  # last epoch that was visualised or failed to be
-        self._guards = 0  # how many are open, one inside the other
-        self._guard_start = 0.0
+        self._resumed = False
+        self._check_passed = False
         self._sinks = Sinks()
         self._spec: InputSpec | None = None
         self._target: tuple[nn.Module, tuple[str, ...] | None] | None = None
@@ -209,9 +168,7 @@ class VisualizationCallback(pl.Callback):
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return False
-        if self._decision is None or self._decision[0] != epoch:
-            self._decision = (epoch, self._decide(epoch, trainer))
-        return self._decision[1]
+        return self._pace.due(epoch, trainer, self._cost, [peer._cost for peer in _peers(trainer)])
 
     @contextmanager
     def guarded(self, epoch: int, layer: str | None = None) -> Iterator[None]:
@@ -227,20 +184,13 @@ class VisualizationCallback(pl.Callback):
         Yields:
             Nothing.
         """
-        if not self._guards:
-            self._guard_start = time.perf_counter()
-        self._guards += 1
-        try:
-            yield
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self._warn(error, epoch, layer)
-        finally:
-            spent = self._spent()
-            self._guards -= 1
-            if not self._guards:
-                self._seconds = spent
+        with self._cost.counted():
+            try:
+                yield
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                warn_of_failure(type(self).__name__, error, epoch, layer, self._pace.next_try(epoch))
 
     # Lightning's hooks.
 
@@ -252,12 +202,9 @@ class VisualizationCallback(pl.Callback):
         alike = [peer for peer in _peers(trainer) if peer.name == self.name]
         if self in alike[1:]:
             self.label = f"{self.name}-{alike.index(self) + 1}"
-        for kind in type(trainer.strategy).__mro__:
-            if kind.__name__ in {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}:
-                raise MisconfigurationException(
-                    f"{type(self).__name__} needs whole weights, but {kind.__name__} splits them over the devices. "
-                    "Use strategy='ddp', or take the callback out and visualise a checkpoint afterwards."
-                )
+        refuse_sharded_weights(trainer, type(self).__name__)
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            self._pace.last_epoch = trainer.max_epochs
         if not builds_late(pl_module):
             self._find_target(pl_module)
 
@@ -271,43 +218,41 @@ class VisualizationCallback(pl.Callback):
             self._check(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        self._train_start = time.perf_counter()
+        """Starts the clock; makes up for an epoch whose checkpoint was written before its pictures."""
+        self._cost.start()
+        # An epoch that is done and that Lightning will not come back to: its weights are the ones that were loaded.
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        epoch, done = progress.processed, progress.processed == progress.ready
+        if self._resumed and self._spec is not None and done and epoch and not self._pace.put_off:
+            self._show_if_due(trainer, pl_module, epoch)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Finds out from the first batch what the input looks like, if that is still unknown; then checks."""
         if self._spec is None:
-            # the batch in hand costs nothing: asking the loader or the data set for one would disturb the run
-            try:
-                sample = images_of(batch, self.images)
-                spec = find_input_spec(trainer.train_dataloader, sample)
-            except ValueError as error:
-                raise MisconfigurationException(
-                    f"{type(self).__name__} could not find out what the input looks like: {error} "
-                    "Or give it an input_spec."
-                ) from error
-            # the ranks see different images and may guess differently
-            self._spec = trainer.strategy.broadcast(spec)
+            self._spec = find_input(trainer, batch, self.images, type(self).__name__)
             self._check(trainer, pl_module)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Visualises after the last validation of a scheduled epoch: its checkpoints come next, and hold the result."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_last_batch:
+            self._show_if_due(trainer, pl_module, trainer.current_epoch + 1)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Visualises if the epoch is scheduled."""
-        epoch = trainer.current_epoch + 1
-        self._completed = epoch
-        if self.scheduled(epoch, trainer):
-            self._show(trainer, pl_module, epoch)
+        """Visualises if the epoch is scheduled, and was not shown after its last validation."""
+        self._completed = trainer.current_epoch + 1
+        self._show_if_due(trainer, pl_module, self._completed)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Visualises the last epoch if training stopped before its scheduled end; says what was spent."""
-        if self._completed is not None and self._tried != self._completed:
+        if self._completed is not None and self._completed not in {self._tried, *self._shown}:
             self._show(trainer, pl_module, self._completed)
         if self._tried is not None:
-            share = self._seconds / self._elapsed()
+            share = self._cost.seconds / self._cost.elapsed
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
             rank_zero_info(
-                f"{type(self).__name__}: {len(self._shown)} epochs shown in {self._seconds:.1f} s, "
+                f"{type(self).__name__}: {len(self._shown)} epochs shown in {self._cost.seconds:.1f} s, "
                 f"{share:.1%} of the training time{where}"
             )
 
@@ -325,55 +270,23 @@ class VisualizationCallback(pl.Callback):
         """What a checkpoint keeps: tensors and builtins only. Subclasses add to it."""
         return {
             "shown": list(self._shown),
-            "seconds": self._seconds,
-            "elapsed": self._elapsed(),
-            "put_off": self._put_off,
+            **self._cost.state_dict(),
+            **self._pace.state_dict(),
             "input_spec": None if self._spec is None else asdict(self._spec),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
+        self._resumed = True
         self._shown = list(state_dict["shown"])
-        self._seconds = self._logged_seconds = state_dict["seconds"]
-        self._elapsed_before = state_dict["elapsed"]
-        self._put_off = state_dict["put_off"]
+        self._cost.load_state_dict(state_dict)
+        self._pace.load_state_dict(state_dict)
         self._spec = None if state_dict["input_spec"] is None else InputSpec(**state_dict["input_spec"])
 
     # The rest.
 
-    def _decide(self, epoch: int, trainer: pl.Trainer) -> bool:
-        if epoch == trainer.max_epochs:
-            return True
-        if epoch not in self._schedule and not self._put_off:
-            return False
-        spent = sum(peer._spent() for peer in _peers(trainer))
-        overhead = spent / self._elapsed()
-        too_much = self.max_overhead is not None and spent > self.free_seconds and overhead > self.max_overhead
-        # the ranks' clocks differ, but all of them must show the same epochs
-        self._put_off = bool(trainer.strategy.broadcast(too_much))
-        if self._put_off and not self._said_put_off:
-            self._said_put_off = True
-            rank_zero_warn(
-                f"{type(self).__name__} puts epoch {epoch} off: visualisations took {overhead:.0%} of the training "
-                f"time so far, more than max_overhead={self.max_overhead}. It goes on when the share is below, and "
-                "shows the last epoch in any case. Show less or less often, or raise max_overhead."
-            )
-        return not self._put_off
-
-    def _elapsed(self) -> float:
-        now = 0.0 if self._train_start is None else time.perf_counter() - self._train_start
-        return max(self._elapsed_before + now, 1e-9)
-
-    def _spent(self) -> float:
-        return self._seconds + (time.perf_counter() - self._guard_start if self._guards else 0.0)
-
     def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
-        path, network = find_network(pl_module, self.network)
-        try:
-            layers = None if self.layers is None else tuple(find_layer(network, name, path) for name in self.layers)
-        except LayerError as error:
-            raise MisconfigurationException(f"{type(self).__name__}(layers=...): {error}") from error
-        return network, layers
+        return find_target(pl_module, self.network, self.layers, type(self).__name__)
 
     def _context(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> VisualizationContext:
         assert self._target is not None
@@ -389,6 +302,7 @@ class VisualizationCallback(pl.Callback):
         with self.guarded(epoch), isolated(pl_module):
             try:
                 self.check(self._context(trainer, pl_module, epoch))
+                self._check_passed = True
             except (ValueError, MisconfigurationException) as error:
                 refusal = error
         if isinstance(refusal, MisconfigurationException):
@@ -396,13 +310,22 @@ class VisualizationCallback(pl.Callback):
         if refusal is not None:
             raise MisconfigurationException(f"{type(self).__name__}: {refusal}") from refusal
 
+    def _show_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
+            self._show(trainer, pl_module, epoch)
+
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         self._tried = epoch
+        if trainer.should_stop:
+            self._pace.last_epoch = epoch
         context = self._context(trainer, pl_module, epoch)
         if context.device.type == "cuda":
             torch.cuda.synchronize(context.device)  # what training has queued is not on our bill
         with self.guarded(epoch), context.sinks:
             with isolated(pl_module):
+                if not self._check_passed:  # which failed, of no fault of the settings, and settles what is shown
+                    self.check(context)
+                    self._check_passed = True
                 self.visualize(context)
             self._shown.append(epoch)
             self._log_cost(trainer, epoch)
@@ -410,21 +333,9 @@ class VisualizationCallback(pl.Callback):
             torch.cuda.empty_cache()
 
     def _log_cost(self, trainer: pl.Trainer, epoch: int) -> None:
-        seconds, self._logged_seconds = self._spent() - self._logged_seconds, self._spent()
-        self._sinks.scalar(f"cnnvis/seconds/{self.label}", seconds, epoch)
-        spent = sum(peer._spent() for peer in _peers(trainer))
-        self._sinks.scalar("cnnvis/overhead", spent / self._elapsed(), epoch)
-
-    def _warn(self, error: Exception, epoch: int, layer: str | None) -> None:
-        _log.debug("%s failed", type(self).__name__, exc_info=error)
-        where = f" on layer {layer!r}" if layer else ""
-        rank = getattr(rank_zero_only, "rank", 0)
-        warnings.warn(
-            f"{type(self).__name__} failed at epoch {epoch}{where}{f' on rank {rank}' if rank else ''}: "
-            f"{type(error).__name__}: {str(error).rstrip('.')}. {_remedy(error)}The training goes on, and the next "
-            "scheduled epoch tries again.",
-            stacklevel=2,
-        )
+        self._sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
+        spent = sum(peer._cost.seconds for peer in _peers(trainer))
+        self._sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
 def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:
@@ -437,13 +348,3 @@ def _stable(value: object) -> object:
     if is_dataclass(value) or value is None or isinstance(value, (str, int, float, list, tuple, dict)):
         return value
     return getattr(value, "__qualname__", None) or str(value)
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return "Show fewer or smaller images at a time. "
-    if isinstance(error, SinkError):
-        return "Check the free space and permissions there. "
-    if isinstance(error, (ValueError, MisconfigurationException)):
-        return ""  # they say it themselves
-    return "on_error='raise' shows where it comes from. "

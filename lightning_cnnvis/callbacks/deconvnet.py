@@ -15,6 +15,7 @@ from torch import nn
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
 from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
+from lightning_cnnvis.callbacks.run_images import validation_is_sure
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import Convergence, LayerEvolution
 from lightning_cnnvis.functional.deconvnet import Projections, plan_windows
@@ -208,9 +209,8 @@ class DeconvNetProjection(VisualizationCallback):
     ) -> None:
         """Keeps the images if no validation is sure to come in this epoch."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
-        validates = trainer.enable_validation and every is not None and epoch % every == 0
-        if not validates and self.scheduled(epoch, trainer):
+        epoch = trainer.current_epoch + 1
+        if not validation_is_sure(trainer) and self.scheduled(epoch, trainer):
             with self.guarded(epoch):
                 self._harvest.keep(batch, epoch)
 

@@ -73,7 +73,7 @@ class DeepDream(ProbeCallback):
 
     def visualize(self, context: VisualizationContext) -> None:
         """Dreams, each process its share of the layers, and draws what came of it."""
-        photograph = self.probes[0]
+        photograph = self.probes(context)[0]
         layers = self._shown_layers
         parts = gather_results(partial(self._dream, context, photograph, layers[own_share(len(layers))]))
         dreams = [picture for part in parts for picture in part]

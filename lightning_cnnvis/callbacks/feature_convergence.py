@@ -10,8 +10,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
+from lightning_cnnvis.callbacks.failure import warn_of_failure
 from lightning_cnnvis.evolution import Convergence
-from lightning_cnnvis.sinks import Sinks
+from lightning_cnnvis.sinks import SinkError, Sinks
 
 
 class FeatureConvergence(pl.Callback):
@@ -52,6 +53,7 @@ class FeatureConvergence(pl.Callback):
         self.stop = stop
         self._still_since: dict[str, list[int]] = {}
         self._settled: dict[str, int] = {}
+        self._seen: dict[str, Convergence] = {}
         self._source: DeconvNetProjection | None = None
         self._sinks = Sinks()
 
@@ -88,18 +90,35 @@ class FeatureConvergence(pl.Callback):
                 f"{', '.join(map(repr, shown))}."
             )
 
+    # What the source shows in one of these hooks is taken in by the same one: checkpoints are written in between.
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes in what was measured when the run was resumed."""
+        self._take_in_all()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes in what was measured after the validation."""
+        self._take_in_all()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes in what was measured at the epoch."""
-        assert self._source is not None
-        epoch = trainer.current_epoch + 1
-        layers = self.layers or self._source.shown_layers
-        for layer in layers:
-            convergence = self._source.convergence.get(layer)
-            if convergence is not None and convergence.epoch == epoch and layer not in self._settled:
-                self._take_in(layer, convergence)
+        """Takes in what was measured at the epoch; stops the training if all has settled."""
+        self._take_in_all()
+        layers = self._watched()
         done = bool(layers) and all(layer in self._settled for layer in layers)
         if self.stop and trainer.strategy.reduce_boolean_decision(done, all=True):
             trainer.should_stop = True
+
+    def _watched(self) -> Sequence[str]:
+        assert self._source is not None
+        return self.layers or self._source.shown_layers
+
+    def _take_in_all(self) -> None:
+        assert self._source is not None
+        for layer in self._watched():
+            convergence = self._source.convergence.get(layer)
+            if convergence is not None and convergence is not self._seen.get(layer) and layer not in self._settled:
+                self._seen[layer] = convergence
+                self._take_in(layer, convergence)
 
     def _take_in(self, layer: str, convergence: Convergence) -> None:
         # an empty mean, of units that were all off, is no standstill
@@ -108,7 +127,10 @@ class FeatureConvergence(pl.Callback):
         self._still_since[layer] = since
         if len(since) >= self.patience:
             self._settled[layer] = since[0]
-            self._sinks.scalar(f"settled_epoch/{layer}", since[0], convergence.epoch)
+            try:
+                self._sinks.scalar(f"settled_epoch/{layer}", since[0], convergence.epoch)
+            except SinkError as error:
+                warn_of_failure(type(self).__name__, error, convergence.epoch, layer, None)
             rank_zero_info(f"FeatureConvergence: layer {layer} settled at epoch {since[0]}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler
 
-from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.callbacks.context import VisualizationContext
+from lightning_cnnvis.callbacks.run_images import images_of_run, sample_ids
 from lightning_cnnvis.functional.harvest import Harvest
 from lightning_cnnvis.functional.rectification import Rule
 from lightning_cnnvis.functional.top_activations import TopActivations
@@ -59,7 +59,7 @@ class EpochHarvest:
         """Says which loader the next batches come from. False if the network is not being followed."""
         if self._following is None:
             return False
-        self._following.number(*_sample_ids(loaders, index))
+        self._following.number(*sample_ids(loaders, index))
         return True
 
     def release(self) -> None:
@@ -86,31 +86,26 @@ class EpochHarvest:
         epoch, tops = self._tops or (None, {})
         if epoch != context.epoch:
             kept = self._kept if self._kept_of == context.epoch else []
-            tops = self._pass(context, channels, kept or self._load(context))
+            tops = self._pass(context, channels, kept)
         self.clear()
         return {layer: top.to("cpu") for layer, top in tops.items()}
 
     def _pass(
-        self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], batches: Any
+        self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], kept: Sequence[Tensor]
     ) -> dict[str, TopActivations]:
         with Harvest(context.network, channels, self.k, rule=self.rule) as harvest, torch.no_grad():
             # the processes have different images
             harvest.number(context.trainer.global_rank, context.trainer.world_size)
-            for images in batches:
+            for images in kept:
                 context.network(context.to_network(images))
-        return harvest.tops
-
-    def _load(self, context: VisualizationContext) -> Iterator[Tensor]:
-        """Images from the loaders, for the end of a training that stopped early, when nobody else reads them."""
-        trainer, room = context.trainer, self.max_images
-        loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
-        for loader in loaders if isinstance(loaders, list | tuple) else [loaders]:
-            for batch in loader:
-                images = images_of(trainer.strategy.batch_to_device(batch, context.device), self.images)[:room]
+            room = 0 if kept else self.max_images
+            for first, images in images_of_run(context, self.images) if room else ():
+                harvest.number(first, context.trainer.world_size)
+                context.network(context.to_network(images[:room]))
                 room -= len(images)
-                yield images
                 if room <= 0:
-                    return
+                    break
+        return harvest.tops
 
 
 def is_compiled(pl_module: pl.LightningModule) -> bool:
@@ -118,13 +113,3 @@ def is_compiled(pl_module: pl.LightningModule) -> bool:
     return getattr(pl_module, "_compiler_ctx", None) is not None or any(
         hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in pl_module.modules()
     )
-
-
-def _sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
-    """First id, step and end of the ids of a loader's images; on every process, equal ids mean the same image."""
-    first = index << 32  # an image of one loader is not one of another's
-    loader = loaders[index] if isinstance(loaders, list | tuple) else loaders
-    sampler = getattr(loader, "sampler", None)
-    if not isinstance(sampler, DistributedSampler):
-        return first, 1, None
-    return first + sampler.rank, sampler.num_replicas, first + len(sampler.dataset)  # type: ignore[arg-type]

@@ -102,7 +102,7 @@ class FeatureInversion(ProbeCallback):
 
     def visualize(self, context: VisualizationContext) -> None:
         """Rebuilds the images, each process from its share of the layers, and draws them."""
-        layers, probes = self._shown_layers, self.probes
+        layers, probes = self._shown_layers, self.probes(context)
         share = layers[own_share(len(layers))]
         work = partial(self._invert, context, probes, share, restarts=self.restarts, steps=self.steps)
         parts = [part for part in gather_results(work) if part is not None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_cnnvis.callbacks.base import VisualizationCallback
-from lightning_cnnvis.inputs import images_of
+from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.run_images import images_of_run, validation_is_sure
+from lightning_cnnvis.distributed import gather_results
+from lightning_cnnvis.inputs import InputSpec, images_of
 
 
 class ProbeCallback(VisualizationCallback):
@@ -34,15 +38,16 @@ class ProbeCallback(VisualizationCallback):
         self._count = count
         self._probes = probes
 
-    @property
-    def probes(self) -> Tensor:
-        """The images, ``(N, C, H, W)`` in [0, 1].
+    def probes(self, context: VisualizationContext) -> Tensor:
+        """The images, ``(N, C, H, W)`` in [0, 1]; every process must ask.
 
         Raises:
-            ValueError: If none has been seen yet.
+            ValueError: If none has been seen yet, and there is none to be had.
         """
         if self._probes is None:
-            raise ValueError(f"No batch with an image has been seen yet: give {type(self).__name__} a photograph.")
+            batches = (images for _, images in images_of_run(context, self.images))
+            self._keep(context.input_spec, partial(next, batches, None))
+        assert self._probes is not None
         return self._probes
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -61,17 +66,25 @@ class ProbeCallback(VisualizationCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the first images if there will be no validation."""
+        """Takes the first images if no validation is sure to come before they are needed."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if not trainer.enable_validation:
+        if not validation_is_sure(trainer) and self.scheduled(trainer.current_epoch + 1, trainer):
             self._take(trainer, batch)
 
     def _take(self, trainer: pl.Trainer, batch: Any) -> None:
         if self._probes is None and self._spec is not None and trainer.state.fn == "fit":
             with self.guarded(trainer.current_epoch + 1):
-                images = images_of(batch, self.images)[: self._count].detach().float().cpu()
-                # every process works on what the first one saw
-                self._probes = trainer.strategy.broadcast(self._spec.denormalize(images).clamp(0, 1))
+                self._keep(self._spec, partial(images_of, batch, self.images))
+
+    def _keep(self, spec: InputSpec, find: Callable[[], Tensor | None]) -> None:
+        def first() -> Tensor:
+            images = find()
+            if images is None:
+                raise ValueError(f"There is no batch with an image: give {type(self).__name__} a photograph.")
+            return spec.denormalize(images[: self._count].detach().float().cpu()).clamp(0, 1)
+
+        # every process works on what the first one saw
+        self._probes = gather_results(first)[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the images that were taken."""

@@ -52,7 +52,22 @@ class Schedule:
         """Whether an epoch is scheduled."""
         if self.every_n_epochs is not None:
             return epoch % self.every_n_epochs == 0
-        return epoch in (DEFAULT_EPOCHS if self.epochs is None else self.epochs)
+        return epoch in self._listed
+
+    def after(self, epoch: int) -> int | None:
+        """The first scheduled epoch after one; None if there is none.
+
+        Example:
+            >>> Schedule().after(2), Schedule(epochs=[1]).after(1)
+            (5, None)
+        """
+        if self.every_n_epochs is not None:
+            return epoch - epoch % self.every_n_epochs + self.every_n_epochs
+        return min((later for later in self._listed if later > epoch), default=None)
+
+    @property
+    def _listed(self) -> Sequence[int]:
+        return DEFAULT_EPOCHS if self.epochs is None else self.epochs
 
 
 def _counts(value: object) -> bool:

@@ -275,7 +275,7 @@ class TopActivations:
         if not self._windows.numel():
             (window,) = fetch(rows[:1], columns[:1])[1]
             self._windows = window.new_zeros(*self._values.shape, *window.shape)
-        for part in torch.arange(len(rows), device=rows.device).split(chunk_size(self._windows[0])):
+        for part in torch.arange(len(rows), device=rows.device).split(chunk_size(self._windows[0])):  # type: ignore[no-untyped-call]
             to = places[0][part], places[1][part]
             self._positions[to], self._windows[to] = fetch(rows[part], columns[part])
 

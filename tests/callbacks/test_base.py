@@ -210,7 +210,7 @@ class Slow(Recorder):
 
     def visualize(self, context):
         super().visualize(context)
-        self._guard_start -= 600
+        self._cost._opened -= 600
 
 
 def test_overhead_puts_off_says_so_once_and_shows_the_last(tmp_path):
@@ -226,7 +226,7 @@ def test_what_was_put_off_is_made_up_for(tmp_path):
 
     def age(trainer, _):
         if trainer.current_epoch == 3:
-            slow._train_start -= 100_000
+            slow._cost._started -= 100_000
 
     with pytest.warns(UserWarning, match="puts epoch 2 off"):
         fit(tmp_path, slow, LambdaCallback(on_train_epoch_start=age), max_epochs=6)
