@@ -31,6 +31,7 @@ _HOMES = {
     "InputSpec": "lightning_cnnvis.inputs",
     "PhotoCrops": "lightning_cnnvis.data",
     "ZFNet": "lightning_cnnvis.models",
+    "analyze": "lightning_cnnvis.posthoc",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PhotoCrops",
     "ZFNet",
     "__version__",
+    "analyze",
 ]
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
     from lightning_cnnvis.inputs import InputSpec
     from lightning_cnnvis.models import AlexNet, ImageClassifier, ZFNet
+    from lightning_cnnvis.posthoc import analyze
 
 
 def __getattr__(name: str) -> Any:

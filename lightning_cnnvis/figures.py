@@ -7,7 +7,7 @@ rows and columns, `captioned` writes a line above one, `figure` adds the title.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -390,3 +390,57 @@ def inversion_grid(
         ]
         columns.append(captioned(mosaic(cells, 1, gap=6), head))
     return figure(beside(columns, gap=8), title, note)
+
+
+def inversion_pictures(
+    originals: Tensor,
+    images: Tensor,
+    errors: Tensor,
+    layers: Sequence[str],
+    method: str,
+    title: Callable[[str], str],
+) -> dict[str, Picture]:
+    """What was rebuilt from each layer, and from different noise.
+
+    Args:
+        originals: ``(N, C, H, W)`` in [0, 1].
+        images: ``(L, R, N, C, H, W)`` in [0, 1].
+        errors: ``(L, R, N)``.
+        layers: Names of the L layers.
+        method: How they were rebuilt.
+        title: Makes a picture's title of what it shows.
+
+    Returns:
+        ``"layers"``, each image and its reconstructions; and ``"restarts"`` if there are several, those of the first.
+    """
+    note = f"Rebuilt from the layer's code ({method}): squared error over the code's squared norm."
+    heads = ["original", *layers]
+    drawn = {
+        "layers": inversion_grid(
+            [[originals[n], *images[:, 0, n]] for n in range(len(originals))],
+            heads,
+            [["", *(f"{float(error):.3f}" for error in errors[:, 0, n])] for n in range(len(originals))],
+            title("Inversion"),
+            note,
+        )
+    }
+    if images.shape[1] > 1:
+        drawn["restarts"] = inversion_grid(
+            [[originals[0], *images[:, r, 0]] for r in range(images.shape[1])],
+            heads,
+            [["", *(f"{float(error):.3f}" for error in errors[:, r, 0])] for r in range(images.shape[1])],
+            title("Inversion from different noise"),
+            note,
+        )
+    return drawn
+
+
+def stacked(pictures: Sequence[Picture]) -> Picture:
+    """Pictures one below the other, each at its own size."""
+    images = [Image.fromarray(picture) for picture in pictures]
+    sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), PAPER)
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
+    return np.asarray(sheet)

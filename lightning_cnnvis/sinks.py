@@ -222,7 +222,7 @@ class Sinks:
         path = None
         if self.folder is not None:
             path = self.folder / tag_path(artefact.tag) / f"epoch_{artefact.step:04d}{artefact.suffix}"
-            if not self._try(str(path), _write, path, artefact.data):
+            if not self._try(str(path), write, path, artefact.data):
                 path = None
         for logger in self.loggers:
             self._try(_name(logger), _log, logger, artefact, path)
@@ -256,7 +256,8 @@ class _Artefact:
     frames: list[Picture]
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name and then renames it, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -126,7 +126,7 @@ class DeconvNetProjection(VisualizationCallback):
                     f"Name one that has, such as {maps}."
                 )
             windows = plan_windows(context.network, layer, blank, rule=self.rule)
-            self._channels[layer] = self._choose(layer, windows.field.map_shape[0])
+            self._channels[layer] = choose_channels(layer, windows.field.map_shape[0], self.features, self.seed)
 
     @property
     def shown_layers(self) -> tuple[str, ...]:
@@ -167,13 +167,6 @@ class DeconvNetProjection(VisualizationCallback):
     def _project(self, context: VisualizationContext, layer: str, top: TopActivations) -> Projections:
         top = top.to(context.device)
         return top.project(context.network, layer, rule=self.rule, lrn=self.lrn).to("cpu")
-
-    def _choose(self, layer: str, maps: int) -> list[int]:
-        if self.features is None or self.features >= maps:
-            return list(range(maps))
-        # of the layer's name, so that a layer's choice does not depend on which others are shown
-        generator = torch.Generator().manual_seed(self.seed + zlib.crc32(layer.encode()))
-        return sorted(torch.randperm(maps, generator=generator)[: self.features].tolist())
 
     # Lightning's hooks.
 
@@ -233,6 +226,28 @@ class DeconvNetProjection(VisualizationCallback):
         self._evolutions = {
             layer: LayerEvolution.from_state_dict(state) for layer, state in state_dict["evolutions"].items()
         }
+
+
+def choose_channels(layer: str, maps: int, features: int | None, seed: int) -> list[int]:
+    """A random choice of a layer's feature maps that does not depend on which other layers are shown.
+
+    Args:
+        layer: The layer's name.
+        maps: How many feature maps it has.
+        features: How many to choose; every one if None.
+        seed: Of the choice.
+
+    Returns:
+        Their numbers, ascending.
+
+    Example:
+        >>> choose_channels("relu1", 96, 4, seed=0) == choose_channels("relu1", 96, 4, seed=0)
+        True
+    """
+    if features is None or features >= maps:
+        return list(range(maps))
+    generator = torch.Generator().manual_seed(seed + zlib.crc32(layer.encode()))
+    return sorted(torch.randperm(maps, generator=generator)[:features].tolist())
 
 
 def _merged(parts: Sequence[TopActivations]) -> TopActivations:

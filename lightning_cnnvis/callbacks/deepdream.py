@@ -108,8 +108,7 @@ class DeepDream(ProbeCallback):
         _, rectified = trace_layers(context.network, context.to_network(torch.zeros(1, *context.input_spec.shape)))
         if not rectified:
             raise ValueError(f"{type(context.network).__name__} has no convolution: name the layers to dream at.")
-        places = (len(rectified) // 4, len(rectified) // 2, len(rectified) - 1)
-        return [rectified[place] for place in dict.fromkeys(places)]
+        return choose_depths(rectified)
 
     # Lightning's hooks.
 
@@ -127,3 +126,14 @@ class DeepDream(ProbeCallback):
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._strip = PictureStrip.from_state_dict(state_dict["strip"])
+
+
+def choose_depths(layers: Sequence[str]) -> list[str]:
+    """A low, a middle and a high layer.
+
+    Example:
+        >>> choose_depths(["relu1", "relu2", "relu3", "relu4", "relu5"])
+        ['relu2', 'relu3', 'relu5']
+    """
+    places = (len(layers) // 4, len(layers) // 2, len(layers) - 1)
+    return [layers[place] for place in dict.fromkeys(places)]

@@ -121,24 +121,11 @@ class FeatureInversion(ProbeCallback):
 
     def _draw(self, context: VisualizationContext, probes: Tensor, pictures: Tensor, errors: Tensor) -> None:
         layers, epoch = self._shown_layers, context.epoch
-        note = f"Rebuilt from the layer's code ({self.method}): squared error over the code's squared norm."
-        sweep = figures.inversion_grid(
-            [[probes[n], *pictures[:, 0, n]] for n in range(len(probes))],
-            ["original", *layers],
-            [["", *(f"{float(error):.3f}" for error in errors[:, 0, n])] for n in range(len(probes))],
-            f"Inversion · epoch {epoch}",
-            note,
+        drawn = figures.inversion_pictures(
+            probes, pictures, errors, layers, self.method, title=lambda of: f"{of} · epoch {epoch}"
         )
-        context.sinks.picture(f"{self.label}/layers", sweep, epoch)
-        if self.restarts > 1:
-            restarts = figures.inversion_grid(
-                [[probes[0], *pictures[:, r, 0]] for r in range(self.restarts)],
-                ["original", *layers],
-                [["", *(f"{float(error):.3f}" for error in errors[:, r, 0])] for r in range(self.restarts)],
-                f"Inversion from different noise · epoch {epoch}",
-                note,
-            )
-            context.sinks.picture(f"{self.label}/restarts", restarts, epoch)
+        for name, picture in drawn.items():
+            context.sinks.picture(f"{self.label}/{name}", picture, epoch)
         small = figures.as_bytes(figures.reduced(pictures[:, 0, 0], STRIP_SIDE))
         self._strip.add(PictureColumn(epoch, small, tuple(f"{float(error):.3f}" for error in errors[:, 0, 0])))
         strip = figures.picture_strip(self._strip, layers, "Inversion · evolution", side=STRIP_SIDE)

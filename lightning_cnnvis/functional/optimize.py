@@ -21,6 +21,7 @@ from lightning_cnnvis.functional.gradients import Gradient, model_gradient
 from lightning_cnnvis.functional.objectives import Objective
 from lightning_cnnvis.functional.optimizers import Adam, Optimizer
 from lightning_cnnvis.functional.parameterizations import Fourier, Parameterization
+from lightning_cnnvis.functional.progress import report
 from lightning_cnnvis.functional.regularizers import Constraint, Regularizer
 from lightning_cnnvis.functional.tracing import model_options
 from lightning_cnnvis.functional.transforms import Transform, resize
@@ -284,6 +285,7 @@ def _optimize_part(
             (steepest,) = torch.autograd.grad((inputs * slope).sum() + penalty.sum(), params)
             losses.append(loss + penalty.detach())
             step, since_reset = step + 1, since_reset + 1
+            report(part.start * recipe.steps + step * len(generators), len(batch.seeds) * recipe.steps)
             with torch.no_grad():
                 params, state = recipe.optimizer.step(params, steepest, state, phase.lr_at(index), since_reset)
                 if recipe.constraint is not None:

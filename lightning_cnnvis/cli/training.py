@@ -1,13 +1,11 @@
-"""The command line: ``python -m lightning_cnnvis fit`` trains a network and shows what it learns."""
+"""``fit``, ``validate`` and ``test``: training through LightningCLI, with pictures of what the network learns."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import logging
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from lightning_cnnvis.cli.errors import fail
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.models import ImageClassifier
@@ -68,7 +67,7 @@ def readable(message: str) -> str:
 
 
 class CnnVisCLI(LightningCLI):
-    """LightningCLI with this package's model, data sets and defaults; see `main`."""
+    """LightningCLI with this package's model, data sets and defaults; see `run`."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         super().__init__(
@@ -102,7 +101,7 @@ class CnnVisCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, OSError, ModuleNotFoundError, MisconfigurationException) as error:
-            sys.exit(f"lightning-cnnvis: error: {readable(str(error))}")
+            fail(readable(str(error)))
 
     def after_fit(self) -> None:
         """Says where the pictures are and how to look at them."""
@@ -115,29 +114,20 @@ class CnnVisCLI(LightningCLI):
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def run(args: Sequence[str]) -> None:
     """Trains, validates or tests a classifier, with pictures of what it learns.
 
-    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` with `DeconvNetProjection`. Flags change
-    one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
-
-        python -m lightning_cnnvis fit
-        python -m lightning_cnnvis fit --data CIFAR10 --data.download true --model.model alexnet
-        python -m lightning_cnnvis fit --data ImageFolder --data.root photos --trainer.max_epochs 30
-
     Args:
-        args: The arguments; None takes the program's.
+        args: The command and its arguments.
 
     Raises:
         SystemExit: If an argument is wrong, or a package that this needs is missing.
     """
-    if importlib.util.find_spec("jsonargparse") is None:
-        sys.exit("The command line needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     _quieten()
     try:
         CnnVisCLI(args)
     except (MisconfigurationException, LayerError, ImageError) as error:  # found when the training was set up
-        sys.exit(f"lightning-cnnvis: error: {error}")
+        fail(error)
 
 
 def _quieten() -> None:

@@ -1,0 +1,76 @@
+"""The command line: training with pictures, and looking at what was trained.
+
+Nothing heavy is imported before it is clear which command is meant.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from lightning_cnnvis._version import __version__
+from lightning_cnnvis.cli.errors import fail
+
+TRAINING = {
+    "fit": "train a network and show what it learns",
+    "validate": "validate a trained network",
+    "test": "test a trained network",
+}
+
+AFTERWARDS = {
+    "layers": "list the layers of a network: what one types into --layers",
+    "deconv": "project the top activations of feature maps to pixels",
+    "classes": "make images of what a network takes for its classes",
+    "dream": "enhance in a photograph what layers see in it",
+    "invert": "rebuild images from what layers compute for them",
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs a command: ``fit``, ``validate`` and ``test`` train, the others look at a checkpoint.
+
+    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` with `DeconvNetProjection`. Flags change
+    one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
+
+        lightning-cnnvis fit
+        lightning-cnnvis fit --data CIFAR10 --data.download true --model.model alexnet
+        lightning-cnnvis deconv cnnvis_runs/version_0 --layers relu1 relu5
+        lightning-cnnvis classes weights.pth --model torchvision:squeezenet1_1 --classes tabby 3
+
+    Args:
+        args: The arguments; None takes the program's.
+
+    Raises:
+        SystemExit: With status 2, if something is wrong that the user can mend.
+    """
+    if importlib.util.find_spec("jsonargparse") is None:
+        fail("The command line needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
+    args = sys.argv[1:] if args is None else list(args)
+    if args and args[0] in AFTERWARDS:
+        from lightning_cnnvis.cli import afterwards  # noqa: PLC0415 - torch takes seconds to import
+
+        afterwards.run(args[0], args[1:])
+    elif any(command in args for command in TRAINING):
+        from lightning_cnnvis.cli import training  # noqa: PLC0415
+
+        training.run(args)
+    else:
+        _overview(args)
+
+
+def _overview(args: Sequence[str]) -> None:
+    from jsonargparse import ArgumentParser  # noqa: PLC0415 - not everyone has it
+
+    parser = ArgumentParser(
+        prog="lightning-cnnvis",
+        description="See what a convnet learns, while it learns and afterwards. COMMAND --help says more.",
+        version=__version__,
+    )
+    commands = parser.add_subcommands(title="commands", metavar="COMMAND")
+    for name, description in (TRAINING | AFTERWARDS).items():
+        commands.add_subcommand(name, ArgumentParser(), help=description)
+    if not args:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    parser.parse_args(args)

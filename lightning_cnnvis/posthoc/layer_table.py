@@ -1,0 +1,134 @@
+"""The layers of a network as a table: what one can ask a method for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from torch import nn
+
+from lightning_cnnvis.functional.receptive_field import read_field
+from lightning_cnnvis.functional.rectifiability import check_rectifiable
+from lightning_cnnvis.functional.rectification import UnrectifiableError
+from lightning_cnnvis.functional.tracing import noise_image, trace
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError, trace_layers
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer of a network.
+
+    Attributes:
+        name: Dotted module name.
+        kind: Class name of the module.
+        shape: Shape of its output for one image: ``(K, H, W)`` for a map, ``(K,)`` for a vector.
+        field: Height and width of the receptive field in pixels; None if it cannot be told.
+        stride: Distance of neighbouring units' fields in pixels; ``(0, 0)`` where every unit sees the whole image.
+        passable: Whether the deconvnet can pass the network up to here.
+        why_not: What is in its way; empty if nothing is.
+        default: Whether the layer is among those shown where none is named: the rectified convolutions.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    field: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    passable: bool
+    why_not: str
+    default: bool
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        whole = self.stride == (0, 0)
+        return (
+            self.name,
+            self.kind,
+            "×".join(map(str, self.shape)),
+            "–" if self.field is None else "image" if whole else "×".join(map(str, self.field)),
+            "–" if self.stride is None or whole else _one(self.stride),
+            "yes" if self.passable else "no",
+            "*" if self.default else "",
+        )
+
+
+HEADS = ("layer", "kind", "map", "field", "stride", "deconvnet", "default")
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """The layers of a network, in the order in which they run.
+
+    Attributes:
+        rows: The layers.
+    """
+
+    rows: tuple[LayerInfo, ...]
+
+    def __iter__(self) -> Iterator[LayerInfo]:
+        """The layers."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def records(self) -> list[dict[str, object]]:
+        """The layers as builtins, for JSON."""
+        return [asdict(row) for row in self.rows]
+
+    def __str__(self) -> str:
+        """The table as text, and below it what a deconvnet cannot pass."""
+        lines = [HEADS, *(row.cells() for row in self.rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
+        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        text.insert(1, "  ".join("─" * width for width in widths))
+        # one offender stops every layer behind it
+        reasons = dict.fromkeys(row.why_not for row in self.rows if row.why_not)
+        return "\n".join([*(line.rstrip() for line in text), *reasons])
+
+    __repr__ = __str__
+
+
+def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
+    """Describes every layer that a method can be asked for: each that runs once and returns a tensor.
+
+    Args:
+        model: The network. Left as it was.
+        input_spec: Its input.
+
+    Yields:
+        The layers, in the order in which they first run.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten())
+        >>> print(LayerTable(tuple(layer_table(net, InputSpec(size=(15, 15))))))
+        layer  kind     map    field  stride  deconvnet  default
+        ─────  ───────  ─────  ─────  ──────  ─────────  ───────
+        0      Conv2d   8×7×7  3×3    2       yes
+        1      ReLU     8×7×7  3×3    2       yes        *
+        2      Flatten  392    image  –       yes
+    """
+    with isolated(model):
+        image = noise_image(model, input_spec.size, input_spec.channels)
+        calls, rectified = trace_layers(model, image)
+    for name, call in calls.items():
+        if call.calls != 1 or not call.shape:
+            continue
+        field = stride = None
+        why_not = ""
+        with isolated(model):
+            try:
+                output, nodes = trace(model, name, image)
+                found = read_field(output, nodes, input_spec.size)
+                field, stride = found.size, found.stride
+                check_rectifiable(model, name, image)
+            except (LayerError, UnrectifiableError) as error:
+                why_not = str(error)
+        yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in rectified)
+
+
+def _one(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}×{pair[1]}"

@@ -1,0 +1,107 @@
+"""The run that a checkpoint comes from: its configuration, its data, its callbacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+import lightning_cnnvis.data
+from lightning_cnnvis.checkpoints import Checkpoint, import_class
+from lightning_cnnvis.posthoc.images import DataError
+
+CONFIG_NAME = "config.yaml"
+_LEVELS = 4  # a checkpoint lies in RUN/checkpoints or RUN/cnnvis/weights
+
+
+def run_config(path: Path | None) -> dict[str, Any]:
+    """The configuration that LightningCLI saved with a run.
+
+    Args:
+        path: A file or folder in the run's folder, or that folder.
+
+    Returns:
+        The configuration; empty if there is none.
+    """
+    folder = None if path is None else path.absolute()
+    for _ in range(_LEVELS):
+        if folder is None:
+            break
+        if (folder / CONFIG_NAME).is_file():
+            try:
+                config = yaml.safe_load((folder / CONFIG_NAME).read_text())
+            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{folder / CONFIG_NAME} cannot be read ({error}). Mend or remove it.") from error
+            return config if isinstance(config, dict) else {}
+        folder = folder.parent
+    return {}
+
+
+def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.LightningDataModule | None:
+    """The data module of a run.
+
+    Args:
+        checkpoint: A checkpoint of the run.
+        name: Import path of a data module, or the name of one of this package; it is made with the options that the
+            checkpoint holds. By default the one in the run's configuration, or the one of this package that takes
+            just the options that the checkpoint holds.
+
+    Returns:
+        The data module; None if it is not known.
+
+    Raises:
+        DataError: If it cannot be made.
+    """
+    configured = run_config(checkpoint.path).get("data")
+    options = dict(checkpoint.data_options)
+    if name is None and isinstance(configured, Mapping) and "class_path" in configured:
+        made: pl.LightningDataModule = _instantiate(configured, pl.LightningDataModule)
+        return made
+    kinds = {kind: getattr(lightning_cnnvis.data, kind) for kind in lightning_cnnvis.data.__all__}
+    own = {k: v for k, v in kinds.items() if issubclass(v, pl.LightningDataModule) and k != "ImageDataModule"}
+    if name is None:
+        alike = [kind for kind in own.values() if options and set(inspect.signature(kind).parameters) == set(options)]
+        if len(alike) != 1:
+            return None
+        kind = alike[0]
+    else:
+        kind = own.get(name) or import_class(name, pl.LightningDataModule)
+    known = {key: value for key, value in options.items() if key in inspect.signature(kind).parameters}
+    try:
+        found: pl.LightningDataModule = kind(**known)
+    except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise DataError(f"{kind.__name__} could not be made: {error}") from error
+    return found
+
+
+def run_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
+    """The callbacks that a run's configuration names.
+
+    Raises:
+        DataError: If one of them cannot be made.
+    """
+    listed = (config.get("trainer") or {}).get("callbacks") or []
+    return [_instantiate(entry, pl.Callback) for entry in (listed if isinstance(listed, list) else [listed])]
+
+
+def _instantiate(entry: Mapping[str, Any], base: type) -> Any:
+    """An object from its entry in a configuration, as LightningCLI makes it."""
+    if importlib.util.find_spec("jsonargparse") is None:
+        raise DataError("A run's configuration needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
+    from jsonargparse import ArgumentError, ArgumentParser  # noqa: PLC0415 - only there if the user has it
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "entry")
+    try:
+        return parser.instantiate_classes(parser.parse_object({"entry": dict(entry)})).entry
+    except (ArgumentError, MisconfigurationException, TypeError, ValueError, OSError, ModuleNotFoundError) as error:
+        raise DataError(
+            f"{entry.get('class_path')} of the run's {CONFIG_NAME} could not be made: {error} Run the command where "
+            "the training ran, or say what data to take: --data."
+        ) from error

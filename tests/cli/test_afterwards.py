@@ -1,0 +1,160 @@
+"""The commands that look at what was trained, from their arguments to files and messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from lightning_cnnvis.cli import AFTERWARDS, TRAINING, main
+from lightning_cnnvis.models import ImageClassifier
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"photos/{number}.png")
+    return "photos"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    options = {"model": "zfnet", "num_classes": 3, "image_size": 32, "width": 0.05, "recipe": "modern"}
+    module = ImageClassifier(**options)
+    content = {
+        "epoch": 4,
+        "pytorch-lightning_version": "2.6.0",
+        "state_dict": module.state_dict(),
+        "hyper_parameters": options,
+    }
+    torch.save(content, tmp_path / "some.ckpt")
+    return "some.ckpt"
+
+
+def fails(capsys, *args: str) -> str:
+    """What is said when a command ends with status 2; never a traceback."""
+    with pytest.raises(SystemExit) as exit_:
+        main(list(args))
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "files"),
+    [
+        ("deconv", ["--layers", "relu1", "relu3", "--features=2", "--k=2"], ["deconvnet/relu1", "deconvnet/relu3"]),
+        ("deconv", ["--layers=relu1", "--channels", "3", "1", "--rule=guided"], ["deconvnet/relu1"]),
+        ("classes", ["--classes", "2", "0", "--steps=2"], ["class_visualization/classes"]),
+        ("dream", ["--layers=relu2", "--options.octaves=1", "--options.steps=2"], ["deepdream/relu2"]),
+        ("invert", ["--layers=relu2", "--steps=2", "--restarts=2"], ["inversion/layers", "inversion/restarts"]),
+    ],
+)
+def test_every_method_writes_its_pictures(checkpoint, photos, capsys, command, options, files):
+    data = [] if command == "classes" else ["--data", photos]
+    main([command, checkpoint, *data, "--output=out", "--device=cpu", *options])
+    assert capsys.readouterr().out.split() == [f"out/{file}.png" for file in files]
+    for file in files:
+        Image.open(f"out/{file}.png").verify()
+
+
+def test_layers_as_a_table_and_as_json(checkpoint, capsys):
+    main(["layers", checkpoint])
+    assert "\nrelu5 " in capsys.readouterr().out
+    main(["layers", checkpoint, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert next(row for row in rows if row["name"] == "conv1")["shape"] == [4, 28, 28]
+
+
+def test_weights_by_the_name_of_their_network(tmp_path, photos, capsys):
+    torch.save(torchvision.models.alexnet().features.state_dict(), tmp_path / "features.pth")
+    named = ["features.pth", "--model=torchvision:alexnet"]
+    main(["deconv", *named, "--data", photos, "--layers=features.1", "--features=2"])
+    assert "The weights lack classifier: the network ends before it." in capsys.readouterr().err
+    assert "weights of the whole network" in fails(capsys, "classes", *named)
+    assert "no layer 'classifier.6'" in fails(capsys, "deconv", *named, "--data", photos, "--layers=classifier.6")
+
+
+def test_help_of_every_command(capsys):
+    for command in AFTERWARDS:
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert f"usage: lightning-cnnvis {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in (TRAINING | AFTERWARDS))
+
+
+def test_the_overview_is_quick():
+    code = "import sys\nfrom lightning_cnnvis.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_bad_input_is_one_sentence(checkpoint, photos, capsys, tmp_path):
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / checkpoint).read_bytes()[:5000])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign.ckpt").write_bytes(b"")
+    torch.save(torch.load(checkpoint, weights_only=True) | {"hyper_parameters": {}}, "foreign.ckpt")
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), "squeezenet.pth")
+
+    data = ["--data", photos]
+    assert "text.ckpt is no checkpoint" in fails(capsys, "deconv", "text.ckpt", *data)
+    assert "cut.ckpt is damaged" in fails(capsys, "deconv", "cut.ckpt", *data)
+    assert "There is no file nowhere.ckpt" in fails(capsys, "deconv", "nowhere.ckpt", *data)
+    assert "empty has no checkpoint in it" in fails(capsys, "deconv", "empty", *data)
+    assert "empty has no images in it" in fails(capsys, "deconv", checkpoint, "--data", "empty")
+    assert "--model package.module.Class" in fails(capsys, "deconv", "foreign.ckpt", *data)
+    wrong = fails(capsys, "deconv", "squeezenet.pth", "--model=torchvision:alexnet", *data)
+    assert "do not fit AlexNet (missing: features.3.weight" in wrong
+    assert "Did you mean 'alexnet'" in fails(capsys, "deconv", "squeezenet.pth", "--model=torchvision:alexnot")
+    assert "There are no weights" in fails(capsys, "layers")
+    assert "Did you mean 'relu1'" in fails(capsys, "deconv", checkpoint, *data, "--layers=relu11")
+    assert "channels 0 to 3" in fails(capsys, "deconv", checkpoint, *data, "--layers=relu1", "--channels=99")
+    assert "classes 0 to 2" in fails(capsys, "classes", checkpoint, "--classes=3")
+    assert "no class named 'tabby'" in fails(capsys, "classes", checkpoint, "--classes=tabby")
+    assert "--device abacus cannot be used" in fails(capsys, "layers", checkpoint, "--device=abacus")
+    assert "--kk" in fails(capsys, "deconv", checkpoint, "--kk=3")
+    assert "undream" in fails(capsys, "undream")
+    assert not (tmp_path / "cnnvis_pictures").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_is_found_before_any_work(checkpoint, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = fails(capsys, "deconv", "this is not looked at", "--output", "file/out")
+    assert "The output folder file/out cannot be written (Not a directory" in message
+
+
+def test_unreadable_images_are_named_skipped_and_counted(checkpoint, photos, capsys, tmp_path):
+    (tmp_path / "photos" / "broken.jpg").write_text("no picture")
+    main(["deconv", checkpoint, "--data", photos, "--layers=relu1", "--features=1", "--output=out"])
+    printed = capsys.readouterr().err
+    assert "photos/broken.jpg was skipped" in printed
+    assert "1 image(s) skipped" in printed
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "one.png").write_text("no picture")
+    assert "None of the 1 image(s) can be read" in fails(capsys, "deconv", checkpoint, "--data", "broken")
+
+
+def test_a_class_of_ones_own_from_the_folder_of_the_command(checkpoint, photos, tmp_path, capsys):
+    (tmp_path / "my_own_model.py").write_text("from lightning_cnnvis import ImageClassifier as Mine\n")
+    main(["layers", checkpoint, "--model=my_own_model.Mine"])
+    assert "\nrelu5 " in capsys.readouterr().out
