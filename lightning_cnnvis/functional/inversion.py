@@ -160,7 +160,7 @@ def invert_layers(
     """Reconstructs images from several layers at once.
 
     Layers with the same settings share their batches, sorted by depth: each sample leaves the forward pass at its own
-    layer. With the published methods, whose settings depend on the layer, those are fewer.
+    layer. The settings of a method depend on the size of the receptive field; see `inversion_method`.
 
     Args:
         model: As for `invert`, like all that follow.
@@ -251,8 +251,8 @@ def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> li
 
 
 def _field(model: nn.Module, layer: str, method: Method | Recipe, input_spec: InputSpec) -> ReceptiveField | None:
-    """The receptive field, where the method asks for it."""
-    if method not in ("mahendran2014", "mahendran2016") or layer == OUTPUT:
+    """The receptive field, where the method depends on it."""
+    if isinstance(method, Recipe) or layer == OUTPUT:
         return None
     return receptive_field(model, layer, input_spec.size, channels=input_spec.channels)
 

@@ -25,6 +25,7 @@ _SIGMA_2014 = 27098.1157  # mean norm of mean-subtracted images of 227×227×3 i
 _RMS_2014 = _SIGMA_2014 / math.sqrt(227 * 227 * 3)
 _SIGMA_2016 = 80.0
 _BOUND_2016 = 160.0
+_SHALLOW = 0.25  # relative size of the receptive field: in AlexNet, up to relu2
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,20 @@ def inversion_method(
 ) -> InversionMethod:
     """The settings of a method for a layer.
 
-    - ``"fourier"``: Fourier basis with decorrelated colour, Adam with a falling learning rate, a little total
-      variation.
+    - ``"fourier"``: Fourier basis with decorrelated colour, Adam with large steps and decay first, then without decay
+      and with a falling learning rate, under a Gaussian prior and total variation: little of both up to a receptive
+      field of a quarter of the image, more behind.
     - ``"mahendran2014"``: arXiv 1412.0035, Sec. 3 and the authors' experiments: pixels, gradient descent with
       momentum, α-norm with α = 6, total variation with β = 2 in three strengths.
     - ``"mahendran2016"``: arXiv 1512.02017, Sec. 3 and the authors' code: pixels of bounded colour, AdaGrad, jitter
       by cropping, error weights C of 300, 100, 20 and 1.
 
-    Both papers choose the regularisation by the layer of AlexNet. For other networks, it is chosen by the size of the
+    The papers choose the regularisation by the layer of AlexNet. For other networks, it is chosen by the size of the
     receptive field relative to the image, with limits that give AlexNet's layers what the papers give them.
 
     Args:
         method: A name, or a recipe of one's own.
-        field: The layer's receptive field, which only the published methods ask for; None is the whole image.
+        field: The layer's receptive field; None is the whole image.
         input_spec: The network's input. Its mean is what the published methods subtract, or grey if it is 0.
         steps: Number of steps; None takes the method's own.
         statistics: Image statistics for ``"fourier"``; None takes everyday photographs.
@@ -95,7 +97,7 @@ def inversion_method(
     if isinstance(method, Recipe):
         made = InversionMethod((InversionStage(method),))
     elif method == "fourier":
-        made = InversionMethod((InversionStage(_fourier(statistics)),))
+        made = InversionMethod((InversionStage(_fourier(_depth(field), statistics)),))
     elif method == "mahendran2014":
         made = InversionMethod((InversionStage(_mahendran2014(_depth(field), input_spec)),))
     elif method == "mahendran2016":
@@ -116,12 +118,18 @@ def _by_depth(depth: float, limits: Sequence[float], values: Sequence[float]) ->
     return values[sum(depth > limit for limit in limits)]
 
 
-def _fourier(statistics: ImageStatistics | None) -> Recipe:
+def _fourier(depth: float, statistics: ImageStatistics | None) -> Recipe:
+    # A large learning rate finds the image and the decay keeps it near the natural ones meanwhile; then, without
+    # decay, what the code says counts, and the prior decides what it does not say: the less, the deeper the layer.
+    shallow = depth <= _SHALLOW
+    lr, beta2, decay = (0.3, 0.9, 0.2) if shallow else (0.2, 0.95, 0.5)
+    prior, smoothness = (0.0015, 0.04) if shallow else (0.1, 8.0)
     return Recipe(
-        phases=(Phase(150, 0.05, final_lr=0.0025),),
+        phases=(Phase(60, lr, decay=decay), Phase(90, lr, final_lr=0.001)),
         parameterization=Fourier(statistics),
-        optimizer=Adam(),
-        regularizers=(TotalVariation(0.01, mean=True),),
+        optimizer=Adam(beta2=beta2),
+        regularizers=(TotalVariation(smoothness, mean=True),),
+        prior=prior,
     )
 
 

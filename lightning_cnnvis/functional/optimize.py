@@ -43,6 +43,8 @@ class Phase:
         input_scale: Size of the network's input, relative to the recipe's. Only networks that take any size
             can use another value than 1.
         reset: Starts the phase with a fresh optimiser state, as Mahendran & Vedaldi 2014 reset the momentum.
+        decay: Fraction of the parameters taken off in a step of learning rate 1, apart from the loss (decoupled weight
+            decay, arXiv 1711.05101).
 
     Raises:
         ValueError: If ``steps`` or ``lr`` is not positive.
@@ -54,6 +56,7 @@ class Phase:
     transform: Transform | None = None
     input_scale: float = 1.0
     reset: bool = False
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -78,6 +81,8 @@ class Recipe:
         parameterization: What the steps are taken in.
         optimizer: How the steps are taken.
         regularizers: Penalties on the image, added to the loss.
+        prior: Coefficient of the mean squared parameter, added to the loss. With `Fourier`, whose parameters natural
+            images make independent and normal, that is how unlikely the image is.
         constraint: What is done to the parameters after each step.
         precision: Of the network's forward and backward pass. ``"bfloat16"`` is faster on GPUs; then rounding may
             make an image depend visibly on its batch.
@@ -89,6 +94,7 @@ class Recipe:
     parameterization: Parameterization = field(default_factory=Fourier)
     optimizer: Optimizer = field(default_factory=Adam)
     regularizers: tuple[Regularizer, ...] = ()
+    prior: float = 0.0
     constraint: Constraint | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     rescue: bool = True
@@ -282,12 +288,16 @@ def _optimize_part(
             penalty = torch.zeros_like(loss)
             for regularizer in recipe.regularizers:
                 penalty = penalty + regularizer(images)
+            if recipe.prior:
+                penalty = penalty + recipe.prior * params.flatten(1).square().mean(1)
             (steepest,) = torch.autograd.grad((inputs * slope).sum() + penalty.sum(), params)
             losses.append(loss + penalty.detach())
             step, since_reset = step + 1, since_reset + 1
             report(part.start * recipe.steps + step * len(generators), len(batch.seeds) * recipe.steps)
             with torch.no_grad():
-                params, state = recipe.optimizer.step(params, steepest, state, phase.lr_at(index), since_reset)
+                lr = phase.lr_at(index)
+                decayed = params * (1 - lr * phase.decay)
+                params, state = recipe.optimizer.step(decayed, steepest, state, lr, since_reset)
                 if recipe.constraint is not None:
                     params = recipe.constraint(params, steepest, step)
     final = recipe.parameterization.decode(params.detach(), size)

@@ -37,20 +37,18 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2014, arXiv 1412.6980), with decoupled decay (arXiv 1711.05101).
+    """Adam (Kingma & Ba 2014, arXiv 1412.6980).
 
     Args:
         beta1: Decay of the mean gradient.
         beta2: Decay of the mean squared gradient.
         eps: Added to the root of the mean square, relative to the image's largest one, so that the steps do not
             depend on the scale of the loss.
-        weight_decay: Fraction of the parameters taken off in a step of learning rate 1.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    weight_decay: float = 0.0
 
     def init(self, params: Tensor) -> State:
         """Zero moments."""
@@ -62,7 +60,7 @@ class Adam:
         second = state[1].lerp(gradient.square(), 1 - self.beta2)
         root = (second / (1 - self.beta2**count)).sqrt()
         update = first / (1 - self.beta1**count) / (root + self.eps)
-        return params * (1 - lr * self.weight_decay) - lr * update, (first, second)
+        return params - lr * update, (first, second)
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,6 @@ def images(photos):
     return SPEC.normalize(photos)
 
 
-@pytest.mark.xfail(
-    reason="the default's 150 steps end at 19 dB on these images: they are too few or too short", strict=True
-)
 def test_linear_invertible_layer_returns_the_image(photos, images):
     mix = nn.Conv2d(3, 3, 1)
     with torch.no_grad():

@@ -80,11 +80,14 @@ def test_loss_is_objective_plus_penalties(net):
 def test_steps_are_those_of_torch_optim(net):
     net.eval()
     start = torch.rand(1, 3, 16, 20)
-    for ours, theirs in [
-        (Adam(weight_decay=0.1), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
-        (Momentum(0.9), lambda p: torch.optim.SGD(p, 0.01, momentum=0.9)),
+    coefficient = 0.1 * start.numel() / 2  # torch adds weight_decay * p to the gradient
+    for ours, options, theirs in [
+        (Adam(), {"decay": 0.1}, lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1)),
+        (Adam(), {"prior": coefficient}, lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1)),
+        (Momentum(0.9), {}, lambda p: torch.optim.SGD(p, 0.01, momentum=0.9)),
     ]:
-        recipe = Recipe((Phase(5, 0.01),), Pixels(center=0.0), ours)
+        phase = Phase(5, 0.01, decay=options.get("decay", 0.0))
+        recipe = Recipe((phase,), Pixels(center=0.0), ours, prior=options.get("prior", 0.0))
         optimized = optimize(net, class_logit([5]), recipe, Batch([0], starts=start), input_spec=SPEC)
         pixels = start.clone().requires_grad_()
         optimizer = theirs([pixels])
