@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
@@ -68,7 +69,8 @@ class DeepDream(ProbeCallback):
         once = DreamOptions(octaves=1, steps=1)
         blank = torch.zeros(context.input_spec.shape)
         for layer in layers:
-            dream(context.network, blank, layer, input_spec=context.input_spec, options=once)
+            with naming_layer(layer):
+                dream(context.network, blank, layer, input_spec=context.input_spec, options=once)
         self._shown_layers = layers
 
     def visualize(self, context: VisualizationContext) -> None:
@@ -90,19 +92,19 @@ class DeepDream(ProbeCallback):
         context.sinks.picture(f"{self.label}/evolution", strip, context.epoch)
 
     def _dream(self, context: VisualizationContext, photograph: Tensor, layers: Sequence[str]) -> list[Tensor]:
-        return [
-            figures.as_bytes(
-                dream(
+        pictures = []
+        for layer in layers:
+            with naming_layer(layer):
+                dreamt = dream(
                     context.network,
                     photograph,
                     layer,
                     input_spec=context.input_spec,
                     seed=self.seed,
                     options=self.options,
-                ).images
-            )[0]
-            for layer in layers
-        ]
+                )
+                pictures.append(figures.as_bytes(dreamt.images)[0])
+        return pictures
 
     def _choose(self, context: VisualizationContext) -> list[str]:
         _, rectified = trace_layers(context.network, context.to_network(torch.zeros(1, *context.input_spec.shape)))

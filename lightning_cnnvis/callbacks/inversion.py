@@ -16,6 +16,7 @@ from torchvision.transforms.functional import center_crop, resize
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
@@ -137,16 +138,17 @@ class FeatureInversion(ProbeCallback):
         if not layers:
             return None
         images = context.to_network(context.input_spec.normalize(probes))
-        inversions = invert_layers(
-            context.network,
-            images,
-            layers,
-            input_spec=context.input_spec,
-            restarts=restarts,
-            method=self.method,
-            steps=steps,
-            seed=self.seed,
-        )
+        with naming_layer(", ".join(layers)):  # which are worked on together
+            inversions = invert_layers(
+                context.network,
+                images,
+                layers,
+                input_spec=context.input_spec,
+                restarts=restarts,
+                method=self.method,
+                steps=steps,
+                seed=self.seed,
+            )
         return on_cpu(inversions)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -1,0 +1,361 @@
+"""A training run with every callback ends as it would have ended without: whatever the run does, whatever fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import random
+import re
+import warnings
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyLogger
+from runs import SPEC, Augmented, Classifier, every_callback, fit, pictures
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
+from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.functional.top_activations import TopActivations
+from lightning_cnnvis.sinks import SinkError
+
+
+def frozen_norm() -> Classifier:
+    module = Classifier()
+    module.model[1].eval().requires_grad_(False)
+    return module
+
+
+def compiled() -> Classifier:
+    torch._dynamo.reset()
+    module = Classifier()
+    module.model.compile(backend="aot_eager")
+    return module
+
+
+def without_norm() -> Classifier:
+    module = Classifier()
+    module.model[1] = nn.Identity()
+    return module
+
+
+def outcome(folder, *callbacks, make=Classifier, **options):
+    """Everything that a training run leaves behind."""
+    pl.seed_everything(1, verbose=False)
+    module = make()
+    trainer = fit(folder, *callbacks, module=module, **options)
+    tensors = {name: value.clone() for name, value in module.state_dict().items()}
+    for name, entry in trainer.optimizers[0].state_dict()["state"].items():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in entry.items() if value is not None}
+    tensors |= {f"loss {i}": loss for i, loss in enumerate(module.losses)}
+    own = ("loss", "val_loss")
+    tensors |= {f"logged {name}": value for name, value in trainer.logged_metrics.items() if name.startswith(own)}
+    tensors["torch rng"] = torch.get_rng_state()
+    others = {
+        "python rng": random.getstate(),
+        "numpy rng": str(np.random.get_state()),  # noqa: NPY002
+        "modes": [m.training for m in module.modules()],
+        "trainable": [p.requires_grad for p in module.parameters()],
+        "gradients": [p.grad is None for p in module.parameters()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in module.modules()],
+    }
+    return tensors, others
+
+
+def assert_same(outcome_, expected):
+    (tensors, others), (expected_tensors, expected_others) = outcome_, expected
+    assert tensors.keys() == expected_tensors.keys()
+    for name, value in expected_tensors.items():
+        assert torch.equal(tensors[name], value), name
+    assert others == expected_others
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"make": without_norm}, id="plain"),
+        pytest.param({}, id="batch norm"),
+        pytest.param({"make": lambda: Classifier(dropout=True)}, id="dropout"),
+        pytest.param({"make": frozen_norm}, id="frozen batch norm"),
+        pytest.param({"accumulate_grad_batches": 2}, id="accumulation"),
+        pytest.param({"precision": "bf16-mixed"}, id="bf16-mixed"),
+        pytest.param({"make": compiled}, id="compiled"),
+        pytest.param(
+            {
+                "make": lambda: Classifier(dropout=True),
+                "train": lambda: DataLoader(Augmented(), 4, shuffle=True),
+                "val": lambda: DataLoader(Augmented(), 4),
+            },
+            id="augmented and shuffled",
+        ),
+        pytest.param(
+            {
+                "train": lambda: DataLoader(Augmented(), 4, shuffle=True, num_workers=2, persistent_workers=True),
+                "val": lambda: DataLoader(Augmented(), 4, num_workers=1, persistent_workers=True),
+            },
+            id="workers",
+        ),
+        pytest.param({"train": lambda: DataLoader(Augmented(), 4, shuffle=True), "val": False}, id="no validation"),
+    ],
+)
+def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
+    def run(folder, *callbacks):
+        # each run has loaders of its own
+        loaders = {name: make() for name, make in options.items() if name in {"train", "val"} and make}
+        return outcome(folder, *callbacks, **{**options, **loaders})
+
+    callbacks = every_callback()
+    assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
+    assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
+    assert pictures(tmp_path / "with")
+
+
+# What fails.
+
+
+class NoLuck(RuntimeError):
+    pass
+
+
+def fails(*_, **__):
+    raise NoLuck("no luck")
+
+
+class BrokenLogger(DummyLogger):
+    """Lets the run's own metrics pass, and nothing else."""
+
+    def log_metrics(self, metrics, step=None):
+        if any("/" in name for name in metrics):
+            raise ConnectionError("no network")
+
+    def log_image(self, key, images, caption=None):
+        raise ConnectionError("no network")
+
+
+def full_disk(patch):
+    def write_bytes(path, data):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(Path, "write_bytes", write_bytes)
+
+
+EVERY = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInversion")
+OPTIMIZING = EVERY[1:]
+
+
+def break_modules(patch, *functions):
+    for function in functions:
+        module, _, name = function.rpartition(".")
+        patch.setattr(import_module(f"lightning_cnnvis.{module}"), name, fails)
+
+
+STAGES = {
+    "harvest": (lambda patch: patch.setattr(TopActivations, "update", fails), EVERY[:1], NoLuck),
+    "projection": (
+        lambda patch: break_modules(patch, "functional.top_activations.project_windows"),
+        EVERY[:1],
+        NoLuck,
+    ),
+    "optimisation": (
+        lambda patch: break_modules(
+            patch,
+            *(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion")),
+        ),
+        OPTIMIZING,
+        NoLuck,
+    ),
+    "figure": (
+        lambda patch: break_modules(
+            patch, *(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_grid"))
+        ),
+        EVERY,
+        NoLuck,
+    ),
+    "logger": (lambda patch: None, (*EVERY, "FeatureConvergence"), SinkError),
+    "disk": (full_disk, EVERY, SinkError),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeypatch, stage):
+    sabotage, who, error = STAGES[stage]
+    options = {"max_epochs": 3, "logger": BrokenLogger()}
+    again = "The training goes on, and epoch {} tries again."
+    outlooks = {1: again.format(2), 2: again.format(3), 3: "The training is not affected."}
+    expected = outcome(tmp_path / "without", **options)
+    sabotage(monkeypatch)
+    if stage != "logger":
+        options["logger"] = False
+    callbacks = every_callback(on_error="warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = outcome(tmp_path / "with", *callbacks, **options)
+    assert_same(result, expected)
+    said = [str(w.message) for w in caught if "failed at epoch" in str(w.message)]
+    for name, (epoch, outlook) in product(who, outlooks.items()):
+        mine = [text for text in said if text.startswith(f"{name} failed at epoch {epoch}")]
+        assert mine or (name == "FeatureConvergence" and epoch < 3), (name, epoch, said)
+        assert len(mine) <= 2  # one for each layer at most
+        for text in mine:
+            assert error.__name__ in text
+            assert outlook in text
+            assert ("on_error='raise'" if error is NoLuck else "Check the free space and permissions") in text
+            if stage in {"harvest", "projection", "optimisation"} and name != "ClassVisualization":
+                assert re.search("on layer '[25]'", text)
+    assert not [text for text in said if not text.startswith(tuple(who))]
+    shown = {path.split("/")[1].removesuffix("_evolution") for path in pictures(tmp_path / "with")}
+    broken = {"disk": 4, "logger": 0}.get(stage, len(who))
+    assert len(shown) == 4 - broken
+    assert not list((tmp_path / "with").rglob("*.part"))
+
+
+class Hungry(nn.Module):
+    """Runs out of memory where a visualisation passes more than some images at a time."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__()
+        self.fits = fits
+        self.sizes: list[int] = []
+
+    def forward(self, x):
+        if not self.training and torch.is_grad_enabled() and len(x) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if not self.training and torch.is_grad_enabled():
+            vars(self)["sizes"].append(len(x))
+        return x
+
+
+def hungry(fits: int) -> Classifier:
+    module = Classifier()
+    module.model[3] = nn.Sequential(Hungry(fits), nn.MaxPool2d(2))
+    return module
+
+
+def test_out_of_memory_halves_the_chunk_down_to_one(tmp_path):
+    module = hungry(fits=1)
+    sizes = module.model[3][0].sizes
+    callbacks = [
+        ClassVisualization(classes=[0, 1, 2], steps=2, input_spec=SPEC, on_error="raise"),
+        FeatureInversion(layers=["5"], restarts=3, probes=2, steps=2, input_spec=SPEC, on_error="raise"),
+        DeconvNetProjection(layers=["5"], input_spec=SPEC, on_error="raise"),
+        DeepDream(layers=["5"], input_spec=SPEC, on_error="raise"),
+    ]
+    fit(tmp_path, *callbacks, module=module, max_epochs=1)
+    assert len(pictures(tmp_path)) == 9
+    assert set(sizes) == {1}
+
+
+def test_out_of_memory_for_a_single_image_skips_the_picture(tmp_path):
+    expected = outcome(tmp_path / "without")
+    callbacks = [ClassVisualization(steps=2, input_spec=SPEC), FeatureInversion(layers=["8"], steps=2, input_spec=SPEC)]
+    with pytest.warns(UserWarning, match="OutOfMemoryError.*Show fewer or smaller images at a time") as caught:
+        result = outcome(tmp_path / "with", *callbacks, make=lambda: hungry(fits=0))
+    expected[1].clear(), result[1].clear()  # the network has a layer more
+    assert_same(result, expected)
+    assert not pictures(tmp_path / "with")
+    # at the trial before the training, at epoch 1, at epoch 2
+    assert len([w for w in caught if "OutOfMemoryError" in str(w.message)]) == 3 * len(callbacks)
+
+
+def test_what_failed_in_the_trial_is_tried_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_cnnvis.callbacks.class_visualization.visualize_classes", fails)
+        callback = ClassVisualization(steps=2, input_spec=SPEC)
+
+        class Repair(pl.Callback):
+            def on_train_start(self, *_):
+                patch.undo()
+
+        with pytest.warns(UserWarning, match="failed at epoch 1: NoLuck"):
+            fit(tmp_path, callback, Repair())
+    assert callback.state_dict()["shown"] == [1, 2]
+
+
+# Ctrl-C.
+
+
+@pytest.mark.parametrize("keep", [{}, {"save_on_exception": True}, {"save_on_train_epoch_end": False}], ids=str)
+def test_ctrl_c_in_a_callback_stops_at_once_and_leaves_the_checkpoint_whole(tmp_path, monkeypatch, keep):
+    fit(tmp_path / "whole", *every_callback(), max_epochs=3)
+    saves = ModelCheckpoint(tmp_path / "checkpoints", save_top_k=-1, **keep)
+    callbacks = every_callback()
+    original, module = DeepDream.visualize, Classifier()
+
+    def interrupt(self, context):
+        if context.epoch == 2:
+            raise KeyboardInterrupt
+        original(self, context)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeepDream, "visualize", interrupt)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            fit(tmp_path / "parts", *callbacks, saves, module=module, max_epochs=3)
+    assert len(module.losses) == 6
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    last = max((tmp_path / "checkpoints").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    torch.load(last, weights_only=True)
+    fit(tmp_path / "parts", *every_callback(), max_epochs=3, ckpt_path=last)
+    assert pictures(tmp_path / "parts") == pictures(tmp_path / "whole")
+
+
+# Hostile input.
+
+NAMES = ("../../evil", "/etc/passwd", 'a\n<script>alert("x")</script>', "con")
+
+
+def test_no_name_of_a_class_or_layer_leaves_the_folder(tmp_path):
+    class Hostile(Classifier):
+        def __init__(self):
+            super().__init__()
+            names = ["..\\/evil\n", "<b>/x", "c:", "2", "3", "4", "5", "6", "7"]
+            self.model = nn.Sequential()
+            for name, child in zip(names, Classifier().model, strict=True):
+                self.model._modules[f"{name}{'' if name.isdigit() else '/../..'}" if "." not in name else name] = child
+
+    inside = tmp_path / "a" / "b" / "c"
+    logger = TensorBoardLogger(inside, name=None, version="run")
+    spec = InputSpec(size=SPEC.size, class_names=NAMES[:3])
+    callbacks = [
+        DeconvNetProjection(features=2, k=2, input_spec=spec, on_error="raise"),
+        ClassVisualization(steps=2, input_spec=spec, on_error="raise"),
+    ]
+    fit(inside, *callbacks, module=Hostile(), logger=logger, max_epochs=1)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    pngs = [path for path in files if path.suffix == ".png"]
+    assert len(pngs) == 6
+    for path in files:
+        assert inside / "run" in path.parents
+    for path in pngs:
+        assert inside / "run" / "cnnvis" in path.parents
+        assert not set(str(path.relative_to(inside))) & set('\n<>:"\\')
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_that_is_a_pickle_bomb_does_not_run(tmp_path):
+    saves = ModelCheckpoint(tmp_path)
+    callbacks = every_callback()
+    fit(tmp_path, *callbacks, saves, max_epochs=1)
+    good = torch.load(saves.best_model_path, weights_only=True)
+    key = callbacks[0].state_key
+    good["callbacks"][key]["evolutions"] = Bomb(tmp_path / "boom")
+    torch.save(good, tmp_path / "bomb.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        fit(tmp_path, *every_callback(), ckpt_path=tmp_path / "bomb.ckpt")
+    assert not (tmp_path / "boom").exists()
