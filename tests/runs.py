@@ -56,8 +56,7 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch, _, dataloader_idx=0):
-        loss = F.cross_entropy(self.model(batch[0]), batch[1])
-        self.log("val_loss", loss, add_dataloader_idx=False)
+        self.log("val_loss", F.cross_entropy(self.model(batch[0]), batch[1]))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)

@@ -63,7 +63,10 @@ class FeatureConvergence(pl.Callback):
         return dict(self._settled)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Finds the callback that measures."""
+        """Begins anew, and finds the callback that measures."""
+        if stage != "fit":
+            return
+        self._still_since, self._settled, self._seen = {}, {}, {}
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         before = callbacks[: callbacks.index(self)]
         self._source = next((c for c in reversed(before) if isinstance(c, DeconvNetProjection)), None)
@@ -98,7 +101,8 @@ class FeatureConvergence(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes in what was measured after the validation."""
-        self._take_in_all()
+        if trainer.state.fn == "fit":
+            self._take_in_all()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Takes in what was measured at the epoch; stops the training if all has settled."""
@@ -132,6 +136,12 @@ class FeatureConvergence(pl.Callback):
             except SinkError as error:
                 warn_of_failure(type(self).__name__, error, convergence.epoch, layer, None)
             rank_zero_info(f"FeatureConvergence: layer {layer} settled at epoch {since[0]}")
+
+    @property
+    def state_key(self) -> str:
+        """Differs between two callbacks with different arguments."""
+        arguments = {"layers": self.layers, "similarity": self.similarity, "patience": self.patience, "stop": self.stop}
+        return self._generate_state_key(**arguments)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

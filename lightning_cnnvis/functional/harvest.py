@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,8 @@ class Harvest:
         (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
     """
 
+    _planning: ClassVar[bool] = False  # passes on our own account, which no other harvest of the network may count
+
     def __init__(
         self,
         model: nn.Module,
@@ -63,7 +66,6 @@ class Harvest:
         self.number()
         self._inputs: Tensor | None = None
         self._sample_ids = torch.empty(0)
-        self._planning = False
         self._handles: list[RemovableHandle] = []
 
     def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:
@@ -110,12 +112,12 @@ class Harvest:
 
     def _begin_layer(self, layer: str) -> TopActivations:
         assert self._inputs is not None
-        self._planning = True
+        Harvest._planning = True
         try:
             with isolated(self.model):
                 windows = plan_windows(self.model, layer, self._inputs, rule=self.rule)
         finally:
-            self._planning = False
+            Harvest._planning = False
         channels = self.channels[layer]
         followed = range(windows.field.map_shape[0]) if channels is None else channels
         return TopActivations(windows, torch.tensor(list(followed), device=self._inputs.device), self.k)
