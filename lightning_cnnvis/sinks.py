@@ -186,6 +186,22 @@ class Sinks:
         gif = encode_gif(frames, seconds_per_frame)
         self._deliver(_Artefact(tag, step, ".gif", gif, list(frames)))
 
+    def table(self, tag: str, csv: str) -> None:
+        """Writes a table to ``<folder>/<tag>.csv``. It goes to the files only.
+
+        Args:
+            tag: Name of the table.
+            csv: Its lines.
+
+        Raises:
+            SinkError: Like `picture`.
+        """
+        if self.folder is not None:
+            path = self.folder / tag_path(tag)
+            path = path.with_name(f"{path.name}.csv")
+            self._try(str(path), write, path, csv.encode())
+        self._raise_failures()
+
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Logs a number. It goes to the loggers only.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, resize
 
 from lightning_cnnvis import figures
+from lightning_cnnvis.analysis import Measurement, plot, to_csv
 from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
@@ -41,6 +43,9 @@ class FeatureInversion(ProbeCallback):
     code; ``inversion_variance/<layer>``, the variance of a pixel between restarts; ``inversion_label_kept/<layer>``,
     the share of reconstructions that the network takes for the original's class.
 
+    At the end of the training: ``inversion/accuracy``, each layer's error against the validation accuracy over the
+    epochs, with the rank correlation, as a table (CSV) and a plot; see `lightning_cnnvis.analysis`.
+
     Args:
         layers: Dotted module names; every rectified convolution if None.
         images_from: Paths of photographs, cut to the network's input size. The first images of the first validation
@@ -49,6 +54,7 @@ class FeatureInversion(ProbeCallback):
         restarts: Reconstructions of each image, from different noise.
         method: ``"fourier"``, ``"mahendran2014"`` or ``"mahendran2016"``.
         steps: Number of optimisation steps; the method's if None.
+        accuracy: Name under which the LightningModule logs its validation accuracy, in [0, 1].
         **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -71,6 +77,7 @@ class FeatureInversion(ProbeCallback):
         restarts: int = 3,
         method: Method = "fourier",
         steps: int | None = None,
+        accuracy: str = "val_accuracy",
         **options: Any,
     ) -> None:
         for argument, value in (("probes", probes), ("restarts", restarts), ("steps", steps)):
@@ -81,6 +88,8 @@ class FeatureInversion(ProbeCallback):
         self.restarts = restarts
         self.method: Method = method
         self.steps = steps
+        self.accuracy = accuracy
+        self._measurements: list[Measurement] = []
         self._photographs = None if images_from is None else [read_photograph(path) for path in images_from]
         self._shown_layers: list[str] = []
         self._strip = PictureStrip()
@@ -110,8 +119,14 @@ class FeatureInversion(ProbeCallback):
         pictures = torch.cat([part.images for part in parts]).clamp(0, 1)  # (L, R, N, C, H, W)
         errors = torch.cat([part.errors for part in parts])
         self._draw(context, probes, pictures, errors)
+        accuracy = context.trainer.callback_metrics.get(self.accuracy)
+        self._measurements = [known for known in self._measurements if known.epoch < context.epoch]
         for part in parts:
             for n, layer in enumerate(part.layers):
+                if accuracy is not None:
+                    self._measurements.append(
+                        Measurement("run", context.epoch, layer, float(part.errors[n].mean()), float(accuracy))
+                    )
                 context.sinks.scalar(f"inversion_error/{layer}", float(part.errors[n].mean()), context.epoch)
                 if self.restarts > 1:
                     variance = float(part.pixel_variances[n].mean())
@@ -151,20 +166,41 @@ class FeatureInversion(ProbeCallback):
             )
         return on_cpu(inversions)
 
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Each layer's error beside the validation accuracy at the epochs so far."""
+        return tuple(self._measurements)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sets the errors beside the accuracy."""
+        super().on_train_end(trainer, pl_module)
+        if self._measurements:
+            epoch = self._measurements[-1].epoch
+            with self.guarded(epoch), self._sinks as sinks:
+                sinks.table(f"{self.label}/accuracy", to_csv(self._measurements))
+                try:
+                    picture = plot(self._measurements)
+                except ModuleNotFoundError as error:
+                    rank_zero_info(f"{type(self).__name__} does not plot the errors against the accuracy. {error}")
+                else:
+                    sinks.picture(f"{self.label}/accuracy", picture, epoch)
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._strip = PictureStrip()
+            self._strip, self._measurements = PictureStrip(), []
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the strip."""
-        return {**super().state_dict(), "strip": self._strip.state_dict()}
+        """Adds the strip and the measurements."""
+        measurements = [asdict(measurement) for measurement in self._measurements]
+        return {**super().state_dict(), "strip": self._strip.state_dict(), "measurements": measurements}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._strip = PictureStrip.from_state_dict(state_dict["strip"])
+        self._measurements = [Measurement(**known) for known in state_dict["measurements"]]
 
 
 def on_cpu(inversions: Inversions) -> Inversions:

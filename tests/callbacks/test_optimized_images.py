@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis import ClassVisualization, DeepDream, FeatureInversion, InputSpec
+from lightning_cnnvis.analysis import read_csv
 from lightning_cnnvis.functional import DreamOptions
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
@@ -85,6 +86,36 @@ def test_pictures_and_scalars(tmp_path):
     assert wanted <= set(events.Tags()["scalars"])
     folder = Path(trainer.logger.log_dir) / "cnnvis"
     assert all(folder in path.parents for path in tmp_path.rglob("*.png"))
+
+
+class Rising(Classifier):
+    """Logs an accuracy that tells the epoch."""
+
+    def validation_step(self, batch, _):
+        self.log("val_accuracy", (self.current_epoch + 1) / 10)
+
+
+def test_inversion_error_is_set_beside_the_accuracy(tmp_path):
+    """At the end of the training, over all epochs, those before a resume included."""
+    trainer = fit(tmp_path, inversions(), module=Rising(), max_epochs=3)
+    trainer.save_checkpoint(tmp_path / "three.ckpt")
+    callback = inversions()
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, callbacks=[callback], accelerator="cpu", max_epochs=5, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    trainer.fit(Rising(), DATA, DATA, ckpt_path=tmp_path / "three.ckpt")
+    log_dir = Path(trainer.logger.log_dir)
+    table = read_csv(log_dir / "cnnvis" / "inversion" / "accuracy.csv")
+    assert table == list(callback.measurements)
+    assert [(m.epoch, m.layer) for m in table] == [(e, layer) for e in range(1, 6) for layer in ("2", "8")]
+    assert [m.accuracy for m in table] == pytest.approx([m.epoch / 10 for m in table])
+    events = EventAccumulator(str(log_dir), size_guidance={"images": 0, "scalars": 0}).Reload()
+    logged = {event.step: event.value for event in events.Scalars("inversion_error/2")}
+    assert [logged[m.epoch] for m in table if m.layer == "2" and m.epoch > 3] == pytest.approx(
+        [m.error for m in table if m.layer == "2" and m.epoch > 3]
+    )
+    assert [event.step for event in events.Images("inversion/accuracy")] == [5]
 
 
 def test_training_is_bit_identical(tmp_path):

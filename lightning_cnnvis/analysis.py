@@ -1,0 +1,236 @@
+"""How the ability to rebuild an image from a layer goes with the ability to classify it.
+
+Mahendran & Vedaldi (2016, arXiv 1512.02017) show what a trained layer still knows of an image. Over the epochs of a
+run, or over several runs, `Measurement`s set that beside the validation accuracy: as a table, as rank correlations with
+confidence intervals, and as a plot. `FeatureInversion` collects them while the network trains.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.uint8]
+
+FEWEST = 4
+"""A rank correlation of fewer points says nothing."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one layer knew at one epoch of one run.
+
+    Attributes:
+        run: Name of the run.
+        epoch: The epoch, counted from 1.
+        layer: Dotted name of the layer.
+        error: Inversion error, ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², mean over images and restarts.
+        accuracy: Validation accuracy of the network at that epoch, in [0, 1].
+    """
+
+    run: str
+    epoch: int
+    layer: str
+    error: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rank correlation, and how sure it is.
+
+    Attributes:
+        rho: In [-1, 1]; NaN where it is not defined: of fewer than four points, or if one side never changes.
+        low: Lower end of the confidence interval.
+        high: Upper end.
+        count: Number of points.
+    """
+
+    rho: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        """Such as ``ρ -0.82 [-0.97, -0.41], n 12``."""
+        if math.isnan(self.rho):
+            return f"ρ unknown, n {self.count}"
+        return f"ρ {self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n {self.count}"
+
+
+def to_csv(measurements: Sequence[Measurement]) -> str:
+    """The table, a line a measurement.
+
+    Example:
+        >>> print(to_csv([Measurement("run", 1, "relu1", 0.01, 0.5)]))
+        run,epoch,layer,error,accuracy
+        run,1,relu1,0.01,0.5
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Measurement))
+    writer.writerows(astuple(measurement) for measurement in measurements)
+    return text.getvalue()
+
+
+def read_csv(path: str | Path) -> list[Measurement]:
+    """Reads what `to_csv` wrote.
+
+    Raises:
+        ValueError: If a column is missing or a value is no number.
+    """
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        missing = [field.name for field in fields(Measurement) if field.name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(missing)}: give a table that to_csv wrote.")
+        try:
+            return [
+                Measurement(r["run"], int(r["epoch"]), r["layer"], float(r["error"]), float(r["accuracy"]))
+                for r in rows
+            ]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {rows.line_num}: {error}.") from error
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> RankCorrelation:
+    """Spearman's rank correlation with a bootstrap confidence interval (percentiles), by SciPy.
+
+    The interval is that of independent points. The epochs of one run are not: over them it is too narrow. Points of
+    several runs say more.
+
+    Args:
+        x: Values.
+        y: As many.
+        confidence: Of the interval, between 0 and 1.
+        resamples: Bootstrap samples.
+        seed: Of the bootstrap.
+
+    Returns:
+        The correlation; pairs with a value that is not finite are left out.
+
+    Raises:
+        ValueError: If the lengths differ.
+        ModuleNotFoundError: If SciPy is missing.
+
+    Example:
+        >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, 36]).rho
+        1.0
+    """
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} values beside {len(y)}: give pairs.")
+    require("scipy")
+    from scipy import stats  # noqa: PLC0415 - optional, and slow to import
+
+    pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)])
+    count = len(pairs)
+    if count < FEWEST or min(len(set(column)) for column in pairs.T) < 2:
+        return RankCorrelation(math.nan, math.nan, math.nan, count)
+
+    def spearman(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
+        # the correlation of the ranks; a sample of equal values has none
+        ranks = stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis)
+        a, b = (r - r.mean(axis=axis, keepdims=True) for r in ranks)
+        norm = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+        rho: npt.NDArray[np.float64] = np.divide((a * b).sum(axis=axis), norm, out=np.zeros_like(norm), where=norm > 0)
+        return rho
+
+    found = stats.bootstrap(
+        tuple(pairs.T),
+        spearman,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    interval = found.confidence_interval
+    return RankCorrelation(float(stats.spearmanr(*pairs.T).statistic), float(interval.low), float(interval.high), count)
+
+
+def correlations(measurements: Sequence[Measurement], *, seed: int = 0) -> dict[str, RankCorrelation]:
+    """The rank correlation of error and accuracy for each layer, in the order of the measurements."""
+    found = {}
+    for layer in dict.fromkeys(m.layer for m in measurements):
+        own = [m for m in measurements if m.layer == layer]
+        found[layer] = rank_correlation([m.error for m in own], [m.accuracy for m in own], seed=seed)
+    return found
+
+
+def plot(measurements: Sequence[Measurement], title: str = "Inversion error and accuracy") -> Picture:
+    """Error against accuracy: a panel a layer, a line a run, the later an epoch the darker.
+
+    Args:
+        measurements: At least one.
+        title: Title of the figure.
+
+    Returns:
+        ``(H, W, 3)``, uint8.
+
+    Raises:
+        ValueError: If there is no measurement.
+        ModuleNotFoundError: If Matplotlib or SciPy is missing.
+    """
+    if not measurements:
+        raise ValueError("There is no measurement to plot: invert features at one epoch at least.")
+    require("matplotlib", "scipy")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+
+    found = correlations(measurements)
+    runs = list(dict.fromkeys(m.run for m in measurements))
+    rows = math.ceil(len(found) / 4)
+    columns = math.ceil(len(found) / rows)
+    figure = Figure(figsize=(3.1 * columns, 2.7 * rows + 0.9), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=13, x=0.01, ha="left")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    for panel, (layer, correlation) in zip(axes, found.items(), strict=False):
+        for n, run in enumerate(runs):
+            own = sorted((m for m in measurements if (m.run, m.layer) == (run, layer)), key=lambda m: m.epoch)
+            errors, accuracies = [m.error for m in own], [100 * m.accuracy for m in own]
+            panel.plot(errors, accuracies, "-", color=f"C{n % 10}", alpha=0.4, linewidth=1)
+            age = np.linspace(0.35, 1, len(own))
+            panel.scatter(errors, accuracies, s=18, color=f"C{n % 10}", alpha=age, label=run, linewidths=0)
+        panel.set_title(f"{layer}\n{correlation}", fontsize=9, loc="left")
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.grid(alpha=0.25)
+        panel.tick_params(labelsize=8, which="both")
+    for panel in axes[len(found) :]:
+        panel.set_visible(False)
+    figure.supxlabel("inversion error, squared and relative to the code", fontsize=9)
+    figure.supylabel("validation accuracy, %", fontsize=9)
+    if len(runs) > 1:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=min(4, len(runs)), fontsize=8, frameon=False)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+
+
+def require(*packages: str) -> None:
+    """Says which package is missing, and how to get it.
+
+    Raises:
+        ModuleNotFoundError: If one of the packages is not installed.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"The analysis needs {' and '.join(missing)}: python -m pip install 'lightning-cnnvis[analysis]'",
+            name=missing[0],
+        )
