@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from lightning_cnnvis.functional.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.regularizers import AlphaNorm, ColorNormBound, TotalVariation
 from lightning_cnnvis.inputs import InputSpec
 
+_T = TypeVar("_T")
+
 Method = Literal["fourier", "mahendran2014", "mahendran2016"]
 
 _GREY_LEVEL = 1 / 255
@@ -25,7 +27,6 @@ _SIGMA_2014 = 27098.1157  # mean norm of mean-subtracted images of 227×227×3 i
 _RMS_2014 = _SIGMA_2014 / math.sqrt(227 * 227 * 3)
 _SIGMA_2016 = 80.0
 _BOUND_2016 = 160.0
-_SHALLOW = 0.25  # relative size of the receptive field: in AlexNet, up to relu2
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def inversion_method(
     """The settings of a method for a layer.
 
     - ``"fourier"``: Fourier basis with decorrelated colour, Adam with large steps and decay first, then without decay
-      and with a falling learning rate, under a Gaussian prior and total variation: little of both up to a receptive
-      field of a quarter of the image, more behind.
+      and with a falling learning rate, under a Gaussian prior and total variation: the more of both, the deeper the
+      layer.
     - ``"mahendran2014"``: arXiv 1412.0035, Sec. 3 and the authors' experiments: pixels, gradient descent with
       momentum, α-norm with α = 6, total variation with β = 2 in three strengths.
     - ``"mahendran2016"``: arXiv 1512.02017, Sec. 3 and the authors' code: pixels of bounded colour, AdaGrad, jitter
@@ -114,16 +115,16 @@ def _depth(field: ReceptiveField | None) -> float:
     return max(size / side for size, side in zip(field.size, field.input_size, strict=True))
 
 
-def _by_depth(depth: float, limits: Sequence[float], values: Sequence[float]) -> float:
+def _by_depth(depth: float, limits: Sequence[float], values: Sequence[_T]) -> _T:
     return values[sum(depth > limit for limit in limits)]
 
 
 def _fourier(depth: float, statistics: ImageStatistics | None) -> Recipe:
-    # A large learning rate finds the image and the decay keeps it near the natural ones meanwhile; then, without
-    # decay, what the code says counts, and the prior decides what it does not say: the less, the deeper the layer.
-    shallow = depth <= _SHALLOW
-    lr, beta2, decay = (0.3, 0.9, 0.2) if shallow else (0.2, 0.95, 0.5)
-    prior, smoothness = (0.0015, 0.04) if shallow else (0.1, 8.0)
+    # Large steps find the image, and the decay keeps it near the natural ones meanwhile; then, without decay, what the
+    # code says counts, and the prior decides what it does not say: the less, the deeper the layer.
+    limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all behind
+    lr, beta2, decay = _by_depth(depth, limits, ((0.3, 0.9, 0.2), (0.3, 0.9, 0.2), (0.2, 0.95, 0.5)))
+    prior, smoothness = _by_depth(depth, limits, ((0.0015, 0.04), (0.015, 0.4), (0.1, 8.0)))
     return Recipe(
         phases=(Phase(60, lr, decay=decay), Phase(90, lr, final_lr=0.001)),
         parameterization=Fourier(statistics),
