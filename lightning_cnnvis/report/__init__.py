@@ -1,0 +1,7 @@
+"""A report: one HTML page of a run or a checkpoint, which opens from the disk."""
+
+from lightning_cnnvis.report.collect import ReportOptions, collect
+from lightning_cnnvis.report.content import ReportContent
+from lightning_cnnvis.report.page import render
+
+__all__ = ["ReportContent", "ReportOptions", "collect", "render"]

@@ -1,0 +1,115 @@
+"""What a report shows is what the methods give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.posthoc import analyze
+from lightning_cnnvis.report import ReportOptions, collect, render
+
+SPEC = InputSpec(size=(16, 16), mean=(0.5,), std=(0.25,), class_names=("cat", "dog", "emu"))
+QUICK = ReportOptions(features=4, k=3, classes=2, inversions=1, steps=2)
+
+
+def network(*end: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 6, 3), nn.ReLU())
+    return nn.Sequential(*convolutions, *end)
+
+
+def classifier() -> nn.Sequential:
+    return network(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def analysis(images):
+    return analyze(classifier(), images, input_spec=SPEC)
+
+
+@pytest.fixture(scope="module")
+def collected(analysis):
+    return collect(analysis, options=QUICK)
+
+
+def test_layers_are_the_rectified_convolutions_with_their_facts(collected):
+    assert [layer.name for layer in collected.layers] == ["1", "4"]
+    first, second = collected.layers
+    assert (first.shape, first.field, first.stride) == ((8, 14, 14), (3, 3), (1, 1))
+    assert (second.shape, second.field, second.stride) == ((6, 5, 5), (8, 8), (2, 2))
+    assert [layer.name for layer in collected.network] == [str(n) for n in range(8)]
+    assert dict(collected.facts)["Input"] == "3×16×16"
+
+
+def test_features_are_the_projections_of_the_analysis(analysis, collected):
+    deconv = analysis.deconv(features=4, k=3)
+    for layer in collected.layers:
+        projections = deconv.projections[layer.name]
+        assert [feature.channel for feature in layer.features] == projections.channels[::3].tolist()
+        pixels = figures.contrast(projections.pixels)
+        patches = SPEC.denormalize(projections.patches)
+        for n, feature in enumerate(layer.features):
+            assert feature.activations == tuple(projections.activations[3 * n : 3 * n + 3].tolist())
+            height, width = (side // count for side, count in zip(feature.sprite.shape, (2, 3), strict=False))
+            for place in range(3):
+                column = slice(place * width, (place + 1) * width)
+                for row, shown in enumerate((pixels, patches)):
+                    wanted = np.asarray(figures.tile(shown[3 * n + place], 64))
+                    if projections.activations[3 * n + place] <= 0:
+                        continue
+                    np.testing.assert_array_equal(feature.sprite[row * height : (row + 1) * height, column], wanted)
+
+
+def test_classes_and_inversions(collected):
+    assert [tile.label for tile in collected.classes] == ["cat", "dog"]
+    assert all(tile.picture.shape == (16, 16, 3) and "p 0." in tile.state for tile in collected.classes)
+    (row,) = collected.inversions
+    assert [tile.label for tile in row.rebuilt] == ["1", "4"]
+
+
+def test_what_is_no_classifier_has_no_classes(images):
+    found = collect(analyze(network(), images, input_spec=SPEC), options=QUICK)
+    assert found.classes == ()
+    assert len(found.layers) == 2
+    assert 'id="classes"' not in render(found)
+
+
+def test_parts_can_be_left_out(analysis):
+    found = collect(analysis, ["4"], options=ReportOptions(features=None, k=1, classes=0, inversions=0))
+    assert (found.classes, found.inversions) == ((), ())
+    assert len(found.layers[0].features) == 6
+
+
+def test_without_a_layer_that_a_deconvnet_can_pass(images):
+    smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    found = collect(analyze(smooth, images, input_spec=SPEC), options=QUICK)
+    assert [tile.label for tile in found.classes] == ["cat", "dog"]
+
+
+def test_model_is_left_as_it_was(images):
+    model = classifier()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    collect(analyze(model, images, input_spec=SPEC), options=QUICK)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_unknown_layer(analysis):
+    with pytest.raises(LayerError, match="no layer 'relu9'"):
+        collect(analysis, ["relu9"], options=QUICK)
+
+
+@pytest.mark.parametrize("bad", [{"features": 0}, {"k": 0}, {"classes": -1}, {"inversions": -1}, {"steps": 0}])
+def test_options_out_of_range(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
+        ReportOptions(**bad)

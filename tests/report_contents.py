@@ -1,0 +1,64 @@
+"""A report's content made by hand, with names that try to break out of the page."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lightning_cnnvis.report.content import (
+    Curves,
+    FeatureMap,
+    InversionRow,
+    LayerContent,
+    NetworkLayer,
+    ReportContent,
+    Tile,
+    Track,
+)
+
+HOSTILE = (
+    "</script><script>document.title = 'broken'</script>",
+    "\"onmouseover='document.title = 1'",
+    "new\nline\u2028and another",
+    "../../up",
+    "<img src=x onerror=\"document.title = 'broken'\">",
+    "&amp; $x^2$ {{ 7 * 7 }} ${7} `",
+)
+SIDE, K, EPOCHS = 16, 9, (1, 2, 5)
+
+
+def picture(rows: int, columns: int, seed: int) -> np.ndarray:
+    """Tiles of one colour each, no two alike."""
+    colors = np.random.default_rng(seed).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    return colors.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
+
+
+def layer(name: str, number: int, features: int, *, epochs: tuple[int, ...] = EPOCHS) -> LayerContent:
+    maps = tuple(
+        FeatureMap(n, tuple(9.0 - i for i in range(K)), picture(2, K, 1000 * number + n)) for n in range(features - 1)
+    )
+    dead = FeatureMap(features - 1, (0.0,) * K, picture(2, K, 0))
+    tracks = tuple(
+        Track(n, (None, 0.5, 0.75), (False, True, False), picture(4, len(EPOCHS), 5000 + 10 * number + n))
+        for n in range(2)
+    )
+    return LayerContent(name, "ReLU", (features, 8, 8), (7, 7), (2, 2), (*maps, dead), epochs, tracks if epochs else ())
+
+
+def content(features: int = 12, layers: int = 3) -> ReportContent:
+    """A report with everything in it."""
+    names = [HOSTILE[n % len(HOSTILE)] + str(n) for n in range(layers)]
+    return ReportContent(
+        title=HOSTILE[0],
+        facts=(("Input", "3×64×64"), (HOSTILE[1], HOSTILE[4])),
+        network=(
+            *(NetworkLayer(name, "ReLU", (features, 8, 8)) for name in (*names, HOSTILE[3])),
+            NetworkLayer("fc8", "Linear", (11,)),
+        ),
+        layers=tuple(layer(name, n, features) for n, name in enumerate(names)),
+        classes=tuple(Tile(picture(2, 2, n), name, "p 1.00 · 9") for n, name in enumerate(HOSTILE)),
+        inversions=(InversionRow(picture(3, 3, 1), tuple(Tile(picture(3, 3, 2), name, "0.05") for name in names)),),
+        curves=(
+            Curves("Accuracy", "epoch", {"val": ((1, 0.3), (5, 0.8))}),
+            Curves(HOSTILE[0], "epoch", dict.fromkeys(HOSTILE, ((1, 0.1), (2, 0.9))), HOSTILE[4]),
+        ),
+    )
