@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lightning_cnnvis import figures
+from lightning_cnnvis.animations import as_picture
 from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
-from lightning_cnnvis.functional.deepdream import DreamOptions, dream
+from lightning_cnnvis.functional.deepdream import DreamOptions, dream, zoom
 from lightning_cnnvis.layers import trace_layers
+from lightning_cnnvis.sinks import Picture
 
 STRIP_SIDE, PICTURE_SIDE = 128, 384
 
@@ -29,13 +32,14 @@ class DeepDream(ProbeCallback):
     Low layers give strokes, high layers objects. See `dream` for the method and its sources.
 
     Pictures: ``deepdream/<layer>``, the photograph beside its dream; ``deepdream/evolution``, a row a layer, a
-    column an epoch.
+    column an epoch; with ``zoom_frames``, ``deepdream_zoom/<layer>``, an animation of an endless fall (`zoom`).
 
     Args:
         layers: Dotted module names; a low, a middle and a high rectified convolution if None.
         image: Path of a photograph. The first image of the first validation batch, or of the first training batch where
             there is no validation, if None.
         options: How strongly and at which scales to dream; see `DreamOptions`.
+        zoom_frames: Length of the animation of each layer; 0 for none. A frame takes about a third of a dream's time.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -55,11 +59,15 @@ class DeepDream(ProbeCallback):
         layers: Sequence[str] | None = None,
         image: str | Path | None = None,
         options: DreamOptions | None = None,
+        zoom_frames: int = 0,
         **schedule: Any,
     ) -> None:
+        if zoom_frames < 0:
+            raise MisconfigurationException(f"zoom_frames={zoom_frames} must be 0 for no animation, or more.")
         super().__init__(None if image is None else read_photograph(image)[None], 1, layers=layers, **schedule)
         self.image = image
         self.options = options
+        self.zoom_frames = zoom_frames
         self._shown_layers: list[str] = []
         self._strip = PictureStrip()
 
@@ -78,7 +86,10 @@ class DeepDream(ProbeCallback):
         photograph = self.probes(context)[0]
         layers = self._shown_layers
         parts = gather_results(partial(self._dream, context, photograph, layers[own_share(len(layers))]))
-        dreams = [picture for part in parts for picture in part]
+        dreams = [dreamt.picture for part in parts for dreamt in part]
+        for layer, dreamt in zip(layers, (dreamt for part in parts for dreamt in part), strict=True):
+            if dreamt.zoom:
+                context.sinks.animation(f"{self.label}_zoom/{layer}", dreamt.zoom, context.epoch, seconds_per_frame=0.1)
         original = figures.as_bytes(photograph[None])
         for layer, picture in zip(layers, dreams, strict=True):
             pair = torch.cat([original, picture[None]])
@@ -91,20 +102,19 @@ class DeepDream(ProbeCallback):
         strip = figures.picture_strip(self._strip, layers, "DeepDream · evolution", side=STRIP_SIDE)
         context.sinks.picture(f"{self.label}/evolution", strip, context.epoch)
 
-    def _dream(self, context: VisualizationContext, photograph: Tensor, layers: Sequence[str]) -> list[Tensor]:
-        pictures = []
+    def _dream(self, context: VisualizationContext, photograph: Tensor, layers: Sequence[str]) -> list[_Dreamt]:
+        network, spec, dreams = context.network, context.input_spec, []
         for layer in layers:
             with naming_layer(layer):
-                dreamt = dream(
-                    context.network,
-                    photograph,
-                    layer,
-                    input_spec=context.input_spec,
-                    seed=self.seed,
-                    options=self.options,
-                )
-                pictures.append(figures.as_bytes(dreamt.images)[0])
-        return pictures
+                dreamt = dream(network, photograph, layer, input_spec=spec, seed=self.seed, options=self.options)
+                frames: Iterable[Tensor] = ()
+                if self.zoom_frames:
+                    frames = zoom(
+                        network, photograph, layer, input_spec=spec, frames=self.zoom_frames, seed=self.seed,
+                        options=self.options,
+                    )  # fmt: skip
+                dreams.append(_Dreamt(figures.as_bytes(dreamt.images)[0], [as_picture(frame) for frame in frames]))
+        return dreams
 
     def _choose(self, context: VisualizationContext) -> list[str]:
         _, rectified = trace_layers(context.network, context.to_network(torch.zeros(1, *context.input_spec.shape)))
@@ -128,6 +138,13 @@ class DeepDream(ProbeCallback):
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._strip = PictureStrip.from_state_dict(state_dict["strip"])
+
+
+class _Dreamt(NamedTuple):
+    """What came of one layer, small enough to be sent from process to process."""
+
+    picture: Tensor
+    zoom: list[Picture]
 
 
 def choose_depths(layers: Sequence[str]) -> list[str]:

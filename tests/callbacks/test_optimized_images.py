@@ -118,6 +118,16 @@ def test_inversion_error_is_set_beside_the_accuracy(tmp_path):
     assert [event.step for event in events.Images("inversion/accuracy")] == [5]
 
 
+def test_the_zoom_is_an_animation(tmp_path):
+    trainer = fit(tmp_path, dreams(layers=["5"], zoom_frames=3), max_epochs=1)
+    (path,) = Path(trainer.logger.log_dir).rglob("*.gif")
+    assert path.parts[-3:] == ("deepdream_zoom", "5", "epoch_0001.gif")
+    with Image.open(path) as animation:
+        assert animation.n_frames == 3
+    with pytest.raises(MisconfigurationException, match="zoom_frames=-1"):
+        dreams(zoom_frames=-1)
+
+
 def test_training_is_bit_identical(tmp_path):
     def run(*callbacks):
         pl.seed_everything(1)
