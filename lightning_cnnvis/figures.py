@@ -444,3 +444,22 @@ def stacked(pictures: Sequence[Picture]) -> Picture:
         sheet.paste(image, (0, top))
         top += image.height
     return np.asarray(sheet)
+
+
+def forming_strip(
+    frames: Sequence[Tensor], steps: Sequence[int], labels: Sequence[str], states: Sequence[str], title: str
+) -> Picture:
+    """Optimised images as they form: a row an image, from noise on the left to what came of it on the right.
+
+    Args:
+        frames: ``(F, C, h, w)`` in [0, 1] of each image, after the steps.
+        steps: The steps after which the frames were kept.
+        labels: What each image is of.
+        states: What is to be said of each at the end.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+    """
+    captions = [[label, *[""] * (len(steps) - 2), state] for label, state in zip(labels, states, strict=True)]
+    return inversion_grid([list(of_image) for of_image in frames], [f"step {step}" for step in steps], captions, title)

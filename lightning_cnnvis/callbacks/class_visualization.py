@@ -16,7 +16,8 @@ from lightning_cnnvis.callbacks.base import VisualizationCallback, Visualization
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
 from lightning_cnnvis.functional.class_visualization import visualize_classes
-from lightning_cnnvis.functional.presets import Preset
+from lightning_cnnvis.functional.presets import Preset, preset_recipe
+from lightning_cnnvis.functional.visualization import VisualizationOptions, frame_steps
 
 MAX_DEFAULT_CLASSES = 12
 """How many classes are shown where none are named."""
@@ -30,9 +31,9 @@ class ClassVisualization(VisualizationCallback):
 
     Two epochs differ by the weights alone. See `visualize_classes` for the method and its sources.
 
-    Pictures: ``class_visualization/classes``, a labelled grid; ``class_visualization/evolution``, a row a class, a
-    column an epoch. Scalars: ``class_probability/<class>``, the probability reached on the clean image;
-    ``class_visualization/steps``.
+    Pictures: ``class_visualization/classes``, a labelled grid; ``class_visualization/forming``, how the first sample of
+    each class comes out of the noise; ``class_visualization/evolution``, a row a class, a column an epoch. Scalars:
+    ``class_probability/<class>``, the probability reached on the clean image; ``class_visualization/steps``.
 
     Args:
         classes: Names or numbers of the classes; the first twelve if None.
@@ -90,8 +91,16 @@ class ClassVisualization(VisualizationCallback):
         picture = figures.labelled_pictures(pictures, labels, states, title, note)
         context.sinks.picture(f"{self.label}/classes", picture, context.epoch)
 
-        # the strip shows the first sample of each class
+        # the strips show the first sample of each class
         first = tiles[:: self.samples_per_class]
+        forming = figures.forming_strip(
+            [tile.frames / 255 for tile in first],
+            frame_steps(tiles[0].steps),
+            [tile.label for tile in first],
+            [tile.state for tile in first],
+            f"Classes out of noise · epoch {context.epoch}",
+        )
+        context.sinks.picture(f"{self.label}/forming", forming, context.epoch)
         self._strip.add(
             PictureColumn(
                 context.epoch,
@@ -110,6 +119,7 @@ class ClassVisualization(VisualizationCallback):
     ) -> list[_Tile]:
         if not classes:
             return []
+        kept = frame_steps(steps or preset_recipe(self.preset, context.input_spec).steps)
         shown = visualize_classes(
             context.network,
             classes,
@@ -118,11 +128,19 @@ class ClassVisualization(VisualizationCallback):
             preset=self.preset,
             steps=steps,
             seed=self.seed,
+            options=VisualizationOptions(frames=kept),
         )
         assert shown.probabilities is not None
         return [
-            _Tile(picture, label, figures.state_of(shown, n), float(shown.probabilities[n]), shown.losses.shape[1])
-            for n, (picture, label) in enumerate(zip(figures.as_bytes(shown.images), shown.labels, strict=True))
+            _Tile(
+                figures.as_bytes(image[None])[0],
+                label,
+                figures.state_of(shown, n),
+                float(shown.probabilities[n]),
+                shown.losses.shape[1],
+                figures.as_bytes(figures.reduced(shown.frames[n], STRIP_SIDE)),
+            )
+            for n, (image, label) in enumerate(zip(shown.images, shown.labels, strict=True))
         ]
 
     def _choose(self, context: VisualizationContext) -> list[int | str]:
@@ -154,3 +172,4 @@ class _Tile(NamedTuple):
     state: str
     probability: float
     steps: int
+    frames: Tensor

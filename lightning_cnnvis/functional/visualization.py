@@ -80,6 +80,17 @@ class Visualizations:
     frames: Tensor
 
 
+def frame_steps(steps: int, count: int = 7) -> list[int]:
+    """Steps to keep an image after, so that it can be seen to form: the start, the end, and halvings between.
+
+    Example:
+        >>> frame_steps(112), frame_steps(3)
+        ([0, 3, 7, 14, 28, 56, 112], [0, 1, 3])
+    """
+    halvings = {steps // 2**n for n in range(count - 1)}
+    return sorted({0, *halvings})
+
+
 def recipe_for(
     model: nn.Module,
     preset: Preset | Recipe,

@@ -3,15 +3,16 @@
     python -m tests.benchmarks.inversion [--images 8] [--layers relu1,pool5] [--steps-scale 1] [--batch] [--out folder]
 
 Table: for each layer and method, means over the photographs of the squared error (a), of the structural similarity
-and of the peak signal-to-noise ratio to the original, and the median time of one photograph alone. The methods take
-turns on each photograph. ``--steps-scale`` shortens all methods alike, for a quick look. ``--batch`` times
-6 layers × 4 restarts × 4 images in one `invert_layers` call against the same one after the other: layer by layer, and
-image by image.
+and of the peak signal-to-noise ratio to the original, and the median time of one photograph alone; photographs on
+which a method diverges are counted, and left out of its means. The methods take turns on each photograph.
+``--steps-scale`` shortens all methods alike, for a quick look. ``--batch`` times 6 layers × 4 restarts × 4 images in
+one `invert_layers` call against the same one after the other: layer by layer, and image by image.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -77,9 +78,12 @@ def compare(names: list[str], count: int, scale: float, out: Path | None) -> Non
                 rows[method].append((found.errors.item(), found.ssim.item(), found.psnr.item(), seconds))
                 images[method].append(found.images[0, 0])
         for method in METHODS:
-            error, ssim, psnr, seconds = zip(*rows[method], strict=True)
+            found = [row for row in rows[method] if math.isfinite(row[0])]
+            error, ssim, psnr, _ = zip(*found, strict=True)
             means = f"{statistics.mean(error):10.4f} {statistics.mean(ssim):7.3f} {statistics.mean(psnr):6.1f}"
-            print(f"{name:6} {method:14} {means} {statistics.median(seconds):8.1f}", flush=True)
+            seconds = statistics.median(row[3] for row in rows[method])
+            diverged = f"   diverged on {len(rows[method]) - len(found)}" if len(found) < len(rows[method]) else ""
+            print(f"{name:6} {method:14} {means} {seconds:8.1f}{diverged}", flush=True)
         if out:
             shown = torch.cat([pictures, *(torch.cat(images[method]) for method in METHODS)])
             save_sheet(shown, out / f"inversion_{name}.png", columns=count)

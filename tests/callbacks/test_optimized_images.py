@@ -76,7 +76,7 @@ def inversions(**options) -> FeatureInversion:
 def test_pictures_and_scalars(tmp_path):
     trainer = fit(tmp_path, classes(samples_per_class=2), dreams(), inversions())
     events = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()
-    tags = {"class_visualization/classes", "class_visualization/evolution", "deepdream/evolution"}
+    tags = {f"class_visualization/{what}" for what in ("classes", "forming", "evolution")} | {"deepdream/evolution"}
     tags |= {"inversion/layers", "inversion/restarts", "inversion/evolution"}
     assert tags | {"deepdream/2", "deepdream/5"} == set(events.Tags()["images"])
     for tag in events.Tags()["images"]:
