@@ -140,7 +140,7 @@ class VisualizationCallback(pl.Callback):
             context: What the visualisations will work on; ``epoch`` is the first one to be trained.
         """
 
-    def visualize(self, context: VisualizationContext) -> None:
+    def visualize(self, context: VisualizationContext) -> bool | None:
         """Makes the pictures of an epoch.
 
         Every rank calls it, in the same epochs; only rank 0 has sinks that write. The network is in eval mode,
@@ -148,6 +148,9 @@ class VisualizationCallback(pl.Callback):
 
         Args:
             context: What to work on.
+
+        Returns:
+            False if every part failed inside a guard of its own, so that there is nothing to see.
         """
 
     # What a subclass uses.
@@ -326,8 +329,9 @@ class VisualizationCallback(pl.Callback):
                 if not self._check_passed:  # which failed, of no fault of the settings, and settles what is shown
                     self.check(context)
                     self._check_passed = True
-                self.visualize(context)
-            self._shown.append(epoch)
+                something = self.visualize(context) is not False
+            if something:
+                self._shown.append(epoch)
             self._log_cost(trainer, epoch)
         if context.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -138,13 +138,16 @@ class DeconvNetProjection(VisualizationCallback):
         """How much each layer had changed when it was last shown."""
         return self._convergence
 
-    def visualize(self, context: VisualizationContext) -> None:
+    def visualize(self, context: VisualizationContext) -> bool:
         """Projects the top activations of the epoch and draws them."""
         tops = gather_results(partial(self._harvest.take, context, self._channels))
+        shown = 0
         for layer in self._channels:
             with self.guarded(context.epoch, layer):
                 if all(layer in of_process for of_process in tops):
                     self._show_layer(context, layer, _merged([of_process[layer] for of_process in tops]))
+                    shown += 1
+        return shown > 0
 
     def _show_layer(self, context: VisualizationContext, layer: str, top: TopActivations) -> None:
         share = top[own_share(len(top))]

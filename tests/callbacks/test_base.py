@@ -551,14 +551,14 @@ def test_resuming_keeps_what_was_shown(tmp_path):
         first, second = Recorder(), Recorder(["0"], input_spec=None)
         trainer = trainer_of(tmp_path, first, second, max_epochs=5)
         trainer.fit(Classifier(), *loaders(), ckpt_path=tmp_path / "last.ckpt")
-    saved = checkpoint["callbacks"][second.state_key]
-    assert saved["shown"] == [1, 2]
-    assert InputSpec(**saved["input_spec"]) == InputSpec((8, 8))
     for recorder in (first, second):
+        saved = checkpoint["callbacks"][recorder.state_key]
+        assert saved["shown"] == [1, 2]
+        assert InputSpec(**saved["input_spec"]).size == (8, 8)
         assert recorder._epochs == [5]
         state = recorder.state_dict()
         assert state["shown"] == [1, 2, 5]
-        assert state["seconds"] > saved["seconds"] / 2 > 0
+        assert state["seconds"] > saved["seconds"] > 0
         assert state["elapsed"] > saved["elapsed"]
 
 
