@@ -30,8 +30,10 @@ _HOMES = {
     "Imagenette": "lightning_cnnvis.data",
     "InputSpec": "lightning_cnnvis.inputs",
     "PhotoCrops": "lightning_cnnvis.data",
+    "ShownWeights": "lightning_cnnvis.callbacks",
     "ZFNet": "lightning_cnnvis.models",
     "analyze": "lightning_cnnvis.posthoc",
+    "evolve": "lightning_cnnvis.posthoc",
 }
 
 __all__ = [
@@ -48,9 +50,11 @@ __all__ = [
     "Imagenette",
     "InputSpec",
     "PhotoCrops",
+    "ShownWeights",
     "ZFNet",
     "__version__",
     "analyze",
+    "evolve",
 ]
 
 if TYPE_CHECKING:
@@ -61,11 +65,12 @@ if TYPE_CHECKING:
         FeatureConvergence,
         FeatureInversion,
         FilterRenormalization,
+        ShownWeights,
     )
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
     from lightning_cnnvis.inputs import InputSpec
     from lightning_cnnvis.models import AlexNet, ImageClassifier, ZFNet
-    from lightning_cnnvis.posthoc import analyze
+    from lightning_cnnvis.posthoc import analyze, evolve
 
 
 def __getattr__(name: str) -> Any:

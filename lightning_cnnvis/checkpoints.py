@@ -101,7 +101,7 @@ def load(
     else:
         checkpoint = _of_file(_one_file(Path(source)), model, trust=trust)
     for network in filter(None, (checkpoint.module, checkpoint.model)):
-        network.to(device).eval().requires_grad_(False)
+        network.to(device).eval()
     return checkpoint
 
 

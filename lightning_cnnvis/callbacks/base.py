@@ -153,6 +153,17 @@ class VisualizationCallback(pl.Callback):
             False if every part failed inside a guard of its own, so that there is nothing to see.
         """
 
+    # What other callbacks, and what comes after the training, use.
+
+    def show_at(self, epochs: Sequence[int]) -> None:
+        """Settles which epochs are shown, whatever was asked for and whatever it costs; call it before `setup`.
+
+        Args:
+            epochs: The epochs, counted from 1.
+        """
+        self._schedule = Schedule(epochs)
+        self.max_overhead = None
+
     # What a subclass uses.
 
     def scheduled(self, epoch: int, trainer: pl.Trainer) -> bool:

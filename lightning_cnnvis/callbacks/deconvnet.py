@@ -138,6 +138,11 @@ class DeconvNetProjection(VisualizationCallback):
         """How much each layer had changed when it was last shown."""
         return self._convergence
 
+    @property
+    def evolutions(self) -> dict[str, LayerEvolution]:
+        """The epochs shown so far, by layer."""
+        return self._evolutions
+
     def visualize(self, context: VisualizationContext) -> bool:
         """Projects the top activations of the epoch and draws them."""
         tops = gather_results(partial(self._harvest.take, context, self._channels))

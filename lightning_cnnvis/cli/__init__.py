@@ -24,6 +24,7 @@ AFTERWARDS = {
     "classes": "make images of what a network takes for its classes",
     "dream": "enhance in a photograph what layers see in it",
     "invert": "rebuild images from what layers compute for them",
+    "evolve": "draw the pictures of a training again, from all its checkpoints in order",
 }
 
 

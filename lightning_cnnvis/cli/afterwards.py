@@ -15,9 +15,16 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from lightning_cnnvis.callbacks import (
+    ClassVisualization,
+    DeconvNetProjection,
+    DeepDream,
+    FeatureInversion,
+    VisualizationCallback,
+)
 from lightning_cnnvis.cli import AFTERWARDS
 from lightning_cnnvis.cli.errors import USER_ERROR, fail
-from lightning_cnnvis.posthoc import Analysis, Result, analyze
+from lightning_cnnvis.posthoc import Analysis, Result, analyze, evolve
 
 DEFAULT_OUTPUT = "cnnvis_pictures"
 
@@ -62,7 +69,9 @@ def _parser(command: str) -> ArgumentParser:
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        help="A checkpoint, a file of weights, or a folder with checkpoints, of which the one trained longest is "
+        help="The folder of a run, or one with checkpoints."
+        if command == "evolve"
+        else "A checkpoint, a file of weights, or a folder with checkpoints, of which the one trained longest is "
         "taken. Default: the published weights of --model, downloaded.",
     )
     parser.add_argument(
@@ -91,6 +100,15 @@ def _parser(command: str) -> ArgumentParser:
         parser.add_argument("--layers", nargs="+", type=str, help="Names, as the command layers lists them.")
     if command in {"deconv", "dream"}:
         parser.add_argument("--channels", nargs="+", type=int, help="Numbers of feature maps, from 0.")
+    if command == "evolve":
+        parser.add_argument("--epochs", nargs="+", type=int, help="Default: all that there are checkpoints of.")
+        parser.add_argument(
+            "--show",
+            nargs="+",
+            choices=list(_SHOWS),
+            help="What to draw. Default: what the run itself drew, or deconv if it does not say.",
+        )
+        return parser
     skip: set[str | int] = {"layers", "channels", "classes", "image", "images"}
     parser.add_method_arguments(Analysis, command, skip=skip)
     return parser
@@ -119,17 +137,43 @@ def _pictures(method: str) -> Callable[[Namespace], None]:
     return command
 
 
+def _evolve(options: Namespace) -> None:
+    if options.checkpoint is None:
+        raise ValueError("There is no run to look at: give its folder.")
+    check_writable(options.output)
+    show = options.show or (["deconv"] if options.layers else None)
+    evolution = evolve(
+        options.checkpoint,
+        _data(options),
+        model=options.model,
+        callbacks=None if show is None else [_SHOWS[name](options.layers) for name in show],
+        epochs=options.epochs,
+        device=find_device(options.device),
+        trust=options.trust,
+        progress=True,
+    )
+    for file in evolution.save(options.output):
+        print(file)
+
+
+_SHOWS: dict[str, Callable[[list[str] | None], VisualizationCallback]] = {
+    "deconv": lambda layers: DeconvNetProjection(layers=layers),
+    "classes": lambda _: ClassVisualization(),
+    "dream": lambda layers: DeepDream(layers=layers),
+    "inversion": lambda layers: FeatureInversion(layers=layers),
+}
+
 _COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "layers": _layers,
+    "evolve": _evolve,
     **{name: _pictures(name) for name in ("deconv", "classes", "dream", "invert")},
 }
 
 
 def _analysis(options: Namespace) -> Analysis:
-    data: Any = options.get("data")
     analysis = analyze(
         options.checkpoint,
-        data[0] if data and len(data) == 1 else data,
+        _data(options),
         model=options.model,
         device=find_device(options.device),
         trust=options.trust,
@@ -139,6 +183,11 @@ def _analysis(options: Namespace) -> Analysis:
     if absent:
         print(f"The weights lack {absent}: the network ends before it.", file=sys.stderr)
     return analysis
+
+
+def _data(options: Namespace) -> Any:
+    data = options.get("data")
+    return data[0] if data and len(data) == 1 else data
 
 
 def _class(name: str, analysis: Analysis) -> int | str:

@@ -30,6 +30,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     },
     "callbacks": [
         {"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection"},
+        {"class_path": "lightning_cnnvis.callbacks.ShownWeights"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},
     ],
 }

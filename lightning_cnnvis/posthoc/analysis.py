@@ -353,7 +353,7 @@ class Analysis:
                 ) from error
 
     def _find_spec(self) -> InputSpec:
-        source = self._data_source()
+        source = self.source
         if source is None or isinstance(source, ImageFiles):
             raise DataError(
                 f"Nobody says what the input of {self.checkpoint.name} looks like: give its data module, or "
@@ -374,7 +374,7 @@ class Analysis:
         return spec.class_names if isinstance(spec, InputSpec) else ()
 
     def _find_images(self) -> Images:
-        source = self._data_source()
+        source = self.source
         if source is None:
             raise DataError(
                 "There are no images to show the network: give a folder of photographs, single images, or the data "
@@ -384,7 +384,9 @@ class Analysis:
             return source
         return of_data_module(source) if isinstance(source, pl.LightningDataModule) else Batches(source)
 
-    def _data_source(self) -> Any:
+    @property
+    def source(self) -> Any:
+        """Where the images come from: a data module, image files, a loader, or None."""
         if self._source is None:
             self._source = self._resolve(self._data)
         return self._source

@@ -13,7 +13,8 @@ import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 import lightning_cnnvis.data
-from lightning_cnnvis.checkpoints import Checkpoint, import_class
+from lightning_cnnvis.callbacks import FeatureConvergence, VisualizationCallback
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, import_class
 from lightning_cnnvis.posthoc.images import DataError
 
 CONFIG_NAME = "config.yaml"
@@ -80,14 +81,25 @@ def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.Lightning
     return found
 
 
-def run_callbacks(config: Mapping[str, Any]) -> list[pl.Callback]:
-    """The callbacks that a run's configuration names.
+def visualizations(config: Mapping[str, Any]) -> list[pl.Callback]:
+    """The visualisations that a run's configuration names, and what goes by their measurements.
 
     Raises:
         DataError: If one of them cannot be made.
     """
     listed = (config.get("trainer") or {}).get("callbacks") or []
-    return [_instantiate(entry, pl.Callback) for entry in (listed if isinstance(listed, list) else [listed])]
+    entries = listed if isinstance(listed, list) else [listed]
+    return [_instantiate(entry, pl.Callback) for entry in entries if _draws(entry)]
+
+
+def _draws(entry: object) -> bool:
+    """Whether an entry is of a callback that is to be replayed; another may be of a package that is not here."""
+    name = entry.get("class_path") if isinstance(entry, Mapping) else None
+    try:
+        kind = import_class(str(name), pl.Callback)
+    except CheckpointError:
+        return False
+    return issubclass(kind, VisualizationCallback | FeatureConvergence)
 
 
 def _instantiate(entry: Mapping[str, Any], base: type) -> Any:

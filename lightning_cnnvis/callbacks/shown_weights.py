@@ -1,0 +1,61 @@
+"""The weights of the epochs that are shown, kept for later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.sinks import Sinks
+
+FOLDER = "weights"
+
+
+class ShownWeights(pl.Callback):
+    """Keeps the weights of each epoch that a visualisation shows, so that they can be looked at afterwards.
+
+    ``lightning-cnnvis evolve RUN`` draws the pictures of a run again from them, also with other methods and layers.
+    They lie beside the pictures, ``cnnvis/weights/epoch_0005.ckpt``: the weights and hyperparameters alone, not the
+    optimiser's state, which is twice as large. With the default epochs these are nine files at most.
+
+    Without a visualisation callback in the run nothing is kept.
+
+    Example:
+        >>> from lightning_cnnvis import DeconvNetProjection
+        >>> callbacks = [DeconvNetProjection(epochs=[1, 5]), ShownWeights()]
+    """
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._completed: int | None = None
+        self._kept: int | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Finds the folder; every process must have it, since all of them take part in saving."""
+        pictures = Sinks.of(trainer).folder
+        self._folder = trainer.strategy.broadcast(None if pictures is None else pictures / FOLDER)
+        self._completed = self._kept = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the weights if the epoch is shown."""
+        self._completed = trainer.current_epoch + 1
+        # every one is asked, since the processes agree on the answer
+        due = [shows.scheduled(self._completed, trainer) for shows in _visualizations(trainer)]
+        if any(due):
+            self._keep(trainer, self._completed)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the last ones, which are always shown."""
+        if self._completed is not None and self._completed != self._kept and _visualizations(trainer):
+            self._keep(trainer, self._completed)
+
+    def _keep(self, trainer: pl.Trainer, epoch: int) -> None:
+        self._kept = epoch
+        if self._folder is not None:
+            trainer.save_checkpoint(self._folder / f"epoch_{epoch:04d}.ckpt", weights_only=True)
+
+
+def _visualizations(trainer: pl.Trainer) -> list[VisualizationCallback]:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, VisualizationCallback)]

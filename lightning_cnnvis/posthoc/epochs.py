@@ -1,0 +1,229 @@
+"""All the checkpoints of a run in order: how its features came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import nn
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.callbacks import DeconvNetProjection, VisualizationCallback
+from lightning_cnnvis.callbacks.shown_weights import FOLDER
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, epoch_of, find_checkpoints, load
+from lightning_cnnvis.evolution import LayerEvolution
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.posthoc import runs
+from lightning_cnnvis.posthoc.analysis import Analysis, Data
+from lightning_cnnvis.posthoc.curves import curves_picture, save_csv
+from lightning_cnnvis.posthoc.images import ImageFiles
+from lightning_cnnvis.posthoc.progress import watched
+from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
+from lightning_cnnvis.sinks import tag_path, write
+from lightning_cnnvis.weights import read_file
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evolution:
+    """What the callbacks of a run drew and measured at its epochs. In a notebook it shows the strips.
+
+    Attributes:
+        epochs: The epochs, counted from 1, ascending.
+        pictures: PNG files by tag, as in TensorBoard, and epoch.
+        curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
+        layers: Each layer's fixed units, and the columns of its strip.
+        skipped: Image files that could not be read, and why.
+    """
+
+    epochs: tuple[int, ...]
+    pictures: Mapping[str, Mapping[int, bytes]]
+    curves: Mapping[str, Mapping[int, float]]
+    layers: Mapping[str, LayerEvolution] = field(default_factory=dict)
+    skipped: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def strips(self) -> dict[str, bytes]:
+        """The last state of each strip, a PNG file, by tag."""
+        return {tag: states[max(states)] for tag, states in self.pictures.items() if "evolution" in tag}
+
+    def _repr_png_(self) -> bytes:
+        pictures = [np.asarray(Image.open(BytesIO(png)).convert("RGB")) for png in self.strips.values()]
+        buffer = BytesIO()
+        Image.fromarray(figures.stacked(pictures)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes every picture, named as the callbacks do, and the curves as ``curves.csv`` and ``curves.png``.
+
+        Args:
+            folder: Where to; it is made if it is not there.
+
+        Returns:
+            The files. Each is written under a temporary name first.
+
+        Raises:
+            OSError: If one cannot be written.
+        """
+        folder = Path(folder)
+        files = {
+            folder / tag_path(tag) / f"epoch_{epoch:04d}.png": png
+            for tag, states in self.pictures.items()
+            for epoch, png in states.items()
+        }
+        files[folder / "curves.csv"] = save_csv(self.curves)
+        picture = curves_picture(self.curves)
+        if picture is not None:
+            files[folder / "curves.png"] = picture
+        for file, data in files.items():
+            write(file, data)
+        return list(files)
+
+    def __repr__(self) -> str:
+        """The epochs and the tags."""
+        return f"Evolution(epochs {', '.join(map(str, self.epochs))}: {', '.join(self.pictures)})"
+
+
+def find_epochs(folder: Path, *, trust: bool = False) -> dict[int, Path]:
+    """The checkpoints of a run by epoch, in order.
+
+    Those of the epochs that were shown, where they were kept (`ShownWeights`); else all that there are. Files that do
+    not say their epoch are counted in the order of their names.
+
+    Raises:
+        CheckpointError: If there are none, or they are of several runs.
+    """
+    found = find_checkpoints(folder)
+    several = sorted(path.parent for path in folder.rglob(runs.CONFIG_NAME))
+    if len(several) > 1:
+        names = ", ".join(str(path) for path in several[:4])
+        raise CheckpointError(f"{folder} holds {len(several)} runs: name one of them, such as {names}.")
+    shown = [path for path in found if path.parent.name == FOLDER]
+    by_epoch: dict[int, Path] = {}
+    for number, path in enumerate(shown or found, start=1):
+        content = None if path.suffix == ".safetensors" else read_file(path, trust=trust)
+        by_epoch[epoch_of(content) or number] = path
+    return dict(sorted(by_epoch.items()))
+
+
+def evolve(
+    run: str | Path,
+    data: Data | None = None,
+    *,
+    model: str | nn.Module | None = None,
+    callbacks: Sequence[pl.Callback] | None = None,
+    epochs: Sequence[int] | None = None,
+    input_spec: InputSpec | None = None,
+    device: torch.device | str = "cpu",
+    trust: bool = False,
+    progress: bool = False,
+) -> Evolution:
+    """Draws the pictures of a training again, from its checkpoints: those that it drew itself, bit for bit, and others.
+
+    Args:
+        run: The folder of a run, or one with checkpoints.
+        data: As for `analyze`.
+        model: As for `analyze`.
+        callbacks: What to show. By default the visualisations in the run's ``config.yaml``, or `DeconvNetProjection`.
+        epochs: The epochs to show, of those that have checkpoints; all of them if None.
+        input_spec: As for `analyze`.
+        device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
+        trust: As for `analyze`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The pictures and the curves.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or one cannot be loaded.
+        DataError: If there are no images to show the network.
+    """
+    folder = Path(run)
+    found = find_epochs(folder, trust=trust)
+    chosen = _chosen(found, epochs, folder)
+    loaded = load(found[chosen[0]], model, device=device, trust=trust)
+    config = runs.run_config(loaded.path)
+    shows = runs.visualizations(config) if callbacks is None else list(callbacks)
+    shows = shows or [DeconvNetProjection()]
+    analysis = Analysis(_with_spec(loaded, folder), data, input_spec=input_spec)
+    for callback in shows:
+        if isinstance(callback, VisualizationCallback):
+            callback.show_at(chosen)
+            callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
+    module, feed = _module_and_data(analysis)
+    replayer = Replayer(shows, chosen[-1], torch.device(device), config.get("trainer") or {})
+    for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
+        load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
+        replayer.show(epoch, module, **feed)
+    return Evolution(
+        tuple(chosen),
+        replayer.recorder.pictures,
+        replayer.recorder.scalars | replayer.metrics,
+        _layer_evolutions(shows),
+        analysis.images.skipped,
+    )
+
+
+def _chosen(found: Mapping[int, Path], epochs: Sequence[int] | None, folder: Path) -> list[int]:
+    if epochs is None:
+        return list(found)
+    for epoch in epochs:
+        if epoch not in found:
+            known = ", ".join(map(str, found))
+            raise CheckpointError(f"{folder} has no checkpoint of epoch {epoch}: there are those of {known}.")
+    return sorted(set(epochs))
+
+
+def _with_spec(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """The checkpoint with the input that another of the run tells, where the weights alone say nothing."""
+    if checkpoint.input_spec is not None:
+        return checkpoint
+    for path in find_checkpoints(folder):
+        if path.suffix == ".ckpt" and path.parent.name != FOLDER:
+            states = read_file(path).get("callbacks", {}).values()
+            known = next((s["input_spec"] for s in states if isinstance(s, dict) and s.get("input_spec")), None)
+            if known is not None:
+                return replace(checkpoint, input_spec=InputSpec(**known))
+    return checkpoint
+
+
+def _unless_the_data_say(analysis: Analysis) -> InputSpec | None:
+    """What the callbacks cannot find out themselves: they ask the data module first."""
+    known = getattr(analysis.source, "input_spec", None)
+    return None if isinstance(known, InputSpec) else analysis.input_spec
+
+
+def _module_and_data(analysis: Analysis) -> tuple[pl.LightningModule, dict[str, Any]]:
+    """What ``Trainer.validate`` takes."""
+    module = analysis.checkpoint.module
+    if isinstance(analysis.source, pl.LightningDataModule) and module is not None:
+        return module, {"datamodule": analysis.source}
+    if module is None or isinstance(analysis.source, ImageFiles | list):
+        # no labels, and nothing to validate but the pictures
+        module = JustANetwork(analysis.model)
+    return module, {"dataloaders": _Loader(analysis)}
+
+
+class _Loader:
+    """The images as a loader, which can be gone through again and again."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+
+    def __iter__(self) -> Any:
+        images = self._analysis.images
+        return iter(getattr(images, "loader", None) or images.batches(self._analysis.input_spec))
+
+
+def _layer_evolutions(callbacks: Sequence[pl.Callback]) -> dict[str, LayerEvolution]:
+    found: dict[str, LayerEvolution] = {}
+    for callback in callbacks:
+        if isinstance(callback, DeconvNetProjection):
+            found |= {layer: state for layer, state in callback.evolutions.items() if layer not in found}
+    return found

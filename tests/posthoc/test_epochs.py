@@ -1,0 +1,212 @@
+"""`evolve`: what a training drew, drawn again from its checkpoints."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_cnnvis import (
+    ClassVisualization,
+    DeconvNetProjection,
+    FeatureConvergence,
+    FeatureInversion,
+    InputSpec,
+    ShownWeights,
+    evolve,
+)
+from lightning_cnnvis.checkpoints import CheckpointError
+from lightning_cnnvis.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|log_every_n_steps|isinstance\\(treespec)")
+SPEC = InputSpec(size=(24, 24), class_names=("ant", "bee", "cow"))
+
+
+class Data(pl.LightningDataModule):
+    input_spec = SPEC
+
+    def loader(self, seed: int) -> DataLoader:
+        images = torch.rand(20, 3, 24, 24, generator=torch.Generator().manual_seed(seed))
+        return DataLoader(TensorDataset(images, torch.arange(20) % 3), batch_size=8)
+
+    def train_dataloader(self):
+        return self.loader(0)
+
+    def val_dataloader(self):
+        return self.loader(1)
+
+
+class Classifier(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        )  # fmt: skip
+
+    def training_step(self, batch, _):
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+    def validation_step(self, batch, _):
+        self.log("val_loss", F.cross_entropy(self.model(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.3)
+
+
+def trainer(tmp_path, *callbacks, **options) -> pl.Trainer:
+    settings = {
+        "max_epochs": 4,
+        "default_root_dir": tmp_path,
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+    }
+    return pl.Trainer(callbacks=list(callbacks), **(settings | options))
+
+
+def visualizations():
+    return [
+        DeconvNetProjection(epochs=[1, 2], features=3, k=3),
+        FeatureConvergence(similarity=0.1, patience=1),
+        ClassVisualization(epochs=[1, 2], steps=2),
+        FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2),
+    ]
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder."""
+    pl.seed_everything(0)
+    fit = trainer(tmp_path, *visualizations(), ShownWeights())
+    fit.fit(Classifier(), Data())
+    return tmp_path / "lightning_logs" / "version_0"
+
+
+def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
+    live = files_of(run / "cnnvis")
+    assert {path.split("/")[0] for path in live} == {
+        "deconvnet", "deconvnet_evolution", "class_visualization", "inversion"
+    }  # fmt: skip
+    evolution = evolve(run, Data(), model=Classifier(), callbacks=visualizations())
+    assert evolution.epochs == (1, 2, 4)
+    evolution.save(tmp_path / "again")
+    again = files_of(tmp_path / "again")
+    assert again.pop("curves.png")
+    assert again == live
+
+
+def test_curves_are_those_of_the_training(run, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    live = events.EventAccumulator(str(run))
+    live.Reload()
+    evolution = evolve(run, Data(), model=Classifier(), callbacks=visualizations())
+    tags = [tag for tag in live.Tags()["scalars"] if "/" in tag and not tag.startswith("cnnvis/")]
+    assert any(tag.startswith("settled_epoch") for tag in tags)
+    assert any(tag.startswith("inversion_error") for tag in tags)
+    for tag in tags:
+        points = {event.step: event.value for event in live.Scalars(tag)}
+        assert {step: torch.tensor(value).item() for step, value in evolution.curves[tag].items()} == points
+    logged = [event.value for event in live.Scalars("val_loss")]
+    assert [evolution.curves["val_loss"][epoch] for epoch in (1, 2, 4)] == [logged[0], logged[1], logged[3]]
+    evolution.save(tmp_path / "again")
+    rows = list(csv.DictReader((tmp_path / "again" / "curves.csv").open()))
+    assert {"tag": "val_loss", "epoch": "4", "value": str(evolution.curves["val_loss"][4])} in rows
+
+
+def test_keeping_weights_changes_nothing_else(run, tmp_path):
+    pl.seed_everything(0)
+    plain = trainer(tmp_path / "plain", *visualizations())
+    module = Classifier()
+    plain.fit(module, Data())
+    kept = sorted((run / "cnnvis" / "weights").iterdir())
+    assert [path.name for path in kept] == ["epoch_0001.ckpt", "epoch_0002.ckpt", "epoch_0004.ckpt"]
+    last = torch.load(kept[-1], weights_only=True)
+    assert "optimizer_states" not in last
+    assert all(torch.equal(value, last["state_dict"][key]) for key, value in module.state_dict().items())
+
+
+def test_the_last_epoch_of_a_training_that_stopped_early_is_kept(tmp_path):
+    class Stop(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = trainer.current_epoch == 2
+
+    show = DeconvNetProjection(epochs=[1], features=1, k=1)
+    trainer(tmp_path, show, ShownWeights(), Stop(), max_epochs=9).fit(Classifier(), Data())
+    kept = (tmp_path / "lightning_logs/version_0/cnnvis/weights").iterdir()
+    assert sorted(path.name for path in kept) == ["epoch_0001.ckpt", "epoch_0003.ckpt"]
+
+
+def test_without_a_visualization_no_weights_are_kept(tmp_path):
+    trainer(tmp_path, ShownWeights(), max_epochs=1).fit(Classifier(), Data())
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_folder_of_ordinary_checkpoints(tmp_path):
+    every = ModelCheckpoint(tmp_path / "kept", filename="{epoch}", save_top_k=-1)
+    trainer(tmp_path, every, max_epochs=3, logger=False).fit(Classifier(), Data())
+    evolution = evolve(tmp_path / "kept", Data(), model=Classifier(), epochs=[3, 1])
+    assert evolution.epochs == (1, 3)
+    assert set(evolution.pictures["deconvnet_evolution/2"]) == {1, 3}
+    assert [column.epoch for column in evolution.layers["2"].columns] == [1, 3]
+    assert evolution._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(CheckpointError, match=r"no checkpoint of epoch 7: there are those of 1, 2, 3\."):
+        evolve(tmp_path / "kept", Data(), model=Classifier(), epochs=[7])
+
+
+def test_plain_weights_and_images(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    for number in (1, 2):
+        nn.init.normal_(network[0].weight)
+        torch.save(network.state_dict(), tmp_path / f"step{number}.pth")
+    images = torch.rand(6, 3, 24, 24)
+    evolution = evolve(tmp_path, images, model=network, input_spec=SPEC)
+    assert evolution.epochs == (1, 2)
+    assert evolution.curves["projection_similarity/1"][2] < 1
+
+
+def test_a_run_of_the_command_line_needs_nothing_more(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["lightning-cnnvis"])
+    main(
+        [
+            "fit",
+            "--model.width=0.05",
+            "--data.image_size=32",
+            "--data.train_size=22",
+            "--data.val_size=22",
+            "--trainer.max_epochs=3",
+            "--trainer.accelerator=cpu",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.enable_model_summary=false",
+        ]
+    )
+    main(["evolve", "cnnvis_runs/version_0", "--output=again", "--device=cpu"])
+    live, again = files_of(tmp_path / "cnnvis_runs/version_0/cnnvis"), files_of(tmp_path / "again")
+    assert {epoch.rpartition("/")[2] for epoch in live} == {"epoch_0001.png", "epoch_0002.png", "epoch_0003.png"}
+    again.pop("curves.png")
+    assert again == live
+    main(["deconv", "cnnvis_runs/version_0", "--layers=relu1", "--output=out", "--device=cpu"])
+    assert (tmp_path / "out/deconvnet/relu1.png").exists()
+
+
+def test_several_runs_are_not_one(tmp_path):
+    for number in (0, 1):
+        (tmp_path / f"version_{number}").mkdir()
+        (tmp_path / f"version_{number}" / "config.yaml").write_text("{}")
+        torch.save({}, tmp_path / f"version_{number}" / "some.ckpt")
+    with pytest.raises(CheckpointError, match="holds 2 runs: name one of them"):
+        evolve(tmp_path)
