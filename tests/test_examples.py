@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,3 +45,33 @@ def test_lightning_cli(tmp_path):
     for picture in ("deconvnet/5", "deconvnet_evolution/8", "inversion/layers"):
         assert (pictures / picture / "epoch_0001.png").is_file()
     assert list((tmp_path / "lightning_logs").rglob("*.ckpt"))
+
+
+def test_after_training(tmp_path):
+    out = run(tmp_path, "after_training.py", "--quick", "--steps", "2", "--output", "pictures")
+    assert "relu5: inversion error" in out
+    assert "Epochs 1, 2" in out
+    assert "Open pictures/report.html" in out
+    for file in ("deconvnet/relu3.png", "inversion/layers.png", "curves.csv", "report.html"):
+        assert (tmp_path / "pictures" / file).is_file()
+    assert (tmp_path / "pictures" / "deconvnet_evolution" / "relu3" / "epoch_0002.png").is_file()
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "explore.ipynb").read_text())["cells"]
+    names: dict[str, object] = {"__name__": "__main__"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+        if "parameters" in cell["metadata"].get("tags", ()):
+            names |= {"epochs": 1, "crops": 44, "steps": 2}
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_notebook_shows_its_pictures_and_is_small():
+    path = EXAMPLES / "explore.ipynb"
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert path.stat().st_size < 1_000_000

@@ -25,6 +25,7 @@ AFTERWARDS = {
     "dream": "enhance in a photograph what layers see in it",
     "invert": "rebuild images from what layers compute for them",
     "evolve": "draw the pictures of a training again, from all its checkpoints in order",
+    "report": "write one HTML page on what a network learnt",
 }
 
 

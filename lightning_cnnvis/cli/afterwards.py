@@ -25,6 +25,7 @@ from lightning_cnnvis.callbacks import (
 from lightning_cnnvis.cli import AFTERWARDS
 from lightning_cnnvis.cli.errors import USER_ERROR, fail
 from lightning_cnnvis.posthoc import Analysis, Result, analyze, evolve
+from lightning_cnnvis.report import ReportOptions, report
 
 DEFAULT_OUTPUT = "cnnvis_pictures"
 
@@ -54,7 +55,12 @@ def run(command: str, args: Sequence[str]) -> None:
     try:
         with _plain_warnings():
             _COMMANDS[command](options)
-    except (ValueError, OSError, MisconfigurationException) as error:  # what was found to be wrong with the input
+    except (
+        ValueError,
+        OSError,
+        ModuleNotFoundError,
+        MisconfigurationException,
+    ) as error:  # what was found to be wrong with the input
         fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -92,6 +98,11 @@ def _parser(command: str) -> ArgumentParser:
     parser.add_argument("--trust", action="store_true", help="Unpickle whatever is in the file: it may run any code.")
     if command == "layers":
         parser.add_argument("--json", action="store_true", help="Print JSON.")
+        return parser
+    if command == "report":
+        parser.add_argument("--output", type=Path, default=Path("report.html"), help="The file to write.")
+        parser.add_argument("--layers", nargs="+", type=str, help="Names, as the command layers lists them.")
+        parser.add_class_arguments(ReportOptions, "show")
         return parser
     parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="Folder of the pictures.")
     if command == "classes":
@@ -156,6 +167,22 @@ def _evolve(options: Namespace) -> None:
         print(file)
 
 
+def _report(options: Namespace) -> None:
+    check_writable(options.output.parent)
+    file = report(
+        options.checkpoint,
+        options.output,
+        _data(options),
+        layers=options.layers,
+        options=ReportOptions(**vars(options.show)),
+        model=options.model,
+        device=find_device(options.device),
+        trust=options.trust,
+        progress=True,
+    )
+    print(file)
+
+
 _SHOWS: dict[str, Callable[[list[str] | None], VisualizationCallback]] = {
     "deconv": lambda layers: DeconvNetProjection(layers=layers),
     "classes": lambda _: ClassVisualization(),
@@ -166,6 +193,7 @@ _SHOWS: dict[str, Callable[[list[str] | None], VisualizationCallback]] = {
 _COMMANDS: dict[str, Callable[[Namespace], None]] = {
     "layers": _layers,
     "evolve": _evolve,
+    "report": _report,
     **{name: _pictures(name) for name in ("deconv", "classes", "dream", "invert")},
 }
 

@@ -2,6 +2,7 @@
 
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.content import ReportContent
+from lightning_cnnvis.report.make import report
 from lightning_cnnvis.report.page import render
 
-__all__ = ["ReportContent", "ReportOptions", "collect", "render"]
+__all__ = ["ReportContent", "ReportOptions", "collect", "render", "report"]

@@ -112,6 +112,7 @@ class Curves:
         lines: Points ``(x, y)`` by name.
         note: A sentence on how to read it.
         joined: Whether the points of a line are joined.
+        log: Whether the horizontal axis is logarithmic.
     """
 
     title: str
@@ -119,6 +120,7 @@ class Curves:
     lines: dict[str, tuple[tuple[float, float], ...]]
     note: str = ""
     joined: bool = True
+    log: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def svg(curves: Curves, name: str = "plot") -> str:
     """
     from matplotlib import rc_context  # noqa: PLC0415 - only a report needs it
     from matplotlib.figure import Figure  # noqa: PLC0415 - a figure of its own: no window system, no global state
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
     # text stays text, in the page's font; the ids are the same every time
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "lightning_cnnvis", "font.size": 9}):
@@ -53,6 +53,11 @@ def svg(curves: Curves, name: str = "plot") -> str:
         axes.tick_params(color=_FAINT, labelcolor=_INK, length=3)
         axes.grid(axis="y", color=_FAINT, alpha=0.25, linewidth=0.6)
         axes.set_xlabel(curves.x, color=_INK)
+        if curves.log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if curves.x == "epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         buffer = io.StringIO()

@@ -1,0 +1,99 @@
+"""The report of a checkpoint, or of a run with all its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lightning_cnnvis.analysis import require
+from lightning_cnnvis.callbacks import DeconvNetProjection
+from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
+from lightning_cnnvis.posthoc.analysis import Data
+from lightning_cnnvis.posthoc.epochs import find_epochs
+from lightning_cnnvis.report.collect import ReportOptions, collect
+from lightning_cnnvis.report.page import render
+from lightning_cnnvis.report.plots import plots_of
+from lightning_cnnvis.sinks import write
+
+
+def report(
+    source: str | Path | nn.Module | None,
+    output: str | Path = "report.html",
+    data: Data | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    options: ReportOptions | None = None,
+    **opening: Any,
+) -> Path:
+    """Writes one HTML page on what a network has learnt; it opens from the disk and asks nothing of the network.
+
+    Args:
+        source: A checkpoint, weights or a network, as for `analyze`; or the folder of a run, whose checkpoints then
+            also give the evolution over the epochs and the curves.
+        output: The file to write.
+        data: Images, as for `analyze`.
+        layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
+        options: What to show.
+        **opening: What `analyze` also takes: ``model``, ``input_spec``, ``device``, ``trust``, ``progress``.
+
+    Returns:
+        The file. It is there only once it is whole.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or one cannot be loaded.
+        DataError: If there are no images to show the network.
+        ModuleNotFoundError: If Jinja2, Matplotlib or SciPy is missing.
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from lightning_cnnvis import InputSpec
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> file = Path(tempfile.mkdtemp()) / "report.html"
+        >>> few = ReportOptions(k=2, steps=2)
+        >>> report(net, file, torch.rand(2, 3, 16, 16), input_spec=InputSpec(size=(16, 16)), options=few).name
+        'report.html'
+    """
+    require("jinja2", "matplotlib", "scipy")
+    output = Path(output)
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder: name the file to write, such as {output / 'report.html'}.")
+    analysis = analyze(source, data, **opening)
+    evolution = _evolution(source, data, layers, opening)
+    content = collect(
+        analysis,
+        layers,
+        evolutions={} if evolution is None else evolution.layers,
+        curves=() if evolution is None else plots_of({**evolution.curves, **_measured(analysis.checkpoint.callbacks)}),
+        options=options,
+    )
+    write(output, render(content).encode())
+    return output
+
+
+def _evolution(
+    source: Any, data: Data | None, layers: Sequence[str] | None, opening: dict[str, Any]
+) -> Evolution | None:
+    """The epochs of a run, if the source is the folder of one that has several.
+
+    Only the projections are drawn again, as the run drew them if it did: what is optimised would take minutes.
+    """
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        return None
+    if len(find_epochs(Path(source), trust=opening.get("trust", False))) < 2:
+        return None
+    drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
+    callbacks = [callback for callback in drawn if isinstance(callback, DeconvNetProjection)]
+    return evolve(source, data, callbacks=callbacks or [DeconvNetProjection(layers=layers)], **opening)
+
+
+def _measured(callbacks: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+    """The inversion errors that a training measured, by tag and epoch, out of its callbacks' state."""
+    curves: dict[str, dict[int, float]] = {}
+    for state in callbacks.values():
+        for known in state.get("measurements", ()) if isinstance(state, Mapping) else ():
+            curves.setdefault(f"inversion_error/{known['layer']}", {})[known["epoch"]] = known["error"]
+    return curves

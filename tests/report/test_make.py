@@ -1,0 +1,116 @@
+"""The report of a run and of a checkpoint, and what is said where there can be none."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_cnnvis.cli import main
+from lightning_cnnvis.models import ImageClassifier
+from lightning_cnnvis.report.plots import plots_of
+
+QUICK = ["--device=cpu", "--show.features=3", "--show.k=2", "--show.steps=2", "--show.classes=2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["lightning-cnnvis"])
+        small = ["--model.width=0.05", "--data.image_size=32", "--data.train_size=44", "--data.val_size=22"]
+        main(["fit", *small, "--data.batch_size=22", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"])
+    return folder / "cnnvis_runs" / "version_0"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    options = {"model": "zfnet", "num_classes": 3, "image_size": 32, "width": 0.05, "recipe": "modern"}
+    module = ImageClassifier(**options)
+    torch.save({"epoch": 4, "state_dict": module.state_dict(), "hyper_parameters": options}, tmp_path / "some.ckpt")
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"photos/{number}.png")
+    return "some.ckpt"
+
+
+def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
+    main(["report", str(run), "--output", "new/folder/report.html", *QUICK])
+    assert capsys.readouterr().out.strip() == "new/folder/report.html"
+    html = (tmp_path / "new/folder/report.html").read_text(encoding="utf-8")
+    assert html.count('class="evolution" data-epochs="[1, 2]"') == 5
+    assert html.count('class="feature') == 5 * 3 + html.count('class="features')
+    for title in ("Accuracy", "Similarity of projections to the epoch before", "Share of dead feature maps"):
+        assert f"<b>{title}</b>" in html
+    assert "<b>astronaut</b>" in html
+    stores = re.findall(r'<script type="application/json" id="(.*?)">(.*?)</script>', html, re.DOTALL)
+    assert all(picture.startswith("data:image/webp;base64,") for _, store in stores for picture in json.loads(store))
+
+
+def test_of_a_checkpoint_and_some_layers(checkpoint, tmp_path):
+    main(["report", checkpoint, "--data", "photos", "--layers", "relu2", *QUICK])
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.count('<section class="layer"') == 1
+    assert 'class="evolution"' not in html
+    assert 'id="curves"' not in html
+
+
+def fails(capsys, *args: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", *args, *QUICK])
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    return printed.err
+
+
+def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "some.ckpt").read_bytes()[:2000])
+    before = sorted(tmp_path.rglob("*"))
+    assert "nowhere.ckpt" in fails(capsys, "nowhere.ckpt")
+    assert "has no checkpoint in it" in fails(capsys, "empty")
+    assert "cut.ckpt" in fails(capsys, "cut.ckpt", "--data", "photos")
+    assert "no images" in fails(capsys, checkpoint, "--data", "empty")
+    assert "'relu9'" in fails(capsys, checkpoint, "--data", "photos", "--layers", "relu9")
+    assert "empty is a folder" in fails(capsys, checkpoint, "--data", "photos", "--output", "empty")
+    assert "cannot be written" in fails(capsys, checkpoint, "--data", "photos", "--output", "some.ckpt/report.html")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_jinja2(checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "lightning_cnnvis.analysis.importlib.util.find_spec", lambda name: None if name == "jinja2" else 1
+    )
+    assert "pip install 'lightning-cnnvis[analysis]'" in fails(capsys, checkpoint, "--data", "photos")
+
+
+def test_inversion_errors_are_set_against_the_accuracy():
+    curves = {
+        "val_accuracy": {1: 0.25, 2: 0.5, 3: 0.625, 4: 0.75},
+        "inversion_error/relu1": {1: 0.5, 2: 0.25, 3: 0.125, 4: 0.0625},
+        "projection_similarity/relu1": {1: float("nan"), 2: 0.5},
+    }
+    *plots, against = plots_of(curves)
+    assert [plot.title for plot in plots][0] == "Accuracy"
+    similarity = next(plot for plot in plots if plot.title.startswith("Similarity"))
+    assert similarity.lines == {"relu1": ((2.0, 0.5),)}
+    assert against.log
+    ((name, points),) = against.lines.items()
+    assert name.startswith("relu1: ρ -1.00")
+    assert points == ((0.5, 0.25), (0.25, 0.5), (0.125, 0.625), (0.0625, 0.75))
