@@ -211,6 +211,7 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.25)
         panel.tick_params(labelsize=8, which="both")
+        panel.tick_params(axis="x", labelrotation=35)
     for panel in axes[len(found) :]:
         panel.set_visible(False)
     figure.supxlabel("inversion error, squared and relative to the code", fontsize=9)

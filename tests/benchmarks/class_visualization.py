@@ -34,7 +34,7 @@ def ours(seed: int) -> Tensor:
 
 
 def lucent(seed: int) -> Tensor:
-    from lucent.optvis import objectives, param, render  # noqa: PLC0415 - its import takes seconds
+    from lucent.optvis import objectives, param, render
 
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that lucent draws from

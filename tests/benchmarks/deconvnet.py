@@ -68,7 +68,7 @@ class Sample:
         return cut(pixels, plan.field_corners(self.positions) - corners, plan.field_size)
 
     def captum(self, count: int) -> Tensor:
-        from captum.attr import NeuronDeconvolution  # noqa: PLC0415 - only this side needs it
+        from captum.attr import NeuronDeconvolution
 
         method = NeuronDeconvolution(self.net, self.net.get_submodule(self.layer))
         with warnings.catch_warnings():

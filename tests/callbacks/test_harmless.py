@@ -251,7 +251,7 @@ def test_out_of_memory_halves_the_chunk_down_to_one(tmp_path):
         DeepDream(layers=["5"], input_spec=SPEC, on_error="raise"),
     ]
     fit(tmp_path, *callbacks, module=module, max_epochs=1)
-    assert len(pictures(tmp_path)) == 9
+    assert len(pictures(tmp_path)) == 10
     assert set(sizes) == {1}
 
 
@@ -332,7 +332,7 @@ def test_no_name_of_a_class_or_layer_leaves_the_folder(tmp_path):
     fit(inside, *callbacks, module=Hostile(), logger=logger, max_epochs=1)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     pngs = [path for path in files if path.suffix == ".png"]
-    assert len(pngs) == 6
+    assert len(pngs) == 7
     for path in files:
         assert inside / "run" in path.parents
     for path in pngs:

@@ -107,7 +107,7 @@ def test_inversion_errors_are_set_against_the_accuracy():
         "projection_similarity/relu1": {1: float("nan"), 2: 0.5},
     }
     *plots, against = plots_of(curves)
-    assert [plot.title for plot in plots][0] == "Accuracy"
+    assert plots[0].title == "Accuracy"
     similarity = next(plot for plot in plots if plot.title.startswith("Similarity"))
     assert similarity.lines == {"relu1": ((2.0, 0.5),)}
     assert against.log
