@@ -65,6 +65,7 @@ class Harvest:
         self._live = list(channels)
         self.number()
         self._inputs: Tensor | None = None
+        self._keep = False  # whether the inputs are a copy of our own
         self._sample_ids = torch.empty(0)
         self._handles: list[RemovableHandle] = []
 
@@ -109,6 +110,11 @@ class Harvest:
         for layer in [layer for layer in self._live if layer not in self.tops and self._inputs is not None]:
             with self._guarded(layer):
                 self.tops[layer] = self._begin_layer(layer)
+        self._keep = False
+        if self._inputs is not None and any(top.would_keep(self._inputs) for top in self.tops.values()):
+            with self._guard(self._live[0]):
+                # one copy for all layers: what becomes of the batch is not ours to say
+                self._inputs, self._keep = self._inputs.clone(), True
 
     def _begin_layer(self, layer: str) -> TopActivations:
         assert self._inputs is not None
@@ -138,7 +144,7 @@ class Harvest:
             if self._inputs is None or self._planning or layer not in self._live:
                 return
             with self._guarded(layer):
-                self.tops[layer].update(output, self._inputs, self._sample_ids)
+                self.tops[layer].update(output, self._inputs, self._sample_ids, keep=self._keep)
 
         return hook
 

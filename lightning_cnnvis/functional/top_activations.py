@@ -13,6 +13,7 @@ from lightning_cnnvis.functional.deconvnet import Projections, Seed, project_win
 from lightning_cnnvis.functional.engine import chunk_size
 from lightning_cnnvis.functional.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
+from lightning_cnnvis.functional.window_store import WindowStore
 from lightning_cnnvis.functional.windows import Windows, cut
 
 NO_SAMPLE = -1
@@ -25,9 +26,9 @@ class TopActivations:
     """The k strongest activations of each feature map, at most one from an image.
 
     It is fed batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
-    of the batch. Everything stays on the device of the batches. The state takes
-    ``maps * k * (C * h * w * itemsize + 28)`` bytes for windows of ``C * h * w`` values. While a batch is taken in, a
-    chunk of new winners' windows comes on top.
+    of the batch; see `WindowStore`. Everything stays on the device of the batches. The state takes at most
+    ``maps * k * (C * h * w * itemsize + 52)`` bytes for windows of ``C * h * w`` values, and less as long as the images
+    so far do; twice as much for the moment when images that were kept are cut up.
 
     Equal activations are ranked by sample id, and within an image the first place in reading order counts. So the
     result does not depend on how the images are batched or shared out.
@@ -52,7 +53,7 @@ class TopActivations:
         self._values = torch.full((maps, k), -torch.inf, dtype=torch.float32, device=device)
         self._sample_ids = torch.full((maps, k), NO_SAMPLE, device=device)
         self._positions = torch.zeros(maps, k, 2, dtype=torch.long, device=device)
-        self._windows = torch.empty(0, device=device)
+        self._store = WindowStore(windows, maps * k, device)
 
     @property
     def k(self) -> int:
@@ -85,7 +86,11 @@ class TopActivations:
         patches = cut(self.windows.flatten(0, 1), self._within(), self.geometry.field_size)
         return patches.view(*self._values.shape, *patches.shape[1:])
 
-    def update(self, output: Tensor, inputs: Tensor, sample_ids: Tensor) -> None:
+    def would_keep(self, inputs: Tensor) -> bool:
+        """Whether `update` would keep a batch of images if it may."""
+        return self._store.has_room(inputs)
+
+    def update(self, output: Tensor, inputs: Tensor, sample_ids: Tensor, *, keep: bool = False) -> None:
         """Takes in a batch.
 
         Args:
@@ -93,6 +98,7 @@ class TopActivations:
             inputs: ``(N, C, H, W)``, what the network was given.
             sample_ids: ``(N,)``, a number of its own for each image, the same whenever it comes. Images with
                 a negative number are passed over.
+            keep: Whether ``inputs`` may be kept, because nobody will write into it.
 
         Raises:
             ValueError: If the images are not of the size that the windows were made for.
@@ -109,14 +115,19 @@ class TopActivations:
         has_map = output.ndim == 4
         strongest = output.amax((2, 3)) if has_map else output
 
-        def fetch(rows: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        def enter(places: Tensor, rows: Tensor, samples: Tensor) -> None:
             width = output.shape[3] if has_map else 1
-            places = output[samples, rows].reshape(len(rows), -1).argmax(dim=1)
-            positions = torch.stack([places // width, places % width], dim=1)
-            corners = self.geometry.corners(positions)
-            return positions, cut(inputs.detach(), corners, self.geometry.size, samples)
+            step = chunk_size(output[:1] if has_map else inputs)
+            best = [
+                output[samples[part], rows[part]].flatten(1).argmax(dim=1) if has_map else torch.zeros_like(rows[part])
+                for part in (slice(start, start + step) for start in range(0, len(rows), step))
+            ]
+            at = torch.cat(best)
+            positions = torch.stack([at // width, at % width], dim=1)
+            self._positions.flatten(0, 1)[places] = positions
+            self._store.put(places, inputs.detach(), samples, self.geometry.corners(positions), keep=keep)
 
-        self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), fetch)
+        self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), enter)
 
     def merge(self, other: TopActivations) -> None:
         """Takes in what another has seen, of the same layer and channels; an image that both saw counts once.
@@ -130,15 +141,21 @@ class TopActivations:
         if not torch.equal(self.channels, other.channels):
             raise ValueError("Only the top activations of the same channels can be merged.")
 
-        def fetch(rows: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-            return other._positions[rows, places], other._windows[rows, places]
+        def enter(places: Tensor, rows: Tensor, columns: Tensor) -> None:
+            self._positions.flatten(0, 1)[places] = other._positions[rows, columns]
+            self._store.set(places, other._windows[rows, columns])
 
-        self._admit(other._values, other._sample_ids, fetch)
+        self._admit(other._values, other._sample_ids, enter)
+
+    @property
+    def batches(self) -> list[Tensor]:
+        """The batches of images that are kept, so that windows need not be cut out of them yet."""
+        return self._store.batches
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the state takes."""
-        return sum(getattr(self, name).nbytes for name in _STATE)
+        """Bytes of memory that the state takes, apart from the `batches` that are kept."""
+        return sum(x.nbytes for x in (self._values, self._sample_ids, self._positions)) + self._store.nbytes
 
     def __len__(self) -> int:
         """The number of feature maps."""
@@ -239,6 +256,16 @@ class TopActivations:
             image_size=self.geometry.field.input_size,
         )
 
+    @property
+    def _windows(self) -> Tensor:
+        windows = self._store.windows()
+        return windows.view(*self._values.shape, *windows.shape[1:]) if windows.numel() else windows
+
+    @_windows.setter
+    def _windows(self, windows: Tensor) -> None:
+        cut_out = windows.flatten(0, 1) if windows.numel() else None
+        self._store = WindowStore(self.geometry, self._values.numel(), windows.device, cut_out)
+
     def _within(self) -> Tensor:
         """Top and left pixel of the fields in their windows, ``(maps * k, 2)``."""
         positions = self.positions.flatten(0, 1)
@@ -248,10 +275,11 @@ class TopActivations:
         order = _rank(self._values, self._sample_ids)
         return state[torch.arange(len(order), device=order.device)[:, None], order]
 
-    def _admit(
-        self, values: Tensor, sample_ids: Tensor, fetch: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    ) -> None:
-        """Lets candidates ``(maps, n)`` in; ``fetch`` gives positions and windows of those that get a place."""
+    def _admit(self, values: Tensor, sample_ids: Tensor, enter: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """Lets candidates ``(maps, n)`` in.
+
+        ``enter(places, rows, columns)`` sets positions and windows of those that get a place, numbered map by map.
+        """
         k = self.k
         values = values.to(torch.promote_types(values.dtype, self._values.dtype))
         self._values = self._values.to(values.dtype)
@@ -271,13 +299,7 @@ class TopActivations:
             return
         self._values[places] = values[rows, columns]
         self._sample_ids[places] = sample_ids[rows, columns]
-        # a few windows at a time: all of them would be as large as the state again, and out of the caches
-        if not self._windows.numel():
-            (window,) = fetch(rows[:1], columns[:1])[1]
-            self._windows = window.new_zeros(*self._values.shape, *window.shape)
-        for part in torch.arange(len(rows), device=rows.device).split(chunk_size(self._windows[0])):  # type: ignore[no-untyped-call]
-            to = places[0][part], places[1][part]
-            self._positions[to], self._windows[to] = fetch(rows[part], columns[part])
+        enter(places[0] * k + places[1], rows, columns)
 
 
 def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:
