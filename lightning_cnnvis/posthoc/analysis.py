@@ -139,8 +139,7 @@ class Analysis:
         tops = {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
         projections, pictures = {}, {}
         for layer, top in watched(tops.items(), len(tops), "Projections", "layer", shown=self.progress):
-            with isolated(self.model):
-                found: Projections = top.project(self.model, layer, rule=rule, lrn=lrn).to("cpu")
+            found: Projections = top.project(self.model, layer, rule=rule, lrn=lrn).to("cpu")
             projections[layer] = found
             pictures[f"deconvnet/{layer}"] = figures.top_features(found, top.k, self.input_spec, self._title(layer))
         return DeconvResult(pictures, min(k, seen), projections, tops, skipped=self.images.skipped)

@@ -8,7 +8,6 @@ import pickle
 import random
 import re
 import warnings
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +18,20 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
-from runs import SPEC, Augmented, Classifier, every_callback, fit, pictures
+from runs import (
+    FIGURES,
+    OPTIMISATION,
+    PROJECTION,
+    SPEC,
+    Augmented,
+    Classifier,
+    NoLuck,
+    break_functions,
+    every_callback,
+    fails,
+    fit,
+    pictures,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -122,14 +134,6 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
 # What fails.
 
 
-class NoLuck(RuntimeError):
-    pass
-
-
-def fails(*_, **__):
-    raise NoLuck("no luck")
-
-
 class BrokenLogger(DummyLogger):
     """Lets the run's own metrics pass, and nothing else."""
 
@@ -153,34 +157,11 @@ EVERY = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInver
 OPTIMIZING = EVERY[1:]
 
 
-def break_modules(patch, *functions):
-    for function in functions:
-        module, _, name = function.rpartition(".")
-        patch.setattr(import_module(f"lightning_cnnvis.{module}"), name, fails)
-
-
 STAGES = {
     "harvest": (lambda patch: patch.setattr(TopActivations, "update", fails), EVERY[:1], NoLuck),
-    "projection": (
-        lambda patch: break_modules(patch, "functional.top_activations.project_windows"),
-        EVERY[:1],
-        NoLuck,
-    ),
-    "optimisation": (
-        lambda patch: break_modules(
-            patch,
-            *(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion")),
-        ),
-        OPTIMIZING,
-        NoLuck,
-    ),
-    "figure": (
-        lambda patch: break_modules(
-            patch, *(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_grid"))
-        ),
-        EVERY,
-        NoLuck,
-    ),
+    "projection": (lambda patch: break_functions(patch, *PROJECTION), EVERY[:1], NoLuck),
+    "optimisation": (lambda patch: break_functions(patch, *OPTIMISATION), OPTIMIZING, NoLuck),
+    "figure": (lambda patch: break_functions(patch, *FIGURES), EVERY, NoLuck),
     "logger": (lambda patch: None, (*EVERY, "FeatureConvergence"), SinkError),
     "disk": (full_disk, EVERY, SinkError),
 }
