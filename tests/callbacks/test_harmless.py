@@ -201,30 +201,30 @@ def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeyp
 
 
 class Hungry(nn.Module):
-    """Runs out of memory where a visualisation passes more than some images at a time."""
+    """Runs out of memory where a visualisation passes more than some images at a time; tells of those that passed."""
 
-    def __init__(self, fits: int) -> None:
+    def __init__(self, fits: int, tell=lambda _: None) -> None:
         super().__init__()
         self.fits = fits
-        self.sizes: list[int] = []
+        self.tell = tell
 
     def forward(self, x):
         if not self.training and torch.is_grad_enabled() and len(x) > self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         if not self.training and torch.is_grad_enabled():
-            vars(self)["sizes"].append(len(x))
+            self.tell(len(x))
         return x
 
 
-def hungry(fits: int) -> Classifier:
+def hungry(*arguments) -> Classifier:
     module = Classifier()
-    module.model[3] = nn.Sequential(Hungry(fits), nn.MaxPool2d(2))
+    module.model[3] = nn.Sequential(Hungry(*arguments), nn.MaxPool2d(2))
     return module
 
 
 def test_out_of_memory_halves_the_chunk_down_to_one(tmp_path):
-    module = hungry(fits=1)
-    sizes = module.model[3][0].sizes
+    sizes = []
+    module = hungry(1, sizes.append)
     callbacks = [
         ClassVisualization(classes=[0, 1, 2], steps=2, input_spec=SPEC, on_error="raise"),
         FeatureInversion(layers=["5"], restarts=3, probes=2, steps=2, input_spec=SPEC, on_error="raise"),
@@ -240,7 +240,7 @@ def test_out_of_memory_for_a_single_image_skips_the_picture(tmp_path):
     expected = outcome(tmp_path / "without")
     callbacks = [ClassVisualization(steps=2, input_spec=SPEC), FeatureInversion(layers=["8"], steps=2, input_spec=SPEC)]
     with pytest.warns(UserWarning, match="OutOfMemoryError.*Show fewer or smaller images at a time") as caught:
-        result = outcome(tmp_path / "with", *callbacks, make=lambda: hungry(fits=0))
+        result = outcome(tmp_path / "with", *callbacks, make=lambda: hungry(0))
     expected[1].clear(), result[1].clear()  # the network has a layer more
     assert_same(result, expected)
     assert not pictures(tmp_path / "with")
