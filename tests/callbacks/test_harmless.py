@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 from runs import (
@@ -30,6 +30,7 @@ from runs import (
     every_callback,
     fails,
     fit,
+    loader,
     pictures,
 )
 from torch import nn
@@ -37,6 +38,7 @@ from torch.utils.data import DataLoader
 
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.callbacks.shown_weights import ShownWeights
 from lightning_cnnvis.functional.top_activations import TopActivations
 from lightning_cnnvis.sinks import SinkError
 
@@ -54,23 +56,48 @@ def compiled() -> Classifier:
     return module
 
 
+def wrapped_by_compile() -> Classifier:
+    torch._dynamo.reset()
+    module = Classifier()
+    module.model = torch.compile(module.model, backend="aot_eager")
+    return module
+
+
+def with_class_names() -> DataLoader:
+    """Tells as much of the input as a data set can; the normalisation is guessed."""
+    batches = loader()
+    batches.dataset.classes = list(SPEC.class_names)
+    return batches
+
+
 def without_norm() -> Classifier:
     module = Classifier()
     module.model[1] = nn.Identity()
     return module
 
 
+class Notes(DummyLogger):
+    """Notes the losses that the run logs, step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: dict[str, torch.Tensor] = {}
+
+    def log_metrics(self, metrics, step=None):
+        noted = {f"logged {name} at {step}": torch.tensor(value) for name, value in metrics.items() if "loss" in name}
+        self.losses |= noted
+
+
 def outcome(folder, *callbacks, make=Classifier, **options):
     """Everything that a training run leaves behind."""
     pl.seed_everything(1, verbose=False)
-    module = make()
-    trainer = fit(folder, *callbacks, module=module, **options)
+    module, notes = make(), Notes()
+    trainer = fit(folder, *callbacks, module=module, **{"logger": notes, "log_every_n_steps": 1, **options})
     tensors = {name: value.clone() for name, value in module.state_dict().items()}
     for name, entry in trainer.optimizers[0].state_dict()["state"].items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in entry.items() if value is not None}
     tensors |= {f"loss {i}": loss for i, loss in enumerate(module.losses)}
-    own = ("loss", "val_loss")
-    tensors |= {f"logged {name}": value for name, value in trainer.logged_metrics.items() if name.startswith(own)}
+    tensors |= notes.losses
     tensors["torch rng"] = torch.get_rng_state()
     others = {
         "python rng": random.getstate(),
@@ -100,7 +127,14 @@ def assert_same(outcome_, expected):
         pytest.param({"make": frozen_norm}, id="frozen batch norm"),
         pytest.param({"accumulate_grad_batches": 2}, id="accumulation"),
         pytest.param({"precision": "bf16-mixed"}, id="bf16-mixed"),
+        pytest.param({"precision": "bf16-true"}, id="bf16-true"),
+        pytest.param({"precision": "64-true"}, id="64-true"),
+        pytest.param({"deterministic": True}, id="deterministic"),
         pytest.param({"make": compiled}, id="compiled"),
+        pytest.param({"make": wrapped_by_compile}, id="compiled, wrapped", marks=pytest.mark.slow),
+        pytest.param({"peer": WeightAveraging}, id="averaged weights"),
+        pytest.param({"peer": lambda: EMAWeightAveraging(decay=0.5)}, id="exponentially averaged weights"),
+        pytest.param({"shown": {"input_spec": None}, "train": with_class_names}, id="input found out"),
         pytest.param(
             {
                 "make": lambda: Classifier(dropout=True),
@@ -120,15 +154,21 @@ def assert_same(outcome_, expected):
     ],
 )
 def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
-    def run(folder, *callbacks):
-        # each run has loaders of its own
-        loaders = {name: make() for name, make in options.items() if name in {"train", "val"} and make}
-        return outcome(folder, *callbacks, **{**options, **loaders})
+    shown, peer = options.get("shown", {}), options.get("peer")
 
-    callbacks = every_callback()
-    assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
+    def run(folder, *callbacks):
+        # each run has loaders and peers of its own
+        own = {name: make() for name, make in options.items() if name in {"train", "val"} and make}
+        rest = {name: value for name, value in options.items() if name not in {"shown", "peer"}}
+        return outcome(folder, *callbacks, *([peer()] if peer else []), **{**rest, **own})
+
+    callbacks = [*every_callback(**shown), ShownWeights()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*hold no Normalize")
+        assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
     assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
     assert pictures(tmp_path / "with")
+    assert len(list((tmp_path / "with").rglob("weights/*.ckpt"))) == 2
 
 
 # What fails.
