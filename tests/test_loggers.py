@@ -1,4 +1,7 @@
-"""Pictures and scalars of a run arrive in the real loggers, used offline: ``pip install '.[loggers]'``."""
+"""Pictures and scalars of a run arrive in the real loggers, used offline.
+
+The ``test`` extra brings all of them but Aim, which has no wheels for every Python: ``pip install aim`` beside it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ def test_weights_and_biases(tmp_path, monkeypatch):
     wandb.finish()
     media = next((tmp_path / "wandb").glob("offline-run-*")) / "files" / "media"
     assert same([pixels(path) for path in (media / "images").rglob(f"{Path(TAG).name}_*.png")], expected)
+    assert {media} == {next(p for p in path.parents if p.name == "media") for path in tmp_path.rglob("evil*")}
     (gif,) = (media / "videos").rglob("*.gif")
     assert Image.open(gif).n_frames == 3
     assert {"class_probability/cat", "cnnvis/overhead", "cnnvis/seconds/class_visualization"} <= summary.keys()

@@ -99,6 +99,7 @@ def outcome(folder, *callbacks, make=Classifier, **options):
     tensors |= {f"loss {i}": loss for i, loss in enumerate(module.losses)}
     tensors |= notes.losses
     tensors["torch rng"] = torch.get_rng_state()
+    tensors |= {f"cuda rng {n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
     others = {
         "python rng": random.getstate(),
         "numpy rng": str(np.random.get_state()),  # noqa: NPY002
@@ -130,6 +131,11 @@ def assert_same(outcome_, expected):
         pytest.param({"precision": "bf16-true"}, id="bf16-true"),
         pytest.param({"precision": "64-true"}, id="64-true"),
         pytest.param({"deterministic": True}, id="deterministic"),
+        pytest.param(
+            {"precision": "16-mixed", "accelerator": "gpu", "devices": 1, "deterministic": "warn"},
+            id="16-mixed on a GPU",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a CPU has no 16-mixed"),
+        ),
         pytest.param({"make": compiled}, id="compiled"),
         pytest.param({"make": wrapped_by_compile}, id="compiled, wrapped", marks=pytest.mark.slow),
         pytest.param({"peer": WeightAveraging}, id="averaged weights"),
