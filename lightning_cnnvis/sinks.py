@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,7 +97,7 @@ class Sinks:
         """The sinks of a run: its loggers, and the folder ``cnnvis`` beside the run's checkpoints.
 
         Every rank must call this (Lightning broadcasts the folder); only rank 0 gets sinks that write. With
-        ``fast_dev_run`` no files are written.
+        ``fast_dev_run`` no files are written. Files in the folder that a killed run left half-written are removed.
 
         Args:
             trainer: A Lightning ``Trainer`` that has set up its strategy.
@@ -113,7 +114,9 @@ class Sinks:
             log_dir = os.path.join(*(str(part) for part in parts if part not in {None, ""}))
         elif trainer.loggers:
             log_dir = trainer.loggers[0].log_dir
-        return cls(trainer.loggers, Path(log_dir) / "cnnvis")
+        folder = Path(log_dir) / "cnnvis"
+        _sweep(folder)
+        return cls(trainer.loggers, folder)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         """Writes a picture.
@@ -230,6 +233,13 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sweep(folder: Path) -> None:
+    """Removes half-written files; what cannot be removed does no harm."""
+    with suppress(OSError):
+        for part in folder.rglob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _name(logger: Any) -> str:

@@ -391,3 +391,12 @@ def test_where_a_run_keeps_its_pictures(trainer, folder, loggers):
     sinks = Sinks.of(trainer)
     assert sinks.folder == (None if folder is None else Path(folder))
     assert len(sinks.loggers) == loggers
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    folder = tmp_path / "cnnvis" / "deconvnet" / "relu"
+    folder.mkdir(parents=True)
+    for name in (".epoch_0001.png.123.part", "epoch_0001.png", "mine.part"):
+        (folder / name).touch()
+    Sinks.of(Trainer([], str(tmp_path)))
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch_0001.png", "mine.part"]

@@ -28,7 +28,8 @@ from lightning_cnnvis.functional.inversion_methods import Method
 from lightning_cnnvis.functional.presets import Preset
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.tracing import is_about_shapes
-from lightning_cnnvis.inputs import InputSpec, find_input_spec
+from lightning_cnnvis.input_discovery import find_input_spec
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
 from lightning_cnnvis.posthoc import runs

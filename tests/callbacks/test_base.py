@@ -466,6 +466,19 @@ def test_the_data_module_tells(tmp_path):
     assert recorder._checked[0].input_spec is Data.input_spec
 
 
+def test_the_data_module_tells_the_names_alone(tmp_path):
+    class Data(pl.LightningDataModule):
+        class_names = ("cat", "dog")
+
+        def train_dataloader(self):
+            return loaders()[0]
+
+    recorder = Recorder(input_spec=None)
+    with pytest.warns(UserWarning, match="no Normalize for 3 channels"):
+        trainer_of(tmp_path, recorder).fit(Classifier(), datamodule=Data())
+    assert recorder._checked[0].input_spec.class_names == ("cat", "dog")
+
+
 def test_a_batch_without_images_is_refused_before_training(tmp_path):
     class Text(Classifier):
         def training_step(self, batch, batch_idx):
