@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -33,8 +34,8 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
         part = slice(start, min(start + chunk_size, total))
         try:
             result = work(part)
-        except torch.OutOfMemoryError:
-            if part.stop - part.start == 1:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or part.stop - part.start == 1:
                 raise
         else:
             yield result
@@ -44,3 +45,21 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
         chunk_size = (part.stop - part.start) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+_ALLOCATION_FAILED = re.compile(r"can't allocate memory|not enough memory|STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device ran out of memory, which the CPU, cuDNN and cuBLAS say in other words than CUDA.
+
+    Example:
+        >>> try:
+        ...     torch.empty(2**55)
+        ... except RuntimeError as error:
+        ...     print(is_out_of_memory(error))
+        True
+    """
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and bool(_ALLOCATION_FAILED.search(str(error)))
+    )

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
-
-from lightning_cnnvis.isolation import isolated_rng
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -144,7 +140,7 @@ def images_of(batch: Any, images: str | Callable[[Any], Tensor] | None = None) -
         if not _is_images(found):
             raise ValueError(f"images={images!r} returned {_describe(found)}, not a tensor (N, C, H, W).")
         return found
-    for value in _values(batch):
+    for value in values_of(batch):
         if _is_images(value):
             return value
     raise ValueError(
@@ -157,15 +153,15 @@ def _is_images(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim == 4 and (value.is_floating_point() or value.dtype == torch.uint8)
 
 
-def _values(batch: Any) -> Iterator[Any]:
+def values_of(batch: Any) -> Iterator[Any]:
     """Everything in a nested batch, likely images first."""
     if isinstance(batch, Mapping):
         first = [key for key in _IMAGE_KEYS if key in batch]
         for key in (*first, *(key for key in batch if key not in first)):
-            yield from _values(batch[key])
+            yield from values_of(batch[key])
     elif isinstance(batch, list | tuple):
         for value in batch:
-            yield from _values(value)
+            yield from values_of(value)
     else:
         yield batch
 
@@ -189,147 +185,3 @@ def _function(name: str) -> Callable[[Any], Any]:
     if not callable(function):
         raise ValueError(f"images={name!r} is a {type(function).__name__}, not a function.")
     return function  # type: ignore[no-any-return]
-
-
-def find_input_spec(source: object = None, sample: Tensor | None = None) -> InputSpec:
-    """Finds out what the input looks like, without disturbing the data pipeline.
-
-    Args:
-        source: A data module, data loader(s) or data set. Its attribute ``input_spec`` is the answer if it has
-            one. Otherwise mean and standard deviation are those of a ``Normalize`` in the data set's
-            transforms, and the class names are its ``classes``.
-        sample: A batch ``(N, C, H, W)`` as the network gets it; tells size, channels and range. Without one, the
-            data set is asked for its first item, and the global random generators are put back afterwards.
-
-    Returns:
-        The description. A warning names what had to be assumed.
-
-    Raises:
-        ValueError: If neither the source nor the sample tells the size of the images.
-
-    Example:
-        >>> from torchvision.datasets import FakeData
-        >>> from torchvision.transforms import Compose, Normalize, ToTensor
-        >>> data = FakeData(4, (3, 32, 32), transform=Compose([ToTensor(), Normalize((0.5,), (0.25,))]))
-        >>> spec = find_input_spec(data)
-        >>> spec.size, spec.mean, spec.std
-        ((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    """
-    datasets = list(_datasets(source))
-    for owner in (source, *datasets):
-        known = getattr(owner, "input_spec", None)
-        if isinstance(known, InputSpec):
-            return known
-    if sample is None:
-        sample = _first_images(datasets)
-    channels, height, width = sample.shape[-3:]
-    names = _class_names(source, datasets)
-    statistics = _normalization(datasets)
-    # one value counts for every channel; another number than the channels' is not of these images
-    if statistics is not None and len(statistics[0]) in {1, channels}:
-        return InputSpec((height, width), channels, *statistics, class_names=names)
-    mean, std, assumption = _guess_statistics(sample.detach())
-    spec = InputSpec((height, width), channels, mean, std, names)
-    warnings.warn(
-        f"The data set's transforms hold no Normalize for {channels} channels, so {assumption}. If the pictures' "
-        f"colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
-        f"channels={channels}, mean=..., std=...), or an attribute input_spec of the data module.",
-        stacklevel=2,
-    )
-    return spec
-
-
-def _datasets(source: Any) -> Iterator[Any]:
-    """The data sets behind a data module, loaders or wrappers, outermost first."""
-    if source is None:
-        return
-    if isinstance(source, Mapping):
-        source = list(source.values())
-    if isinstance(source, list | tuple):
-        for one in source:
-            yield from _datasets(one)
-        return
-    loaders = [getattr(source, name, None) for name in ("val_dataloader", "train_dataloader")]
-    if any(map(callable, loaders)):
-        for loader in filter(callable, loaders):
-            yield from _datasets(_loaders(loader))
-        return
-    yield source
-    # CombinedLoader, ConcatDataset, and DataLoader, Subset and their like
-    for inner in ("iterables", "datasets", "dataset"):
-        if getattr(source, inner, None) is not None:
-            yield from _datasets(getattr(source, inner))
-
-
-def _loaders(loader: Callable[[], Any]) -> Any:
-    with isolated_rng():
-        try:
-            return loader()
-        except Exception as error:
-            if type(error).__name__ in {"MisconfigurationException", "NotImplementedError"}:
-                return None  # Lightning's answer for a hook that the data module leaves out
-            raise
-
-
-def _normalization(datasets: Iterable[Any]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    for dataset in datasets:
-        for attribute in ("transform", "transforms"):
-            for step in _steps(getattr(dataset, attribute, None)):
-                mean, std = getattr(step, "mean", None), getattr(step, "std", None)
-                if type(step).__name__ == "Normalize" and mean is not None and std is not None:
-                    return _floats(mean), _floats(std)
-    return None
-
-
-def _steps(transform: Any) -> Iterator[Any]:
-    """A transform and everything inside it: the steps of Compose, of nn.Sequential, of a data set's wrapper."""
-    if transform is None:
-        return
-    if isinstance(transform, list | tuple | torch.nn.Sequential):
-        for step in transform:
-            yield from _steps(step)
-        return
-    yield transform
-    for inner in ("transform", "transforms"):
-        yield from _steps(getattr(transform, inner, None))
-
-
-def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist())
-
-
-def _guess_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    low, high = images.min().item(), images.max().item()
-    found = f"values from {low:.2f} to {high:.2f} were taken"
-    if low >= 0 and high <= 1:
-        return (0.0,), (1.0,), f"{found} for pixels in [0, 1]"
-    if low >= 0 and high <= 255:
-        return (0.0,), (1 / 255,), f"{found} for pixels in [0, 255]"
-    if low >= -1 and high <= 1:
-        return (0.5,), (0.5,), f"{found} for pixels scaled to [-1, 1]"
-    if images.shape[-3] == 3:
-        return IMAGENET_MEAN, IMAGENET_STD, f"{found} for pixels normalised with ImageNet's mean and std"
-    return (0.5,), (0.25,), f"{found} for pixels normalised with mean 0.5 and std 0.25"
-
-
-def _first_images(datasets: Sequence[Any]) -> Tensor:
-    for dataset in datasets:
-        if hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
-            with isolated_rng():
-                item = dataset[0]
-            for value in _values(item):
-                if isinstance(value, Tensor) and value.ndim == 3:
-                    return value[None]
-    raise ValueError(
-        "The size of the images is unknown: no data set was found whose first item holds a tensor (C, H, W). "
-        "Give an input_spec."
-    )
-
-
-def _class_names(source: Any, datasets: Iterable[Any]) -> tuple[str, ...]:
-    for owner, attribute in [(source, "class_names"), *((dataset, "classes") for dataset in datasets)]:
-        names = getattr(owner, attribute, None)
-        if isinstance(names, list | tuple) and names:
-            # torchvision's ImageNet has tuples of synonyms
-            return tuple(str(name[0] if isinstance(name, list | tuple) and name else name) for name in names)
-    return ()

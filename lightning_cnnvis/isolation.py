@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
     """Lets the body use the model without leaving a trace on it or on the process.
 
     Put back at the end, whatever happens in the body: the global random generators of Python, NumPy, torch and
-    every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen), plain attributes,
-    hooks of every kind, parameters and buffers as objects; the buffers' values; ``requires_grad`` and
-    ``.grad``; cuDNN's flags, the deterministic-algorithms switch and the default dtype.
+    every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen), attributes, what is in
+    those that are lists, dicts or sets (features that a network gathers), hooks of every kind, parameters and buffers
+    as objects; the values of buffers and of other tensors that modules hold; ``requires_grad`` and ``.grad``; cuDNN's
+    flags, the deterministic-algorithms switch and the default dtype.
 
     Inside, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile`` is
     bypassed, because a compiled module would not call hooks; operations that have no deterministic form (the
@@ -55,7 +56,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_switches())
         # the last to be entered is the first to be put back: modules hold the parameters and buffers
-        stack.enter_context(_buffer_values(model))
+        stack.enter_context(_values(modules))
         stack.enter_context(_gradients(model))
         stack.enter_context(_attributes(modules))
         if eval_mode:
@@ -108,18 +109,23 @@ def _switches() -> Iterator[None]:
 
 
 @contextmanager
-def _buffer_values(model: nn.Module) -> Iterator[None]:
-    # what is no plain memory (sparse, not yet initialised) is kept as an object only
-    buffers = [b for b in model.buffers() if not is_lazy(b) and b.layout is torch.strided]
-    saved = [buffer.detach().clone() for buffer in buffers]
+def _values(modules: list[nn.Module]) -> Iterator[None]:
+    """The values of the tensors that are not learnt: buffers, and those that a module holds as plain attributes."""
+    held = [held for module in modules for table in (module._buffers, vars(module)) for held in table.values()]
+    saved = [(tensor, tensor.detach().clone()) for tensor in filter(_is_plain_memory, held)]
     try:
         yield
     finally:
-        for buffer, value in zip(buffers, saved, strict=True):
+        for tensor, value in saved:
             # writing only what changed keeps the version counters that autograd checks
-            if not _same(buffer, value):
-                with torch.no_grad(), torch.inference_mode(buffer.is_inference()):
-                    buffer.copy_(value)
+            if not _same(tensor, value):
+                with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+                    tensor.copy_(value)
+
+
+def _is_plain_memory(held: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor that can be copied back; others (sparse, not yet there) are kept as objects only."""
+    return isinstance(held, Tensor) and not is_lazy(held) and held.layout is torch.strided and not held.is_meta
 
 
 @contextmanager
@@ -137,20 +143,17 @@ def _gradients(model: nn.Module) -> Iterator[None]:
             parameter.grad = grad
 
 
-# nn.Module's own dicts and sets: parameters, buffers, children, every kind of hook and their options
-_TABLES = tuple(name for name, value in vars(nn.Module()).items() if isinstance(value, dict | set))
-
-
 @contextmanager
 def _attributes(modules: list[nn.Module]) -> Iterator[None]:
     attributes = [dict(vars(module)) for module in modules]
     training = [module.training for module in modules]  # which a ScriptModule does not keep in its vars
-    # hook handles refer to these tables, so it is their contents that must be put back
-    tables = [
-        (table, table.copy())
+    # parameters, buffers, children, every kind of hook and their options, and what the user's own attributes gather;
+    # others refer to them, as the handles of hooks do, so it is their contents that must be put back
+    containers = [
+        (held, _contents(held))
         for module in modules
-        for table in map(vars(module).get, _TABLES)
-        if isinstance(table, dict | set)
+        for held in vars(module).values()
+        if isinstance(held, dict | list | set)
     ]
     try:
         yield
@@ -161,15 +164,22 @@ def _attributes(modules: list[nn.Module]) -> Iterator[None]:
                 vars(module).update(saved)
             if module.training != flag:
                 module.training = flag
-        for table, contents in tables:
-            if _identities(table) != _identities(contents):
-                table.clear()
-                table.update(contents)
+        for container, contents in containers:
+            if _identities(container) != _identities(contents):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(contents)
 
 
-def _identities(table: dict[Any, Any] | set[Any]) -> list[Any]:
-    """Keys and the identities of values, in order: tensors have no truth value to compare by."""
-    return [(key, id(value)) for key, value in table.items()] if isinstance(table, dict) else sorted(table)
+def _contents(container: dict[Any, Any] | list[Any] | set[Any]) -> dict[Any, Any] | list[Any] | set[Any]:
+    """A copy, of the builtin kind: one of the user's own kinds may do anything when it is copied."""
+    return next(kind(container) for kind in (dict, list, set) if isinstance(container, kind))
+
+
+def _identities(container: dict[Any, Any] | list[Any] | set[Any]) -> Any:
+    """What tells whether the same is in it, in the same order: tensors have no truth value to compare by."""
+    if isinstance(container, dict):
+        return [(key, id(value)) for key, value in container.items()]
+    return [id(value) for value in container] if isinstance(container, list) else container
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

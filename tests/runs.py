@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def every_callback(**options) -> list[pl.Callback]:
         DeconvNetProjection(features=2, k=2, **options),
         FeatureConvergence(similarity=0.01, patience=2),
         ClassVisualization(classes=[0, "dog"], steps=2, **options),
-        DeepDream(layers=["5"], options=DreamOptions(octaves=1, steps=1), **options),
+        DeepDream(layers=["5"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2, **options),
         FeatureInversion(layers=["2"], steps=2, probes=1, restarts=1, **options),
     ]
 
@@ -113,6 +114,26 @@ def fit(folder: Path, *callbacks: pl.Callback, module=None, train=None, val=None
             Classifier() if module is None else module, loader() if train is None else train, val, ckpt_path=ckpt_path
         )
     return trainer
+
+
+class NoLuck(RuntimeError):
+    pass
+
+
+def fails(*_, **__):
+    raise NoLuck("no luck")
+
+
+def break_functions(patch, *names: str) -> None:
+    """Lets functions of the package fail, given their dotted names in it."""
+    for name in names:
+        module, _, function = name.rpartition(".")
+        patch.setattr(import_module(f"lightning_cnnvis.{module}"), function, fails)
+
+
+PROJECTION = ("functional.top_activations.project_windows",)
+OPTIMISATION = tuple(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion"))
+FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_grid"))
 
 
 def pictures(folder: Path) -> dict[str, bytes]:

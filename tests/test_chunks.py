@@ -44,6 +44,18 @@ def test_the_smaller_size_is_kept():
     assert sizes == [8, 4, 2, 2, 2, 2, 1]
 
 
+def test_the_memory_of_a_cpu_counts_too():
+    sizes = []
+
+    def work(part):
+        sizes.append(part.stop - part.start)
+        if sizes[-1] > 1:
+            torch.empty(2**55)  # more than any machine has
+
+    assert list(in_chunks(work, 3, 4)) == [None] * 3
+    assert sizes == [3, 1, 1, 1]
+
+
 def test_other_errors_pass():
     def work(part):
         raise RuntimeError("no luck")

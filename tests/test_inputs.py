@@ -13,7 +13,8 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 from torchvision.datasets import FakeData
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor, v2
 
-from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, find_input_spec, images_of
+from lightning_cnnvis.input_discovery import find_input_spec
+from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, images_of
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 NORMALIZE = Compose([ToTensor(), Normalize(MEAN, STD)])
@@ -147,9 +148,42 @@ def test_refuses_a_function_that_returns_no_images():
 # find_input_spec.
 
 
+class Wrapper(Dataset):
+    """One that a user wrote, and that knows who holds it."""
+
+    def __init__(self, photos):
+        self.photos = photos
+        photos.holder = self
+
+    def __getitem__(self, index):
+        return self.photos[index]
+
+
+class Recipe:
+    """A transform that a user wrote."""
+
+    def __init__(self):
+        self.steps = {"size": 8}
+        self.last = Compose([Normalize(MEAN, STD)])
+
+    def __call__(self, image):
+        return self.last(image)
+
+
+class OwnTransform(Photos):
+    def __init__(self, transform):
+        super().__init__()
+        self.inverse_transform = Normalize((0, 0, 0), (9, 9, 9))
+        self.val_transform = transform
+
+
 @pytest.mark.parametrize(
     "dataset",
     [
+        Wrapper(Photos(Normalize(MEAN, STD))),
+        Subset(Wrapper(Photos(Normalize(MEAN, STD))), [0]),
+        Photos(Recipe()),
+        OwnTransform(Normalize(MEAN, STD)),
         Photos(Normalize(MEAN, STD)),
         Photos(Compose([Resize((6, 8)), Compose([Normalize(MEAN, STD)])])),
         Photos(v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(MEAN), list(STD))])),
@@ -269,5 +303,15 @@ def test_an_iterable_data_set_needs_a_sample():
         (10, ()),
     ],
 )
-def test_class_names(classes, names):
+def test_classes(classes, names):
     assert find_input_spec(Photos(Normalize(MEAN, STD), classes=classes)).class_names == names
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [({"dog": 1, "cat": 0}, ("cat", "dog")), ({"cat": 1, "dog": 3}, ()), ({}, ())],
+)
+def test_class_names_by_number(numbers, names):
+    photos = Photos(Normalize(MEAN, STD), classes=None)
+    photos.class_to_idx = numbers
+    assert find_input_spec(photos).class_names == names

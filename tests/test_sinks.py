@@ -1,6 +1,8 @@
 """Pictures and scalars arrive in files and loggers, whatever their names and whatever fails."""
 
 import io
+import posixpath
+import re
 import string
 import sys
 import types
@@ -15,7 +17,8 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_cnnvis.sinks import SinkError, Sinks, encode_gif, encode_png, tag_path
+from lightning_cnnvis.sinks import SinkError, Sinks, encode_gif, encode_png
+from lightning_cnnvis.tags import logged_name, mlflow_name, tag_path
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 FRAMES = [np.full((4, 6, 3), value, np.uint8) for value in (0, 128, 255)]
@@ -105,6 +108,45 @@ def test_identifiers_stay_as_they_are(part):
     assert str(tag_path(part)) == part
 
 
+@given(tag=NASTY)
+@example(tag="../../etc/passwd")
+@example(tag="/etc/passwd")
+@example(tag="a//b/./c/..")
+@example(tag="")
+@example(tag="..\\..\\evil")
+@example(tag="\ud800\n\u2028")
+@example(tag="x" * 5000)
+@example(tag="猫/犬")
+@pytest.mark.parametrize("name", [logged_name, mlflow_name])
+def test_a_name_in_a_logger_leads_nowhere_else(name, tag):
+    logged = name(tag)
+    assert logged.count("/") == tag.count("/")
+    for part in logged.split("/"):
+        assert part.strip(" .")
+        assert len(part.encode()) <= 140
+        assert "\\" not in part
+        assert part.isprintable() or name is logged_name
+    logged.encode()
+    assert not any(ord(character) < 32 for character in logged)
+    assert posixpath.normpath(logged) == logged
+    if name is mlflow_name:
+        assert re.fullmatch(r"[A-Za-z0-9_/. -]+", logged)
+
+
+@given(one=NASTY, other=NASTY)
+@example(one="猫", other="犬")
+@example(one="a\nb", other="a b")
+@example(one="..", other="_")
+@pytest.mark.parametrize("name", [logged_name, mlflow_name])
+def test_distinct_tags_have_distinct_names_in_a_logger(name, one, other):
+    assert (name(one) == name(other)) == (one == other)
+
+
+def test_names_of_classes_stay_as_they_are_in_a_logger():
+    for tag in ("class_probability/tench, Tinca tinca", "class_probability/猫", "a/Who's (d)? 50%"):
+        assert logged_name(tag) == tag
+
+
 # Files.
 
 
@@ -157,7 +199,9 @@ def test_tensorboard(tmp_path):
         sinks.scalar("score", 0.5, 5)
     # flushed: it can be read while the run goes on
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    images = events.Images("deconvnet/a b")
+    (tag,) = (tag for tag in events.Tags()["images"] if tag != "zoom")
+    assert re.fullmatch(r"deconvnet/a b-[0-9a-f]{8}", tag)
+    images = events.Images(tag)
     assert [image.step for image in images] == [1, 2, 5]
     assert (images[0].height, images[0].width) == (5, 7)
     (folder,) = (tmp_path / "files" / "deconvnet").iterdir()
@@ -209,7 +253,7 @@ def test_weights_and_biases(tmp_path):
     assert image["key"] == "a/b"
     assert image["images"][0] is PICTURE
     assert image["caption"] == ["epoch 3"]
-    assert image["step"] is None
+    assert image["step"] == video["step"] == 3  # of the slider that counts epochs
     assert video["videos"] == [str(tmp_path / "zoom" / "epoch_0003.gif")]
     assert scalar == {"metrics": {"score": 0.5}, "step": 3}
 
@@ -236,7 +280,7 @@ def test_comet(tmp_path):
     sinks.picture("a", PICTURE, 3)
     sinks.animation("zoom", FRAMES, 3)
     (_, image), (_, video) = experiment.calls
-    assert image["image_data"] is PICTURE
+    assert np.array_equal(pixels(image["image_data"]), PICTURE)
     assert (image["name"], image["step"]) == ("a", 3)
     assert (video["name"], video["step"]) == ("zoom", 3)
 
@@ -273,7 +317,7 @@ class Broken:
 
 
 def test_one_sink_that_fails_does_not_stop_the_others(tmp_path):
-    good = Fake(METRICS, "log_image(key, images, caption)", experiment=None)
+    good = Fake(METRICS, "log_image(key, images, step, caption)", experiment=None)
     sinks = Sinks([Broken(), good], tmp_path)
     with pytest.raises(SinkError, match="logger Broken \\(ConnectionError: no network\\)"):
         sinks.picture("a", PICTURE, 1)
@@ -286,7 +330,7 @@ def test_one_sink_that_fails_does_not_stop_the_others(tmp_path):
 def test_a_block_gathers_its_failures(tmp_path):
     blocked = tmp_path / "blocked"
     blocked.write_text("a file where the folder should be")
-    good = Fake(METRICS, "log_image(key, images, caption)", experiment=None)
+    good = Fake(METRICS, "log_image(key, images, step, caption)", experiment=None)
     sinks = Sinks([good], blocked)
 
     def write():
@@ -347,3 +391,12 @@ def test_where_a_run_keeps_its_pictures(trainer, folder, loggers):
     sinks = Sinks.of(trainer)
     assert sinks.folder == (None if folder is None else Path(folder))
     assert len(sinks.loggers) == loggers
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    folder = tmp_path / "cnnvis" / "deconvnet" / "relu"
+    folder.mkdir(parents=True)
+    for name in (".epoch_0001.png.123.part", "epoch_0001.png", "mine.part"):
+        (folder / name).touch()
+    Sinks.of(Trainer([], str(tmp_path)))
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch_0001.png", "mine.part"]

@@ -123,6 +123,7 @@ class VisualizationCallback(pl.Callback):
         self._pace = Pace(type(self).__name__, self._schedule, self.max_overhead, self.free_seconds)
         self._completed: int | None = None  # last epoch that ended, in this run
         self._tried: int | None = None  # last epoch that was visualised or failed to be
+        self._overhead_grew = False  # since it was last logged
         self._resumed = False
         self._check_passed = False
         self._sinks = Sinks()
@@ -223,7 +224,8 @@ class VisualizationCallback(pl.Callback):
             self._find_target(pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finds the network, the folder, and the input if it is known by now; then checks."""
+        """Starts the clock; finds the network, the folder, and the input if it is known by now; then checks."""
+        self._cost.start()
         self._target = self._find_target(pl_module)
         self._sinks = Sinks.of(trainer)
         known = getattr(getattr(trainer, "datamodule", None), "input_spec", None)
@@ -232,8 +234,7 @@ class VisualizationCallback(pl.Callback):
             self._check(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock; makes up for an epoch whose checkpoint was written before its pictures."""
-        self._cost.start()
+        """Makes up for an epoch whose checkpoint was written before its pictures."""
         # An epoch that is done and that Lightning will not come back to: its weights are the ones that were loaded.
         progress: Any = trainer.fit_loop.epoch_progress.current
         epoch, done = progress.processed, progress.processed == progress.ready
@@ -260,15 +261,13 @@ class VisualizationCallback(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Visualises the last epoch if training stopped before its scheduled end; says what was spent."""
-        if self._completed is not None and self._completed not in {self._tried, *self._shown}:
-            self._show(trainer, pl_module, self._completed)
+        if self._completed is not None:
+            if self._completed not in {self._tried, *self._shown}:
+                self._show(trainer, pl_module, self._completed)
+            self._log_overhead(trainer, self._completed)
         if self._tried is not None:
-            share = self._cost.seconds / self._cost.elapsed
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
-            rank_zero_info(
-                f"{type(self).__name__}: {len(self._shown)} epochs shown in {self._cost.seconds:.1f} s, "
-                f"{share:.1%} of the training time{where}"
-            )
+            rank_zero_info(f"{type(self).__name__}: {self._cost.summary(len(self._shown))}{where}")
 
     @property
     def state_key(self) -> str:
@@ -327,6 +326,7 @@ class VisualizationCallback(pl.Callback):
     def _show_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
             self._show(trainer, pl_module, epoch)
+        self._log_overhead(trainer, epoch)
 
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         self._tried = epoch
@@ -343,14 +343,20 @@ class VisualizationCallback(pl.Callback):
                 something = self.visualize(context) is not False
             if something:
                 self._shown.append(epoch)
-            self._log_cost(trainer, epoch)
+            context.sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
+        self._overhead_grew = True
         if context.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _log_cost(self, trainer: pl.Trainer, epoch: int) -> None:
-        self._sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
-        spent = sum(peer._cost.seconds for peer in _peers(trainer))
-        self._sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
+    def _log_overhead(self, trainer: pl.Trainer, epoch: int) -> None:
+        """Logs what all visualisations have cost, once the last of them has had its turn: one point an epoch."""
+        peers = _peers(trainer)
+        if self is peers[-1] and any(peer._overhead_grew for peer in peers):
+            for peer in peers:
+                peer._overhead_grew = False
+            spent = sum(peer._cost.seconds for peer in peers)
+            with self.guarded(epoch), self._sinks as sinks:
+                sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
 def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:

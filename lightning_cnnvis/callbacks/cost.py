@@ -63,6 +63,15 @@ class CostAccount:
         since, self._reported = seconds - self._reported, seconds
         return since
 
+    def summary(self, shown: int) -> str:
+        """What was spent, in words.
+
+        Args:
+            shown: How many epochs were shown for it.
+        """
+        epochs = f"{shown} epoch{'' if shown == 1 else 's'}"
+        return f"{epochs} shown in {self.seconds:.1f} s, {self.seconds / self.elapsed:.1%} of the training time"
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"seconds": self.seconds, "elapsed": self.elapsed}

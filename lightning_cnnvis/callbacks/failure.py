@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_only
 
+from lightning_cnnvis.chunks import is_out_of_memory
 from lightning_cnnvis.sinks import SinkError
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def warn_of_failure(who: str, error: Exception, epoch: int, layer: str | None, n
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return "Show fewer or smaller images at a time. "
     if isinstance(error, SinkError):
         return "Check the free space and permissions there. "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from lightning_cnnvis.inputs import InputSpec, find_input_spec, images_of
+from lightning_cnnvis.input_discovery import find_class_names, find_input_spec
+from lightning_cnnvis.inputs import InputSpec, images_of
 from lightning_cnnvis.layers import LayerError, get_layer
 
 _SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}
@@ -34,6 +36,7 @@ def find_input(trainer: pl.Trainer, batch: Any, images: str | Callable[[Any], Te
         raise MisconfigurationException(
             f"{who} could not find out what the input looks like: {error} Or give it an input_spec."
         ) from error
+    spec = replace(spec, class_names=find_class_names(getattr(trainer, "datamodule", None)) or spec.class_names)
     # the ranks see different images and may guess differently
     return trainer.strategy.broadcast(spec)
 

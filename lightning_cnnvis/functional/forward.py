@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.chunks import is_out_of_memory
 from lightning_cnnvis.functional.tracing import model_options
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError, activations, get_layer
@@ -146,9 +147,9 @@ def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
         expected = plain_forward(model, layers)(noise)
         try:
             narrowed = _narrowing_pass(model, layers, [1] * len(layers), noise)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, IndexError):
+        except (RuntimeError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
             # branches of different batch sizes; the whole pass just went well, so nothing else is wrong
             return False
     return all(

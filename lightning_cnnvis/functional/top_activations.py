@@ -15,6 +15,7 @@ from lightning_cnnvis.functional.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.window_store import WindowStore
 from lightning_cnnvis.functional.windows import Windows, cut
+from lightning_cnnvis.isolation import isolated
 
 NO_SAMPLE = -1
 """The sample id of a place that no image has taken."""
@@ -213,10 +214,8 @@ class TopActivations:
     ) -> Projections:
         """Projects all of them back to pixels.
 
-        The model must be isolated and in evaluation mode.
-
         Args:
-            model: The network.
+            model: The network. It runs in evaluation mode and is left as it was.
             layer: Dotted name of the layer.
             rule: As for `project`.
             seed: As for `project`.
@@ -233,17 +232,18 @@ class TopActivations:
         windows = self.windows.flatten(0, 1)
         corners = self.geometry.corners(positions)
         channels = self.channels.repeat_interleave(self.k)
-        pixels, values = project_windows(
-            model,
-            windows,
-            layer,
-            channels,
-            self.geometry.positions_within(positions, corners),
-            rule=rule,
-            seed=seed,
-            lrn=lrn,
-            geometry=self.geometry,
-        )
+        with isolated(model):
+            pixels, values = project_windows(
+                model,
+                windows,
+                layer,
+                channels,
+                self.geometry.positions_within(positions, corners),
+                rule=rule,
+                seed=seed,
+                lrn=lrn,
+                geometry=self.geometry,
+            )
         taken = (self.sample_ids.flatten() != NO_SAMPLE).view(-1, 1, 1, 1)
         return Projections(
             pixels=cut(pixels, self._within(), self.geometry.field_size) * taken,

@@ -28,7 +28,8 @@ from lightning_cnnvis.functional.inversion_methods import Method
 from lightning_cnnvis.functional.presets import Preset
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
 from lightning_cnnvis.functional.tracing import is_about_shapes
-from lightning_cnnvis.inputs import InputSpec, find_input_spec
+from lightning_cnnvis.input_discovery import find_input_spec
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
 from lightning_cnnvis.posthoc import runs
@@ -139,8 +140,7 @@ class Analysis:
         tops = {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
         projections, pictures = {}, {}
         for layer, top in watched(tops.items(), len(tops), "Projections", "layer", shown=self.progress):
-            with isolated(self.model):
-                found: Projections = top.project(self.model, layer, rule=rule, lrn=lrn).to("cpu")
+            found: Projections = top.project(self.model, layer, rule=rule, lrn=lrn).to("cpu")
             projections[layer] = found
             pictures[f"deconvnet/{layer}"] = figures.top_features(found, top.k, self.input_spec, self._title(layer))
         return DeconvResult(pictures, min(k, seen), projections, tops, skipped=self.images.skipped)

@@ -26,7 +26,8 @@ from lightning_cnnvis.posthoc.curves import curves_picture, save_csv
 from lightning_cnnvis.posthoc.images import ImageFiles
 from lightning_cnnvis.posthoc.progress import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
-from lightning_cnnvis.sinks import tag_path, write
+from lightning_cnnvis.sinks import write
+from lightning_cnnvis.tags import tag_path
 from lightning_cnnvis.weights import read_file
 
 

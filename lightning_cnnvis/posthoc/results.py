@@ -12,7 +12,8 @@ from lightning_cnnvis.functional.deepdream import Dream
 from lightning_cnnvis.functional.inversion import Inversions
 from lightning_cnnvis.functional.top_activations import TopActivations
 from lightning_cnnvis.functional.visualization import Visualizations
-from lightning_cnnvis.sinks import Picture, encode_png, tag_path, write
+from lightning_cnnvis.sinks import Picture, encode_png, write
+from lightning_cnnvis.tags import tag_path
 
 
 @dataclass(frozen=True, eq=False, repr=False)

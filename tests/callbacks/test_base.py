@@ -1,6 +1,7 @@
 """The base of the callbacks: when it runs, on what, under which guard; and that training never notices."""
 
 import random
+import time
 import warnings
 
 import numpy as np
@@ -254,6 +255,36 @@ def test_logs_cost_and_pictures_at_the_epoch(tmp_path):
             assert written.read() == image.encoded_image_string
 
 
+def test_the_overhead_of_all_is_logged_once_an_epoch(tmp_path):
+    class Costly(Recorder):
+        """Takes ten times as long as everything else."""
+
+        def visualize(self, context):
+            super().visualize(context)
+            self._cost._opened -= 10 * self._cost.elapsed
+
+    callbacks = [Disturber(every_n_epochs=1), Costly(epochs=[1, 3]), Disturber(["0"], epochs=[])]
+    trainer = fit(tmp_path, *callbacks, logger=pl.loggers.TensorBoardLogger(tmp_path), max_epochs=4)
+    events = EventAccumulator(trainer.log_dir).Reload()
+    points = events.Scalars("cnnvis/overhead")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert all(point.value > 1 for point in points)  # the second callback's cost is in the first point already
+    assert [point.step for point in events.Scalars("cnnvis/seconds/recorder-2")] == [1, 3, 4]
+    seconds = sum(point.value for tag in events.Tags()["scalars"] if "seconds" in tag for point in events.Scalars(tag))
+    # no more than what was written after the others had their turn is missing
+    assert seconds == pytest.approx(sum(callback._cost.seconds for callback in callbacks), rel=0.1)
+
+
+def test_the_trial_before_the_training_is_part_of_the_time(tmp_path):
+    class SlowTrial(Recorder):
+        def check(self, context):
+            time.sleep(0.2)
+
+    slow = SlowTrial(every_n_epochs=1)
+    fit(tmp_path, slow)
+    assert 0.2 < slow._cost.seconds < slow._cost.elapsed
+
+
 def test_says_at_the_end_what_was_spent(tmp_path, caplog):
     with caplog.at_level("INFO"):
         fit(tmp_path, Recorder(), max_epochs=2)
@@ -433,6 +464,19 @@ def test_the_data_module_tells(tmp_path):
     recorder = Recorder(input_spec=None)
     trainer_of(tmp_path, recorder).fit(Classifier(), datamodule=Data())
     assert recorder._checked[0].input_spec is Data.input_spec
+
+
+def test_the_data_module_tells_the_names_alone(tmp_path):
+    class Data(pl.LightningDataModule):
+        class_names = ("cat", "dog")
+
+        def train_dataloader(self):
+            return loaders()[0]
+
+    recorder = Recorder(input_spec=None)
+    with pytest.warns(UserWarning, match="no Normalize for 3 channels"):
+        trainer_of(tmp_path, recorder).fit(Classifier(), datamodule=Data())
+    assert recorder._checked[0].input_spec.class_names == ("cat", "dog")
 
 
 def test_a_batch_without_images_is_refused_before_training(tmp_path):

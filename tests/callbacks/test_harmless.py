@@ -8,7 +8,6 @@ import pickle
 import random
 import re
 import warnings
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -16,15 +15,30 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
-from runs import SPEC, Augmented, Classifier, every_callback, fit, pictures
+from runs import (
+    FIGURES,
+    OPTIMISATION,
+    PROJECTION,
+    SPEC,
+    Augmented,
+    Classifier,
+    NoLuck,
+    break_functions,
+    every_callback,
+    fails,
+    fit,
+    loader,
+    pictures,
+)
 from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.callbacks.shown_weights import ShownWeights
 from lightning_cnnvis.functional.top_activations import TopActivations
 from lightning_cnnvis.sinks import SinkError
 
@@ -42,24 +56,50 @@ def compiled() -> Classifier:
     return module
 
 
+def wrapped_by_compile() -> Classifier:
+    torch._dynamo.reset()
+    module = Classifier()
+    module.model = torch.compile(module.model, backend="aot_eager")
+    return module
+
+
+def with_class_names() -> DataLoader:
+    """Tells as much of the input as a data set can; the normalisation is guessed."""
+    batches = loader()
+    batches.dataset.classes = list(SPEC.class_names)
+    return batches
+
+
 def without_norm() -> Classifier:
     module = Classifier()
     module.model[1] = nn.Identity()
     return module
 
 
+class Notes(DummyLogger):
+    """Notes the losses that the run logs, step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: dict[str, torch.Tensor] = {}
+
+    def log_metrics(self, metrics, step=None):
+        noted = {f"logged {name} at {step}": torch.tensor(value) for name, value in metrics.items() if "loss" in name}
+        self.losses |= noted
+
+
 def outcome(folder, *callbacks, make=Classifier, **options):
     """Everything that a training run leaves behind."""
     pl.seed_everything(1, verbose=False)
-    module = make()
-    trainer = fit(folder, *callbacks, module=module, **options)
+    module, notes = make(), Notes()
+    trainer = fit(folder, *callbacks, module=module, **{"logger": notes, "log_every_n_steps": 1, **options})
     tensors = {name: value.clone() for name, value in module.state_dict().items()}
     for name, entry in trainer.optimizers[0].state_dict()["state"].items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in entry.items() if value is not None}
     tensors |= {f"loss {i}": loss for i, loss in enumerate(module.losses)}
-    own = ("loss", "val_loss")
-    tensors |= {f"logged {name}": value for name, value in trainer.logged_metrics.items() if name.startswith(own)}
+    tensors |= notes.losses
     tensors["torch rng"] = torch.get_rng_state()
+    tensors |= {f"cuda rng {n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
     others = {
         "python rng": random.getstate(),
         "numpy rng": str(np.random.get_state()),  # noqa: NPY002
@@ -88,7 +128,19 @@ def assert_same(outcome_, expected):
         pytest.param({"make": frozen_norm}, id="frozen batch norm"),
         pytest.param({"accumulate_grad_batches": 2}, id="accumulation"),
         pytest.param({"precision": "bf16-mixed"}, id="bf16-mixed"),
+        pytest.param({"precision": "bf16-true"}, id="bf16-true"),
+        pytest.param({"precision": "64-true"}, id="64-true"),
+        pytest.param({"deterministic": True}, id="deterministic"),
+        pytest.param(
+            {"precision": "16-mixed", "accelerator": "gpu", "devices": 1, "deterministic": "warn"},
+            id="16-mixed on a GPU",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a CPU has no 16-mixed"),
+        ),
         pytest.param({"make": compiled}, id="compiled"),
+        pytest.param({"make": wrapped_by_compile}, id="compiled, wrapped", marks=pytest.mark.slow),
+        pytest.param({"peer": WeightAveraging}, id="averaged weights"),
+        pytest.param({"peer": lambda: EMAWeightAveraging(decay=0.5)}, id="exponentially averaged weights"),
+        pytest.param({"shown": {"input_spec": None}, "train": with_class_names}, id="input found out"),
         pytest.param(
             {
                 "make": lambda: Classifier(dropout=True),
@@ -108,26 +160,24 @@ def assert_same(outcome_, expected):
     ],
 )
 def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
-    def run(folder, *callbacks):
-        # each run has loaders of its own
-        loaders = {name: make() for name, make in options.items() if name in {"train", "val"} and make}
-        return outcome(folder, *callbacks, **{**options, **loaders})
+    shown, peer = options.get("shown", {}), options.get("peer")
 
-    callbacks = every_callback()
-    assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
+    def run(folder, *callbacks):
+        # each run has loaders and peers of its own
+        own = {name: make() for name, make in options.items() if name in {"train", "val"} and make}
+        rest = {name: value for name, value in options.items() if name not in {"shown", "peer"}}
+        return outcome(folder, *callbacks, *([peer()] if peer else []), **{**rest, **own})
+
+    callbacks = [*every_callback(**shown), ShownWeights()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*hold no Normalize")
+        assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
     assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
     assert pictures(tmp_path / "with")
+    assert len(list((tmp_path / "with").rglob("weights/*.ckpt"))) == 2
 
 
 # What fails.
-
-
-class NoLuck(RuntimeError):
-    pass
-
-
-def fails(*_, **__):
-    raise NoLuck("no luck")
 
 
 class BrokenLogger(DummyLogger):
@@ -153,34 +203,11 @@ EVERY = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInver
 OPTIMIZING = EVERY[1:]
 
 
-def break_modules(patch, *functions):
-    for function in functions:
-        module, _, name = function.rpartition(".")
-        patch.setattr(import_module(f"lightning_cnnvis.{module}"), name, fails)
-
-
 STAGES = {
     "harvest": (lambda patch: patch.setattr(TopActivations, "update", fails), EVERY[:1], NoLuck),
-    "projection": (
-        lambda patch: break_modules(patch, "functional.top_activations.project_windows"),
-        EVERY[:1],
-        NoLuck,
-    ),
-    "optimisation": (
-        lambda patch: break_modules(
-            patch,
-            *(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion")),
-        ),
-        OPTIMIZING,
-        NoLuck,
-    ),
-    "figure": (
-        lambda patch: break_modules(
-            patch, *(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_grid"))
-        ),
-        EVERY,
-        NoLuck,
-    ),
+    "projection": (lambda patch: break_functions(patch, *PROJECTION), EVERY[:1], NoLuck),
+    "optimisation": (lambda patch: break_functions(patch, *OPTIMISATION), OPTIMIZING, NoLuck),
+    "figure": (lambda patch: break_functions(patch, *FIGURES), EVERY, NoLuck),
     "logger": (lambda patch: None, (*EVERY, "FeatureConvergence"), SinkError),
     "disk": (full_disk, EVERY, SinkError),
 }
@@ -220,30 +247,30 @@ def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeyp
 
 
 class Hungry(nn.Module):
-    """Runs out of memory where a visualisation passes more than some images at a time."""
+    """Runs out of memory where a visualisation passes more than some images at a time; tells of those that passed."""
 
-    def __init__(self, fits: int) -> None:
+    def __init__(self, fits: int, tell=lambda _: None) -> None:
         super().__init__()
         self.fits = fits
-        self.sizes: list[int] = []
+        self.tell = tell
 
     def forward(self, x):
         if not self.training and torch.is_grad_enabled() and len(x) > self.fits:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         if not self.training and torch.is_grad_enabled():
-            vars(self)["sizes"].append(len(x))
+            self.tell(len(x))
         return x
 
 
-def hungry(fits: int) -> Classifier:
+def hungry(*arguments) -> Classifier:
     module = Classifier()
-    module.model[3] = nn.Sequential(Hungry(fits), nn.MaxPool2d(2))
+    module.model[3] = nn.Sequential(Hungry(*arguments), nn.MaxPool2d(2))
     return module
 
 
 def test_out_of_memory_halves_the_chunk_down_to_one(tmp_path):
-    module = hungry(fits=1)
-    sizes = module.model[3][0].sizes
+    sizes = []
+    module = hungry(1, sizes.append)
     callbacks = [
         ClassVisualization(classes=[0, 1, 2], steps=2, input_spec=SPEC, on_error="raise"),
         FeatureInversion(layers=["5"], restarts=3, probes=2, steps=2, input_spec=SPEC, on_error="raise"),
@@ -259,7 +286,7 @@ def test_out_of_memory_for_a_single_image_skips_the_picture(tmp_path):
     expected = outcome(tmp_path / "without")
     callbacks = [ClassVisualization(steps=2, input_spec=SPEC), FeatureInversion(layers=["8"], steps=2, input_spec=SPEC)]
     with pytest.warns(UserWarning, match="OutOfMemoryError.*Show fewer or smaller images at a time") as caught:
-        result = outcome(tmp_path / "with", *callbacks, make=lambda: hungry(fits=0))
+        result = outcome(tmp_path / "with", *callbacks, make=lambda: hungry(0))
     expected[1].clear(), result[1].clear()  # the network has a layer more
     assert_same(result, expected)
     assert not pictures(tmp_path / "with")

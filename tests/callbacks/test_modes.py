@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import WeightAveraging
-from pytorch_lightning.strategies import FSDPStrategy
-from runs import IMAGES, Classifier, every_callback, fit, loader, network, pictures, trainer_of
+from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from runs import IMAGES, LABELS, Classifier, every_callback, fit, loader, network, pictures, trainer_of
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_cnnvis import DeconvNetProjection, FeatureConvergence
 from lightning_cnnvis.callbacks.base import VisualizationCallback
@@ -66,6 +66,46 @@ def batches(collate) -> DataLoader:
     return DataLoader(IMAGES, 4, collate_fn=lambda images: collate(torch.stack(images)))
 
 
+class Stream(IterableDataset):
+    """Images without a length."""
+
+    def __iter__(self):
+        yield from zip(IMAGES, LABELS, strict=True)
+
+
+class Several(Classifier):
+    """Two optimizers that take turns, and a schedule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, index):
+        optimizer = self.optimizers()[index % 2]
+        self.toggle_optimizer(optimizer)
+        self.manual_backward(F.cross_entropy(self.model(batch[0]), batch[1]))
+        optimizer.step()
+        optimizer.zero_grad()
+        self.untoggle_optimizer(optimizer)
+
+    def configure_optimizers(self):
+        parts = nn.Sequential(*list(self.model)[:4]), nn.Sequential(*list(self.model)[4:])
+        optimizers = [torch.optim.SGD(part.parameters(), 0.1) for part in parts]
+        return optimizers, [torch.optim.lr_scheduler.StepLR(optimizer, 1) for optimizer in optimizers]
+
+
+def compiled_network() -> Classifier:
+    torch._dynamo.reset()
+    module = Classifier()
+    module.model = torch.compile(module.model, backend="eager")
+    return module
+
+
+def compiled_module():
+    torch._dynamo.reset()
+    return torch.compile(Classifier(), backend="eager")
+
+
 MODES = {
     "precision 32-true": {"precision": "32-true"},
     "precision bf16-mixed": {"precision": "bf16-mixed"},
@@ -110,6 +150,12 @@ MODES = {
         "train": lambda: batches(lambda images: {"views": {"left": View(images)}}),
         "val": lambda: batches(lambda images: {"views": {"left": View(images)}}),
     },
+    "data without a length": {"train": lambda: DataLoader(Stream(), 4), "val": lambda: DataLoader(Stream(), 4)},
+    "data without a length, nor validation": {"train": lambda: DataLoader(Stream(), 4), "val": False},
+    "two optimizers in turn": {"module": Several},
+    "compiled network": {"module": compiled_network},
+    "compiled module": {"module": compiled_module},
+    "exponentially averaged weights": {"peers": lambda: [EMAWeightAveraging(decay=0.5)]},
     "averaged weights": {"peers": lambda: [WeightAveraging()]},
     "averaged weights, before": {"peers_before": lambda: [WeightAveraging()]},
     "reloaded loaders": {"reload_dataloaders_every_n_epochs": 1},
@@ -128,7 +174,7 @@ def test_every_callback_shows_its_epochs(tmp_path, mode):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for about in ("AMP with fp16 is not supported", "batch_size", "treespec", "overfit", "multiple", "barebones",
-                      "deterministic", "Anomaly", "dataloader", "step"):  # fmt: skip
+                      "deterministic", "Anomaly", "dataloader", "step", "The .grad attribute"):  # fmt: skip
             warnings.filterwarnings("ignore", f".*{about}")
         trainer = fit(tmp_path, *before, *callbacks, *after, **options)
     for callback in callbacks:
@@ -215,10 +261,17 @@ def test_two_callbacks_of_one_class(tmp_path):
     assert len({callback.state_key for callback in callbacks}) == len(callbacks)
 
 
-def test_sharded_weights_are_refused_at_set_up(tmp_path, monkeypatch):
+@pytest.mark.parametrize("strategy", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])
+def test_sharded_weights_are_refused_at_set_up(tmp_path, monkeypatch, strategy):
+    class Own(strategy):
+        """A user's own, which cannot be made without DeepSpeed."""
+
+        def __init__(self):
+            pass
+
     trainer = trainer_of(tmp_path, DeconvNetProjection())
-    monkeypatch.setattr(type(trainer), "strategy", FSDPStrategy())
-    with pytest.raises(MisconfigurationException, match=r"FSDPStrategy splits .* Use strategy='ddp'"):
+    monkeypatch.setattr(type(trainer), "strategy", Own())
+    with pytest.raises(MisconfigurationException, match=rf"{strategy.__name__} splits .* Use strategy='ddp'"):
         DeconvNetProjection().setup(trainer, Classifier(), "fit")
 
 

@@ -69,7 +69,7 @@ def test_patches_and_projections_are_those_of_the_images():
     net, images = make_net(), torch.randn(7, 3, 30, 26, generator=torch.Generator().manual_seed(1))
     for layer in ("1", "4"):
         top = top_activations(net, images.split(3), [layer], k=2)[layer]
-        projections = top.project(net.eval(), layer)
+        projections = top.project(net, layer)
         expected = project(
             net, images[top.sample_ids.flatten()], layer, projections.channels, top.positions.flatten(0, 1)
         )
@@ -102,7 +102,7 @@ def test_a_vector_layer_keeps_whole_images():
     images = torch.randn(5, 3, 17, 17, generator=torch.Generator().manual_seed(1))
     top = top_activations(net, [images], ["2"], k=3)["2"]
     assert torch.equal(top.patches, images[top.sample_ids])
-    assert top.project(net.eval(), "2").pixels.shape == (12, 3, 17, 17)
+    assert top.project(net, "2").pixels.shape == (12, 3, 17, 17)
 
 
 def test_fewer_images_than_k_leave_empty_places():
@@ -112,7 +112,7 @@ def test_fewer_images_than_k_leave_empty_places():
     top = harvest.tops["4"]
     assert (top.sample_ids[:, 2:] == NO_SAMPLE).all()
     assert (top.sample_ids[:, :2] != NO_SAMPLE).all()
-    projections = top.project(net.eval(), "4")
+    projections = top.project(net, "4")
     assert not projections.pixels.unflatten(0, (2, 9))[:, 2:].any()
     assert not projections.patches.unflatten(0, (2, 9))[:, 2:].any()
 

@@ -1,0 +1,172 @@
+"""Every function and every callback leaves the model and the process as they were, whether it succeeds or fails."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import snapshots
+import torch
+from runs import FIGURES, OPTIMISATION, PROJECTION, SIDE, SPEC, Classifier, NoLuck, break_functions, every_callback, fit
+from torch import nn
+
+from lightning_cnnvis import functional
+from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.functional import DreamOptions
+
+IMAGES = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+ONCE = DreamOptions(octaves=2, steps=2)
+CHANNELS = torch.tensor([0, 1, 0])
+
+
+class Odd(nn.Module):
+    """A network in the middle of its training, with all that could be lost; ``fails_at`` is a call that fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3),
+            nn.BatchNorm2d(5).eval().requires_grad_(False), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            nn.Dropout(), nn.Linear(20, 3),
+        )  # fmt: skip
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.count = torch.zeros(())
+        self.seen: list[torch.Size] = []
+        self.noted: dict[int, torch.Size] = {}
+        self.fails_at = float("inf")
+        self.model[4].register_forward_hook(lambda *_: None)
+        self.model[0].weight.register_hook(lambda gradient: gradient)
+        self(IMAGES).square().sum().backward()
+
+    def forward(self, images):
+        self.calls += 1
+        self.count += 1
+        self.seen.append(images.shape)
+        self.noted[len(self.seen)] = images.shape
+        if len(self.seen) >= self.fails_at:
+            raise NoLuck
+        return self.model(images)
+
+
+TOPS = functional.top_activations(Odd(), [IMAGES], ["model.6"], k=2)["model.6"]
+
+FUNCTIONS = {
+    "dream": lambda net, images: functional.dream(net, images[:1], "model.6", input_spec=SPEC, options=ONCE),
+    "dream from noise": lambda net, images: functional.dream(net, None, "model.6", input_spec=SPEC, options=ONCE),
+    "dream with a guide": lambda net, images: functional.dream(
+        net, images[:1], "model.6", input_spec=SPEC, options=ONCE, guide=images[1]
+    ),
+    "zoom": lambda net, images: list(
+        functional.zoom(net, images[:1], "model.6", input_spec=SPEC, options=ONCE, frames=2)
+    ),
+    "invert": lambda net, images: functional.invert(net, images, "model.6", input_spec=SPEC, steps=2),
+    "invert, 2014": lambda net, images: functional.invert(
+        net, images, "model.6", input_spec=SPEC, steps=2, method="mahendran2014"
+    ),
+    "invert_layers": lambda net, images: functional.invert_layers(
+        net, images, ["model.2", "model.10"], input_spec=SPEC, steps=2, restarts=2
+    ),
+    "maximize_activation": lambda net, images: functional.maximize_activation(
+        net, "model.6", [0, 1], input_spec=SPEC, steps=2
+    ),
+    "visualize_classes": lambda net, images: functional.visualize_classes(net, [0, "dog"], input_spec=SPEC, steps=2),
+    "project": lambda net, images: functional.project(net, images, "model.6", CHANNELS),
+    "project, whole": lambda net, images: functional.project(net, images, "model.6", CHANNELS, windowed=False),
+    "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),
+    "top_activations": lambda net, images: functional.top_activations(net, [images], ["model.2", "model.6"], k=2),
+    "TopActivations.project": lambda net, _: TOPS.project(net, "model.6"),
+}
+
+
+@contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+CALLERS = {
+    "plain": [],
+    "inference mode": [torch.inference_mode],
+    "no gradients, autocast": [torch.no_grad, lambda: torch.autocast("cpu", dtype=torch.bfloat16)],
+    "deterministic": [deterministic],
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_leaves_no_trace(name, caller):
+    net = Odd()
+    with ExitStack() as stack:
+        for enter in CALLERS[caller]:
+            stack.enter_context(enter())
+        before = {**snapshots.of_model(net), **snapshots.of_process()}
+        result = FUNCTIONS[name](net, IMAGES.clone())
+        after = {**snapshots.of_model(net), **snapshots.of_process()}
+    assert result is not None
+    assert snapshots.differences(before, after) == []
+
+
+@pytest.mark.parametrize("fails_after", [0, 1, 2])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_that_fails_leaves_no_trace(name, fails_after):
+    net = Odd()
+    net.fails_at = len(net.seen) + 1 + fails_after
+    before = {**snapshots.of_model(net), **snapshots.of_process()}
+    try:
+        FUNCTIONS[name](net, IMAGES)
+    except NoLuck:
+        pass
+    else:
+        pytest.skip("the network does not run as often")
+    after = {**snapshots.of_model(net), **snapshots.of_process()}
+    assert snapshots.differences(before, after) == []
+
+
+def test_functions_give_their_memory_back():
+    def run_all():
+        net = Odd()
+        for function in FUNCTIONS.values():
+            function(net, IMAGES)
+
+    run_all()  # what is made once and kept
+    alive = snapshots.tensors_alive()
+    run_all()
+    assert snapshots.tensors_alive() <= alive
+
+
+# Callbacks: each time one is at work, whatever stage it fails at.
+
+
+@pytest.mark.parametrize("broken", [(), PROJECTION, OPTIMISATION, FIGURES], ids=str)
+def test_a_callback_leaves_no_trace(tmp_path, monkeypatch, broken):
+    break_functions(monkeypatch, *broken)
+    changed: dict[str, list[str]] = {}
+
+    def watch(name):
+        original = getattr(VisualizationCallback, name)
+
+        def watched(callback, trainer, pl_module, *arguments):
+            def noted():
+                of_model = snapshots.of_model(pl_module)
+                return {**of_model, **snapshots.of_process(), "weights alone": list(pl_module.state_dict())}
+
+            before = noted()
+            original(callback, trainer, pl_module, *arguments)
+            changed[f"{type(callback).__name__}.{name}"] = snapshots.differences(before, noted())
+
+        monkeypatch.setattr(VisualizationCallback, name, watched)
+
+    watch("_show")
+    watch("_check")
+    module = Classifier(dropout=True)
+    module.model[1].eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(tmp_path, *every_callback(on_error="warn"), module=module, accumulate_grad_batches=2, max_epochs=2)
+    kinds = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInversion")
+    assert changed == {f"{kind}.{name}": [] for kind in kinds for name in ("_show", "_check")}
