@@ -211,7 +211,7 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
     require("matplotlib", "scipy")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
     found = correlations(measurements)
     runs = list(dict.fromkeys(m.run for m in measurements))
@@ -230,7 +230,9 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
             panel.scatter(errors, accuracies, s=18, color=f"C{n % 10}", alpha=age, label=run, linewidths=0)
         panel.set_title(f"{layer}\n{correlation}", fontsize=9, loc="left")
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = panel.get_xlim()
+        # a narrow range may hold none of 1, 2 and 5
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.25)

@@ -439,7 +439,9 @@ def inversion_caption(image: Tensor, error: Tensor) -> str:
     """What is said of a reconstruction: its error, or why it has none."""
     if not image.isfinite().all() or error.isinf():
         return "diverged"
-    return "code is 0" if error.isnan() else f"{float(error):.3f}"
+    if error.isnan():
+        return "code is 0"
+    return f"{float(error):#.2g}" if error < 1 else f"{float(error):.1f}"
 
 
 def stacked(pictures: Sequence[Picture]) -> Picture:

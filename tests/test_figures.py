@@ -102,10 +102,11 @@ def test_states_are_said():
     assert figures.state_of(channels, 1, strongest=[2.0, 3.0]) == "6 · 2.0× real"
 
 
-def test_reconstructions_without_an_error_say_why():
+def test_reconstructions_are_labelled_with_their_error_or_why_there_is_none():
     image = torch.zeros(3, 8, 8)
     nan = torch.tensor(torch.nan)
-    assert figures.inversion_caption(image, torch.tensor(0.0256)) == "0.026"
+    errors = {0.0256: "0.026", 0.00118: "0.0012", 0.06: "0.060", 12.34: "12.3"}
+    assert [figures.inversion_caption(image, torch.tensor(error)) for error in errors] == list(errors.values())
     assert figures.inversion_caption(image, nan) == "code is 0"
     assert figures.inversion_caption(image + nan, nan) == "diverged"
     assert figures.inversion_caption(image, torch.tensor(torch.inf)) == "diverged"

@@ -184,7 +184,6 @@ class Replayer:
         for name, value in self._trainer.callback_metrics.items():
             self.metrics.setdefault(name, {})[epoch] = float(value)
 
-
     def finish(self, module: pl.LightningModule) -> None:
         """Has drawn what is drawn at the end of a training.
 
