@@ -1,7 +1,8 @@
 """How does the ability to rebuild an image go with the ability to classify it?
 
-Trains ZFNets of several widths, inverts their layers at every epoch, and sets the inversion errors of all runs beside
-their validation accuracies: a table, a plot, and rank correlations with bootstrap confidence intervals.
+Trains ZFNets of several widths, from one seed or several each, inverts their layers at every epoch, and sets the
+inversion errors of all runs beside their validation accuracies: a table, a plot, and rank correlations with bootstrap
+confidence intervals, over all runs and within each.
 
     python examples/inversion_study.py --output study
     python examples/inversion_study.py --data photos --output study    # photos/train/<class>, photos/val/<class>
@@ -10,6 +11,7 @@ their validation accuracies: a table, a plot, and rank correlations with bootstr
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +24,8 @@ from lightning_cnnvis.analysis import Measurement, correlations, plot, to_csv
 LAYERS = ["relu1", "relu2", "relu3", "relu4", "relu5", "fc6", "fc7"]
 
 
-def train(data: str | None, width: float, options: argparse.Namespace) -> list[Measurement]:
-    pl.seed_everything(options.seed, verbose=False)
+def train(data: str | None, width: float, seed: int, options: argparse.Namespace) -> list[Measurement]:
+    pl.seed_everything(seed, verbose=False)
     data_module = PhotoCrops() if data is None else ImageFolder(root=data)
     inversion = FeatureInversion(
         layers=LAYERS,
@@ -37,7 +39,7 @@ def train(data: str | None, width: float, options: argparse.Namespace) -> list[M
         max_epochs=options.epochs,
         limit_train_batches=options.batches,
         callbacks=[inversion],
-        default_root_dir=options.output / f"width-{width:g}",
+        default_root_dir=options.output / f"width-{width:g}-seed-{seed}",
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -46,7 +48,7 @@ def train(data: str | None, width: float, options: argparse.Namespace) -> list[M
         "zfnet", num_classes=data_module.num_classes, image_size=data_module.image_size, width=width
     )
     trainer.fit(classifier, data_module)
-    return [replace(measurement, run=f"width {width:g}") for measurement in inversion.measurements]
+    return [replace(measurement, run=f"width {width:g}, seed {seed}") for measurement in inversion.measurements]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=float, default=1.0, help="training batches of an epoch: a share or a number")
     parser.add_argument("--probes", type=int, default=8, help="images that are inverted")
     parser.add_argument("--steps", type=int, help="of each inversion")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a run of each width from each seed")
     parser.add_argument("--output", type=Path, default=Path("inversion_study"))
     options = parser.parse_args(arguments)
     if options.batches > 1:
@@ -65,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
 
     measurements: list[Measurement] = []
-    for width in options.widths:
-        measurements += train(options.data, width, options)
+    for width, seed in itertools.product(options.widths, options.seeds):
+        measurements += train(options.data, width, seed, options)
         (options.output / "measurements.csv").write_text(to_csv(measurements), encoding="utf-8")
     Image.fromarray(plot(measurements)).save(options.output / "accuracy.png")
 
@@ -75,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{layer:6} all runs and epochs: {correlation}")
         for run in dict.fromkeys(m.run for m in measurements):
             own = correlations([m for m in measurements if m.run == run])
-            print(f"       {run:12}       : {own[layer]}")
+            print(f"       {run:19}: {own[layer]}")
 
 
 if __name__ == "__main__":

@@ -52,18 +52,21 @@ class RankCorrelation:
         low: Lower end of the confidence interval.
         high: Upper end.
         count: Number of points.
+        runs: Number of runs that they are of.
     """
 
     rho: float
     low: float
     high: float
     count: int
+    runs: int = 1
 
     def __str__(self) -> str:
-        """Such as ``ρ -0.82 [-0.97, -0.41], n 12``."""
+        """Such as ``ρ -0.82 [-0.97, -0.41], n 12``, or ``n 36 of 3 runs``."""
+        points = f"n {self.count}" if self.runs < 2 else f"n {self.count} of {self.runs} runs"
         if math.isnan(self.rho):
-            return f"ρ unknown, n {self.count}"
-        return f"ρ {self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}], n {self.count}"
+            return f"ρ unknown, {points}"
+        return f"ρ {self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}], {points}"
 
 
 def to_csv(measurements: Sequence[Measurement]) -> str:
@@ -102,16 +105,25 @@ def read_csv(path: str | Path) -> list[Measurement]:
 
 
 def rank_correlation(
-    x: Sequence[float], y: Sequence[float], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    runs: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> RankCorrelation:
     """Spearman's rank correlation with a bootstrap confidence interval (percentiles), by SciPy.
 
-    The interval is that of independent points. The epochs of one run are not: over them it is too narrow. Points of
-    several runs say more.
+    The points of a run hang together. So where there are several runs, each resample draws runs, and then points of
+    each of these (two-stage bootstrap, Davison & Hinkley 1997, Sec. 3.8). The interval then tells what another set of
+    runs might have shown, as far as a few runs can. Within a single run, points are drawn as if they were independent:
+    over the epochs of a training that interval is too narrow.
 
     Args:
         x: Values.
         y: As many.
+        runs: The run that each point is of; None is one run.
         confidence: Of the interval, between 0 and 1.
         resamples: Bootstrap samples.
         seed: Of the bootstrap.
@@ -126,37 +138,47 @@ def rank_correlation(
     Example:
         >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, 36]).rho
         1.0
+        >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 3, 2, 5, 4, 6], runs=["a", "a", "a", "b", "b", "b"]).runs
+        2
     """
     if len(x) != len(y):
         raise ValueError(f"{len(x)} values beside {len(y)}: give pairs.")
+    if runs is not None and len(runs) != len(x):
+        raise ValueError(f"{len(runs)} runs for {len(x)} pairs: name the run of each.")
     require("scipy")
     from scipy import stats  # noqa: PLC0415 - optional, and slow to import
 
-    pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(a) and math.isfinite(b)])
+    finite = [n for n, (a, b) in enumerate(zip(x, y, strict=True)) if math.isfinite(a) and math.isfinite(b)]
+    pairs = np.array([(x[n], y[n]) for n in finite], dtype=np.float64)
+    members: dict[str, list[int]] = {}
+    for place, n in enumerate(finite):
+        members.setdefault("" if runs is None else runs[n], []).append(place)
     count = len(pairs)
     if count < FEWEST or min(len(set(column)) for column in pairs.T) < 2:
-        return RankCorrelation(math.nan, math.nan, math.nan, count)
+        return RankCorrelation(math.nan, math.nan, math.nan, count, len(members))
+    generator = np.random.default_rng(seed)
+    of_run = [np.array(places) for places in members.values()]
 
-    def spearman(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
-        # the correlation of the ranks; a sample of equal values has none
-        ranks = stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis)
-        a, b = (r - r.mean(axis=axis, keepdims=True) for r in ranks)
-        norm = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
-        rho: npt.NDArray[np.float64] = np.divide((a * b).sum(axis=axis), norm, out=np.zeros_like(norm), where=norm > 0)
-        return rho
+    def spearman(drawn: npt.NDArray[np.intp]) -> float:
+        if len(of_run) > 1:
+            drawn = np.concatenate([generator.choice(of_run[run], len(of_run[run])) for run in drawn])
+        a, b = stats.rankdata(pairs[drawn], axis=0).T - (len(drawn) + 1) / 2
+        norm = math.sqrt((a @ a) * (b @ b))
+        # a resample of equal values has no correlation
+        return float(a @ b) / norm if norm > 0 else 0.0
 
     found = stats.bootstrap(
-        tuple(pairs.T),
+        (np.arange(len(of_run) if len(of_run) > 1 else count),),
         spearman,
-        paired=True,
-        vectorized=True,
+        vectorized=False,
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=generator,
     )
-    interval = found.confidence_interval
-    return RankCorrelation(float(stats.spearmanr(*pairs.T).statistic), float(interval.low), float(interval.high), count)
+    low, high = found.confidence_interval
+    rho = float(stats.spearmanr(*pairs.T).statistic)
+    return RankCorrelation(rho, float(low), float(high), count, len(members))
 
 
 def correlations(measurements: Sequence[Measurement], *, seed: int = 0) -> dict[str, RankCorrelation]:
@@ -164,7 +186,9 @@ def correlations(measurements: Sequence[Measurement], *, seed: int = 0) -> dict[
     found = {}
     for layer in dict.fromkeys(m.layer for m in measurements):
         own = [m for m in measurements if m.layer == layer]
-        found[layer] = rank_correlation([m.error for m in own], [m.accuracy for m in own], seed=seed)
+        found[layer] = rank_correlation(
+            [m.error for m in own], [m.accuracy for m in own], runs=[m.run for m in own], seed=seed
+        )
     return found
 
 
@@ -187,7 +211,7 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
     require("matplotlib", "scipy")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
     found = correlations(measurements)
     runs = list(dict.fromkeys(m.run for m in measurements))
@@ -206,7 +230,9 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
             panel.scatter(errors, accuracies, s=18, color=f"C{n % 10}", alpha=age, label=run, linewidths=0)
         panel.set_title(f"{layer}\n{correlation}", fontsize=9, loc="left")
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = panel.get_xlim()
+        # a narrow range may hold none of 1, 2 and 5
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.25)

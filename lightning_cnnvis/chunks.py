@@ -25,10 +25,15 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
     Yields:
         The results, in order.
 
+    Raises:
+        ValueError: If ``chunk_size`` is not positive.
+
     Example:
         >>> list(in_chunks(lambda part: (part.start, part.stop), total=5, chunk_size=2))
         [(0, 2), (2, 4), (4, 5)]
     """
+    if chunk_size < 1:
+        raise ValueError(f"chunk={chunk_size}: at least 1 image is worked on at a time.")
     start = 0
     while start < total:
         part = slice(start, min(start + chunk_size, total))

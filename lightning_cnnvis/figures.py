@@ -419,7 +419,7 @@ def inversion_pictures(
         "layers": inversion_grid(
             [[originals[n], *images[:, 0, n]] for n in range(len(originals))],
             heads,
-            [["", *(f"{float(error):.3f}" for error in errors[:, 0, n])] for n in range(len(originals))],
+            [["", *map(inversion_caption, images[:, 0, n], errors[:, 0, n])] for n in range(len(originals))],
             title("Inversion"),
             note,
         )
@@ -428,11 +428,20 @@ def inversion_pictures(
         drawn["restarts"] = inversion_grid(
             [[originals[0], *images[:, r, 0]] for r in range(images.shape[1])],
             heads,
-            [["", *(f"{float(error):.3f}" for error in errors[:, r, 0])] for r in range(images.shape[1])],
+            [["", *map(inversion_caption, images[:, r, 0], errors[:, r, 0])] for r in range(images.shape[1])],
             title("Inversion from different noise"),
             note,
         )
     return drawn
+
+
+def inversion_caption(image: Tensor, error: Tensor) -> str:
+    """What is said of a reconstruction: its error, or why it has none."""
+    if not image.isfinite().all() or error.isinf():
+        return "diverged"
+    if error.isnan():
+        return "code is 0"
+    return f"{float(error):#.2g}" if error < 1 else f"{float(error):.1f}"
 
 
 def stacked(pictures: Sequence[Picture]) -> Picture:

@@ -52,6 +52,31 @@ def test_correlation_is_spearmans():
     assert (found.high - found.low) / 2 == pytest.approx(half * (1 - found.rho**2), rel=0.5)
 
 
+def test_points_of_a_run_hang_together():
+    """The interval over several runs, against a two-stage bootstrap written out, and of repeated points."""
+    generator = np.random.default_rng(2)
+    x, y = generator.normal(size=(2, 5, 8)) + 2 * generator.normal(size=(2, 5, 1))
+    names = np.repeat([f"run {n}" for n in range(5)], 8)
+    found = rank_correlation(x.ravel(), y.ravel(), runs=names, resamples=4000)
+    drawn = []
+    for _ in range(4000):
+        runs = generator.integers(5, size=5)
+        points = generator.integers(8, size=(5, 8))
+        drawn.append(stats.spearmanr(x[runs[:, None], points].ravel(), y[runs[:, None], points].ravel()).statistic)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.05)
+    assert (found.count, found.runs) == (40, 5)
+    assert str(found).endswith("], n 40 of 5 runs")
+    # the order of the points is of no matter to rho, and it is that of all points
+    assert found.rho == pytest.approx(stats.spearmanr(x.ravel(), y.ravel()).statistic)
+
+    # eight times the same point is one point: the interval is that of five
+    once = rank_correlation(x[:, 0], y[:, 0], resamples=4000)
+    repeated = rank_correlation(np.repeat(x[:, 0], 8), np.repeat(y[:, 0], 8), runs=names, resamples=4000)
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high), abs=0.1)
+    pooled = rank_correlation(np.repeat(x[:, 0], 8), np.repeat(y[:, 0], 8), resamples=4000)
+    assert pooled.high - pooled.low < 0.6 * (repeated.high - repeated.low)
+
+
 def test_correlation_that_is_not_defined():
     assert math.isnan(rank_correlation([1, 2, 3], [1, 2, 3]).rho)
     assert math.isnan(rank_correlation([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]).rho)
@@ -61,12 +86,15 @@ def test_correlation_that_is_not_defined():
     assert str(few) == "ρ unknown, n 3"
     with pytest.raises(ValueError, match="3 values beside 2"):
         rank_correlation([1, 2, 3], [1, 2])
+    with pytest.raises(ValueError, match="1 runs for 2 pairs"):
+        rank_correlation([1, 2], [1, 2], runs=["a"])
 
 
 def test_each_layer_is_correlated_and_plotted(measurements):
     found = correlations(measurements)
     assert list(found) == ["relu1", "relu2"]
-    assert all(correlation.rho < -0.9 and correlation.count == 12 for correlation in found.values())
+    assert all(correlation.rho < -0.9 for correlation in found.values())
+    assert all((correlation.count, correlation.runs) == (12, 2) for correlation in found.values())
     picture = plot(measurements)
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3

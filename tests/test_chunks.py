@@ -66,3 +66,8 @@ def test_other_errors_pass():
 
 def test_no_chunk_at_all():
     assert list(in_chunks(lambda part: part, 0, 4)) == []
+
+
+def test_a_chunk_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="chunk=0"):
+        list(in_chunks(lambda part: part, 3, 0))

@@ -100,3 +100,13 @@ def test_states_are_said():
     assert figures.state_of(states, 1).startswith("p 0.50")
     channels = dataclasses.replace(states, probabilities=None, scores=torch.tensor([1.0, 6.0]))
     assert figures.state_of(channels, 1, strongest=[2.0, 3.0]) == "6 · 2.0× real"
+
+
+def test_reconstructions_are_labelled_with_their_error_or_why_there_is_none():
+    image = torch.zeros(3, 8, 8)
+    nan = torch.tensor(torch.nan)
+    errors = {0.0256: "0.026", 0.00118: "0.0012", 0.06: "0.060", 12.34: "12.3"}
+    assert [figures.inversion_caption(image, torch.tensor(error)) for error in errors] == list(errors.values())
+    assert figures.inversion_caption(image, nan) == "code is 0"
+    assert figures.inversion_caption(image + nan, nan) == "diverged"
+    assert figures.inversion_caption(image, torch.tensor(torch.inf)) == "diverged"

@@ -143,7 +143,9 @@ class FeatureInversion(ProbeCallback):
         for name, picture in drawn.items():
             context.sinks.picture(f"{self.label}/{name}", picture, epoch)
         small = figures.as_bytes(figures.reduced(pictures[:, 0, 0], STRIP_SIDE))
-        self._strip.add(PictureColumn(epoch, small, tuple(f"{float(error):.3f}" for error in errors[:, 0, 0])))
+        self._strip.add(
+            PictureColumn(epoch, small, tuple(map(figures.inversion_caption, pictures[:, 0, 0], errors[:, 0, 0])))
+        )
         strip = figures.picture_strip(self._strip, layers, "Inversion · evolution", side=STRIP_SIDE)
         context.sinks.picture(f"{self.label}/evolution", strip, epoch)
 

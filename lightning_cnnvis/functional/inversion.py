@@ -58,7 +58,8 @@ class Inversions:
         images: ``(L, R, N, C, H, W)``; in [0, 1] for the method ``"fourier"``, around it for the published ones,
             which do not bound their pixels: clip for a picture.
         originals: ``(N, C, H, W)`` in [0, 1].
-        errors: ``(L, R, N)``, squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², definition (a); NaN where Φ₀ is 0.
+        errors: ``(L, R, N)``, squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², definition (a); NaN where Φ₀ is 0,
+            and where a published method diverged: its image is not finite then.
         relative_errors: ``(L, R, N)``, ‖Φ(x) − Φ₀‖² over the mean squared distance between the features of two
             different originals, definition (c); NaN for a single image. The one number that depends on the other
             images.

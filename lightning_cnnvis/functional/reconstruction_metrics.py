@@ -32,6 +32,8 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
     """Structural similarity of each image, at most 1 (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861).
 
+    Mean over channels and all pixels; the window is mirrored at the border.
+
     Args:
         images: ``(N, C, H, W)``; clipped to [0, 1] first.
         originals: ``(N, C, H, W)`` in [0, 1].

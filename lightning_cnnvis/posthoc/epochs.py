@@ -162,6 +162,7 @@ def evolve(
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
         replayer.show(epoch, module, **feed)
+    replayer.finish(module)
     return Evolution(
         tuple(chosen),
         replayer.recorder.pictures,

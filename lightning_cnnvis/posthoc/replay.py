@@ -110,6 +110,9 @@ class _Replay(pl.Callback):
         self._pass_on("on_validation_end", pl_module)
         self._pass_on("on_train_epoch_end", pl_module)
 
+    def finish(self, pl_module: pl.LightningModule) -> None:
+        self._pass_on("on_train_end", pl_module)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._pass_on("on_exception", pl_module, exception)
 
@@ -180,6 +183,15 @@ class Replayer:
             self._trainer.validate(module, verbose=False, **data)
         for name, value in self._trainer.callback_metrics.items():
             self.metrics.setdefault(name, {})[epoch] = float(value)
+
+    def finish(self, module: pl.LightningModule) -> None:
+        """Has drawn what is drawn at the end of a training.
+
+        Args:
+            module: The module, with the last weights.
+        """
+        with quiet_lightning():
+            self._replay.finish(module)
 
 
 @contextmanager

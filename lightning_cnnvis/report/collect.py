@@ -219,9 +219,13 @@ def _inversions(analysis: Analysis, layers: Sequence[str], options: ReportOption
         InversionRow(
             original,
             tuple(
-                Tile(picture, layer, f"{float(error):.3f}")
-                for picture, layer, error in zip(
-                    _pictures(inverted.images[:, 0, n]), inverted.layers, inverted.errors[:, 0, n], strict=True
+                Tile(picture, layer, figures.inversion_caption(image, error))
+                for picture, layer, image, error in zip(
+                    _pictures(inverted.images[:, 0, n]),
+                    inverted.layers,
+                    inverted.images[:, 0, n],
+                    inverted.errors[:, 0, n],
+                    strict=True,
                 )
             ),
         )

@@ -2,9 +2,11 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from lightning_cnnvis.functional.codes import Part
@@ -15,7 +17,7 @@ from lightning_cnnvis.functional.optimize import Phase, Recipe, image_seeds
 from lightning_cnnvis.functional.optimizers import AdaGrad, Adam
 from lightning_cnnvis.functional.parameterizations import Pixels
 from lightning_cnnvis.functional.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.reconstruction_metrics import mean_distance_between, psnr
+from lightning_cnnvis.functional.reconstruction_metrics import mean_distance_between, psnr, ssim
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 
@@ -107,6 +109,24 @@ def test_errors_and_variances_by_their_definitions(net, images):
             torch.testing.assert_close(inversions.pixel_variances[index, n].double(), of_pixels, rtol=1e-3, atol=1e-7)
             kept = net(SPEC.normalize(inversions.images[index, :, n].double())).argmax(1) == net(originals).argmax(1)[n]
             assert torch.equal(inversions.label_kept[index, :, n], kept)
+
+
+def test_similarity_to_the_original_by_its_definition(photos):
+    noisy = photos + 0.2 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(2))
+    x, y = noisy.clamp(0, 1).double().numpy(), photos.double().numpy()
+
+    def blurred(values):
+        return gaussian_filter(values, 1.5, mode="mirror", truncate=3.5, axes=(2, 3))
+
+    mean_x, mean_y = blurred(x), blurred(y)
+    spread = blurred(x * x) - mean_x**2 + blurred(y * y) - mean_y**2
+    shared = blurred(x * y) - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + 0.01**2) * (2 * shared + 0.03**2)
+    similarity /= (mean_x**2 + mean_y**2 + 0.01**2) * (spread + 0.03**2)
+    expected = torch.from_numpy(similarity.mean((1, 2, 3))).float()
+    torch.testing.assert_close(ssim(noisy, photos), expected, atol=1e-5, rtol=0)
+    decibels = -10 * (noisy.clamp(0, 1) - photos).square().mean((1, 2, 3)).log10()
+    torch.testing.assert_close(psnr(noisy, photos), decibels)
 
 
 def test_variances_and_distances_that_do_not_exist_are_nan(net, images):
@@ -208,6 +228,64 @@ def test_objective_of_2016_equals_the_equations(net, images):
     assert [stage.recipe.steps for stage in made.stages] == [300, 50]
 
 
+def test_steps_of_2014_are_the_authors(net, images):
+    """Image and momentum step by step, as in the authors' ``invert_nn.m``, with the gradients written out."""
+    net, images = net.double(), images.double()
+    field = ReceptiveField((10, 10), (2, 2), (0, 0), (12, 6, 8), SPEC.size)
+    recipe = inversion_method("mahendran2014", field, SPEC).stages[0].recipe
+    counts = (5, 3, 2)
+    phases = [replace(phase, steps=steps) for phase, steps in zip(recipe.phases, counts, strict=True)]
+    recipe = replace(recipe, phases=phases)
+    inversions = invert(net, images, "5", method=recipe, input_spec=SPEC)
+    _, x = _start_in_grey_levels(net, images, inversions, recipe)
+    sigma = 27098.1157 * math.sqrt(16 * 20 / (227 * 227))
+    for steps, factor in zip(counts, (1, 0.1, 0.01), strict=True):
+        rate, momentum = 0.004 * factor, torch.zeros_like(x)
+        for _ in range(steps):
+            x.requires_grad_()
+            (of_error,) = torch.autograd.grad(_error(net, images, x, graph=True).sum(), x)
+            x = x.detach()
+            dx, dy = torch.zeros_like(x), torch.zeros_like(x)
+            dx[..., :-1], dy[..., :-1, :] = x.diff(dim=3), x.diff(dim=2)
+            of_tv = 2 * (dx.roll(1, 3) - dx + dy.roll(1, 2) - dy)  # the last differences are 0
+            # λ of 10 and 8e-10, halved there
+            prior = 10 / 2 * of_tv + 8e-10 / 2 * 6 * x**5
+            momentum = 0.9 * momentum - rate * prior - rate * sigma**2 * of_error
+            x = x + momentum
+    found = 255 * (inversions.images[0, 0] - torch.tensor(SPEC.mean, dtype=torch.float64).view(-1, 1, 1))
+    assert x.isfinite().all()
+    torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+
+
+def test_steps_of_2016_are_the_authors(net, images):
+    """Both runs of the authors' ``nnpreimage.m``, for a layer whose stride leaves no room for jitter."""
+    net, images = net.double(), images.double()
+    inversions = invert(net, images, "2", method="mahendran2016", input_spec=SPEC, steps=14)
+    field = ReceptiveField((3, 3), (1, 1), (-1, -1), (8, 16, 20), SPEC.size)
+    made = inversion_method("mahendran2016", field, SPEC, steps=14)
+    assert [(stage.recipe.steps, stage.margin) for stage in made.stages] == [(12, 0), (2, 0)]
+    _, x = _start_in_grey_levels(net, images, inversions, made.stages[0].recipe)
+    pixels = 16 * 20
+    for steps, factor in ((12, 1), (2, 0.1)):
+        rate = factor * 0.05 * 80**2 / 6 * pixels
+        momentum, squares = torch.zeros_like(x), torch.zeros_like(x)
+        for _ in range(steps):
+            x.requires_grad_()
+            (of_error,) = torch.autograd.grad(made.weight * _error(net, images, x, graph=True, depth=3).sum(), x)
+            x = x.detach()
+            dx, dy = torch.zeros_like(x), torch.zeros_like(x)
+            dx[..., :-1], dy[..., :-1, :] = x.diff(dim=3), x.diff(dim=2)
+            of_tv = 2 / pixels * (dx.roll(1, 3) - dx + dy.roll(1, 2) - dy)
+            of_norm = 6 / pixels * x * x.square().sum(1, keepdim=True) ** 2
+            gradient = of_error + (6.5 / 80) ** 2 * of_tv + 80**-6 * of_norm
+            squares = 0.9 * squares + gradient**2
+            momentum = 0.9 * momentum - gradient / (1 / rate + squares.sqrt())
+            x = x + momentum
+            x = x * (160 / x.square().sum(1, keepdim=True).sqrt()).clamp_max(1)
+    found = 255 * (inversions.images[0, 0] - torch.tensor(SPEC.mean, dtype=torch.float64).view(-1, 1, 1))
+    torch.testing.assert_close(found, x, rtol=1e-6, atol=1e-6)
+
+
 def _start_in_grey_levels(net, images, inversions, recipe):
     """The images before the first step, from the recipe's own start: ``(N, C·H·W)`` and ``(N, C, H, W)``."""
     generators = [torch.Generator().manual_seed(image_seeds(0, ("restart", 0))[0]) for _ in images]
@@ -215,11 +293,12 @@ def _start_in_grey_levels(net, images, inversions, recipe):
     return start.flatten(1), start
 
 
-def _error(net, images, grey_levels):
-    part = copy.deepcopy(net).double().eval()[:6]
+def _error(net, images, grey_levels, *, graph=False, depth=6):
+    part = copy.deepcopy(net).double().eval()[:depth]
     target = part(images.double())
     inputs = grey_levels / 255 / torch.tensor(SPEC.std, dtype=torch.float64).view(-1, 1, 1)
-    return ((part(inputs) - target).square().flatten(1).sum(1) / target.square().flatten(1).sum(1)).detach()
+    error = (part(inputs) - target).square().flatten(1).sum(1) / target.square().flatten(1).sum(1)
+    return error if graph else error.detach()
 
 
 # relu1, pool1, relu2, pool2, relu4, relu5, pool5 and fc6 of AlexNet at 227 pixels
@@ -328,6 +407,8 @@ def test_bad_layers(net, images):
 def test_bad_options(net, images):
     with pytest.raises(ValueError, match="restarts=0"):
         invert(net, images, "5", restarts=0, **QUICK)
+    with pytest.raises(ValueError, match="chunk=0"):
+        invert(net, images, "5", options=InversionOptions(chunk=0), **QUICK)
     with pytest.raises(ValueError, match="steps=0"):
         invert(net, images, "5", input_spec=SPEC, steps=0)
     with pytest.raises(ValueError, match=r"'dreams'.*'mahendran2014'"):

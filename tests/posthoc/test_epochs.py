@@ -78,7 +78,7 @@ def visualizations():
         DeconvNetProjection(epochs=[1, 2], features=3, k=3),
         FeatureConvergence(similarity=0.1, patience=1),
         ClassVisualization(epochs=[1, 2], steps=2),
-        FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2),
+        FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2, accuracy="val_loss"),
     ]
 
 
@@ -100,6 +100,8 @@ def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
     assert {path.split("/")[0] for path in live} == {
         "deconvnet", "deconvnet_evolution", "class_visualization", "inversion"
     }  # fmt: skip
+    # drawn at the end of the training
+    assert "inversion/accuracy/epoch_0004.png" in live
     evolution = evolve(run, Data(), model=Classifier(), callbacks=visualizations())
     assert evolution.epochs == (1, 2, 4)
     evolution.save(tmp_path / "again")
