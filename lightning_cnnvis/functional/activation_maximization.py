@@ -96,7 +96,7 @@ def _unit_objective(
     layer: str,
     activations: Tensor,
     channels: Sequence[int] | Tensor | None,
-    positions: Sequence[tuple[int, int]] | Literal["center"] | None,
+    positions: Sequence[tuple[int, int]] | str | None,
 ) -> tuple[Objective, list[str], list[int]]:
     """The objective, the label of each image and its channel."""
     if channels is None:
@@ -123,6 +123,8 @@ def _unit_objective(
         return channel(layer, numbers), [f"{layer} #{number}" for number in numbers], numbers
     if positions == "center":
         return neuron(layer, numbers), [f"{layer} #{number} centre" for number in numbers], numbers
+    if isinstance(positions, str):
+        raise ValueError(f"positions={positions!r}: give a row and a column for each channel, 'center', or None.")
     height, width = activations.shape[-2:] if activations.ndim == 4 else (0, 0)
     for row, column in positions:
         if activations.ndim == 4 and not (0 <= row < height and 0 <= column < width):
