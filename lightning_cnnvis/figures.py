@@ -7,7 +7,7 @@ rows and columns, `captioned` writes a line above one, `figure` adds the title.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -118,12 +118,14 @@ def beside(images: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
 
 
 def captioned(image: Image.Image, caption: str, *, faint: bool = False) -> Image.Image:
-    """Writes a line above an image, shortened to its width."""
-    line = TEXT + 5
-    sheet = Image.new("RGB", (image.width, image.height + line), PAPER)
-    sheet.paste(image, (0, line))
-    text = _shortened(caption, TEXT, image.width)
-    ImageDraw.Draw(sheet).text((0, 0), text, FAINT if faint else INK, font(TEXT))
+    """Writes a caption above an image, each of its lines shortened to the image's width."""
+    lines = caption.split("\n")
+    sheet = Image.new("RGB", (image.width, image.height + len(lines) * (TEXT + 5)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for n, line in enumerate(lines):
+        text = _shortened(line, TEXT, image.width)
+        draw.text((0, n * (TEXT + 5)), text, FAINT if faint else INK, font(TEXT))
+    sheet.paste(image, (0, sheet.height - image.height))
     return sheet
 
 
@@ -147,9 +149,13 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def _one_line(text: str) -> str:
+    """Without the control characters that a name may hold."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def _shortened(text: str, size: int, width: int) -> str:
-    # control characters in a name would break the line
-    text = "".join(c if c.isprintable() else " " for c in text)
+    text = _one_line(text)
     if font(size).getlength(text) <= width:
         return text
     while text and font(size).getlength(text + "…") > width:
@@ -291,28 +297,33 @@ def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) 
     return cell
 
 
-def state_of(shown: Visualizations, n: int, strongest: Sequence[float] | None = None) -> str:
-    """How far an optimised image got, in a line.
+def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:
+    """How far an optimised image got: a line of figures, and a line with its state.
 
     Args:
         shown: The images.
         n: Which of them.
-        strongest: For channels: the strongest activation on real images, of each.
+        strongest: For channels: the strongest activation on real images, by channel, where it is known.
+
+    Returns:
+        The probability and the logit of a class; the peak of a channel, and how many times the strongest activation on
+        real images that is; else the score.
     """
     score = float(shown.scores[n])
-    if shown.probabilities is None:
-        text = f"{score:.3g}"
-        if strongest is not None and strongest[n] > 0:
-            text += f" · {score / strongest[n]:.1f}× real"
+    if shown.probabilities is not None:
+        figures = f"p {float(shown.probabilities[n]):.2f} · {score:.3g}"
+    elif shown.peaks is not None:
+        peak, real = float(shown.peaks[n]), (strongest or {}).get(shown.targets[n], 0.0)
+        figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
     else:
-        text = f"p {float(shown.probabilities[n]):.2f} · {score:.3g}"
-    return text if shown.states[n] == "reached" else f"{shown.states[n]} · {text}"
+        figures = f"{score:.3g}"
+    return f"{figures}\n{shown.states[n]}"
 
 
 def labelled_pictures(
     pictures: Tensor, labels: Sequence[str], states: Sequence[str], title: str, note: str = "", *, side: int = 144
 ) -> Picture:
-    """A grid of pictures, each with its label and a line on its state.
+    """A grid of pictures, each with its label and what is to be said of its state.
 
     Args:
         pictures: ``(N, 3, h, w)``, ``uint8``.
@@ -326,7 +337,7 @@ def labelled_pictures(
         The figure.
     """
     tiles = [
-        captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), label)
+        captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), _one_line(label))
         for picture, label, state in zip(pictures, labels, states, strict=True)
     ]
     columns = max(1, math.ceil(math.sqrt(len(tiles) * 1.5)))
@@ -353,6 +364,7 @@ def picture_strip(strip: PictureStrip, labels: Sequence[str], title: str, *, sid
         ]
         columns.append(captioned(mosaic(cells, 1, gap=10), f"epoch {column.epoch}"))
     height = (columns[0].height - TEXT - 5 + 10) // len(labels) - 10
+    labels = [_one_line(label) for label in labels]
     width = math.ceil(max(font(TEXT).getlength(label) for label in labels))
     heads = [captioned(Image.new("RGB", (min(width, 160), height - TEXT - 5), PAPER), label) for label in labels]
     return figure(beside([captioned(mosaic(heads, 1, gap=10), " "), *columns], gap=10), title)
@@ -470,5 +482,8 @@ def forming_strip(
     Returns:
         The figure.
     """
-    captions = [[label, *[""] * (len(steps) - 2), state] for label, state in zip(labels, states, strict=True)]
+    captions = []
+    for label, state in zip(labels, states, strict=True):
+        below = "\n" * state.count("\n")  # so that the pictures of a row stand on one line
+        captions.append([_one_line(label) + below, *[below] * (len(steps) - 2), state])
     return inversion_grid([list(of_image) for of_image in frames], [f"step {step}" for step in steps], captions, title)

@@ -95,11 +95,24 @@ def test_labels_of_any_text_are_drawn():
 def test_states_are_said():
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     shown = visualize_classes(net, [0, 1], input_spec=InputSpec(size=(12, 12)), steps=2)
-    states = dataclasses.replace(shown, states=("dead", "reached"), probabilities=torch.tensor([0.25, 0.5]))
-    assert figures.state_of(states, 0).startswith("dead · p 0.25")
-    assert figures.state_of(states, 1).startswith("p 0.50")
-    channels = dataclasses.replace(states, probabilities=None, scores=torch.tensor([1.0, 6.0]))
-    assert figures.state_of(channels, 1, strongest=[2.0, 3.0]) == "6 · 2.0× real"
+    scores = torch.tensor([1.0, 6.0])
+    states = dataclasses.replace(
+        shown, states=("dead", "reached"), probabilities=torch.tensor([0.25, 0.5]), scores=scores
+    )
+    assert figures.state_of(states, 0) == "p 0.25 · 1\ndead"
+    assert figures.state_of(states, 1) == "p 0.50 · 6\nreached"
+    channels = dataclasses.replace(states, targets=(4, 7), probabilities=None, peaks=torch.tensor([3.0, 9.0]))
+    assert figures.state_of(channels, 1, {7: 4.5, 4: 1.0}) == "9 · 2.0× real\nreached"
+    assert figures.state_of(channels, 1, {4: 1.0}) == figures.state_of(channels, 1) == "9\nreached"
+    assert figures.state_of(channels, 0, {4: 0.0}) == "3\ndead"  # no real image activates it
+    assert figures.state_of(dataclasses.replace(channels, peaks=None), 1) == "6\nreached"
+
+
+def test_a_long_state_is_not_cut_off():
+    """Every line of a caption is drawn in full on the smallest tiles there are."""
+    for line in ("not converged", "p 0.45 · 12.3", "12.3 · 0.5× real"):
+        assert figures.font(figures.TEXT).getlength(line) <= 112
+    assert figures.font(figures.TEXT).getlength("not converged") <= 96
 
 
 def test_reconstructions_are_labelled_with_their_error_or_why_there_is_none():

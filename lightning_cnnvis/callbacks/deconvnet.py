@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +26,18 @@ from lightning_cnnvis.layers import LayerError, trace_layers
 
 STRIP_ROWS = 8
 """How many feature maps an evolution strip shows."""
+
+
+class Strongest(NamedTuple):
+    """The strongest activations of a layer's feature maps on real images.
+
+    Attributes:
+        epoch: The epoch that they were found at, counted from 1.
+        activations: By channel.
+    """
+
+    epoch: int
+    activations: dict[int, float]
 
 
 class DeconvNetProjection(VisualizationCallback):
@@ -98,6 +110,8 @@ class DeconvNetProjection(VisualizationCallback):
         self._channels: dict[str, list[int]] = {}
         self._evolutions: dict[str, LayerEvolution] = {}
         self._convergence: dict[str, Convergence] = {}
+        self._strongest: dict[str, Strongest] = {}
+        self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch, until they are shown
 
     def check(self, context: VisualizationContext) -> None:
         """Refuses layers that cannot be projected, and chooses the feature maps."""
@@ -143,16 +157,43 @@ class DeconvNetProjection(VisualizationCallback):
         """The epochs shown so far, by layer."""
         return self._evolutions
 
+    def strongest(self, context: VisualizationContext) -> dict[str, Strongest]:
+        """The strongest activation of each feature map that is followed, by layer, for other callbacks.
+
+        Those of this epoch if it is shown, whichever callback comes first; else those of the epoch shown last. Every
+        process must ask.
+
+        Args:
+            context: What the other callback works on. Nothing is known of another network than our own.
+        """
+        if context.network is not self._network:
+            return {}
+        epoch, trainer = context.epoch, context.trainer
+        if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
+            self._top_activations(self._context(trainer, context.pl_module, epoch))
+        return dict(self._strongest)
+
     def visualize(self, context: VisualizationContext) -> bool:
         """Projects the top activations of the epoch and draws them."""
-        tops = gather_results(partial(self._harvest.take, context, self._channels))
-        shown = 0
-        for layer in self._channels:
+        tops, shown = self._top_activations(context), 0
+        self._tops = None
+        for layer, top in tops.items():
             with self.guarded(context.epoch, layer):
-                if all(layer in of_process for of_process in tops):
-                    self._show_layer(context, layer, _merged([of_process[layer] for of_process in tops]))
-                    shown += 1
+                self._show_layer(context, layer, top)
+                shown += 1
         return shown > 0
+
+    def _top_activations(self, context: VisualizationContext) -> dict[str, TopActivations]:
+        """Those of the epoch, over all processes; a layer that failed on one of them is missing."""
+        if self._tops is None or self._tops[0] != context.epoch:
+            parts = gather_results(partial(self._harvest.take, context, self._channels))
+            whole = [layer for layer in self._channels if all(layer in part for part in parts)]
+            tops = {layer: _merged([part[layer] for part in parts]) for layer in whole}
+            for layer, top in tops.items():
+                activations = zip(top.channels.tolist(), top.values[:, 0].tolist(), strict=True)
+                self._strongest[layer] = Strongest(context.epoch, dict(activations))
+            self._tops = context.epoch, tops
+        return self._tops[1]
 
     def _show_layer(self, context: VisualizationContext, layer: str, top: TopActivations) -> None:
         share = top[own_share(len(top))]
@@ -182,7 +223,8 @@ class DeconvNetProjection(VisualizationCallback):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._network, self._channels, self._evolutions, self._convergence = None, {}, {}, {}
+            self._network, self._channels, self._tops = None, {}, None
+            self._evolutions, self._convergence, self._strongest = {}, {}, {}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins to follow the network if the epoch is scheduled."""
@@ -222,11 +264,13 @@ class DeconvNetProjection(VisualizationCallback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves no hook behind, and keeps no image."""
         self._harvest.clear()
+        self._tops = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the evolution of the layers."""
+        """Adds the evolution of the layers, and their strongest activations."""
         evolutions = {layer: evolution.state_dict() for layer, evolution in self._evolutions.items()}
-        return {**super().state_dict(), "evolutions": evolutions}
+        strongest = {layer: tuple(known) for layer, known in self._strongest.items()}
+        return {**super().state_dict(), "evolutions": evolutions, "strongest": strongest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
@@ -234,6 +278,7 @@ class DeconvNetProjection(VisualizationCallback):
         self._evolutions = {
             layer: LayerEvolution.from_state_dict(state) for layer, state in state_dict["evolutions"].items()
         }
+        self._strongest = {layer: Strongest(*known) for layer, known in state_dict["strongest"].items()}
 
 
 def choose_channels(layer: str, maps: int, features: int | None, seed: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.forward import blank_input, plain_forward
@@ -25,6 +26,7 @@ from lightning_cnnvis.functional.visualization import (
 )
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError
 
 
 def maximize_activation(
@@ -57,7 +59,7 @@ def maximize_activation(
         One image a channel, direction or layer.
 
     Raises:
-        LayerError: If the layer is not there.
+        LayerError: If the layer is not there, or its output has no channels.
         ValueError: If a channel or a position is out of range.
 
     Example:
@@ -73,23 +75,37 @@ def maximize_activation(
         recipe = recipe_for(model, preset, steps, input_spec, options)
         batch = batch_for(seed, [("unit", label) for label in labels], options, group=1)
         optimized = optimize(model, objective, recipe, batch, input_spec=input_spec)
-        scores, _ = on_clean_image(model, objective, optimized.images, input_spec, options.chunk)
+        scores, outputs = on_clean_image(model, objective, optimized.images, input_spec, options.chunk)
     tenth = max(1, recipe.steps // 10)
     late, end = optimized.losses[:, -2 * tenth : -tenth].mean(1), optimized.losses[:, -tenth:].mean(1)
     gain = optimized.losses[:, 0] - end
     reached = (scores > 0) & (late - end < 0.02 * gain)
-    return visualizations(optimized, labels, targets, scores, probabilities=None, reached=reached)
+    peaks = scores if positions is not None else _peaks(outputs, targets)
+    return visualizations(optimized, labels, targets, scores, reached=reached, peaks=peaks)
+
+
+def _peaks(outputs: Tensor, channels: Sequence[int]) -> Tensor | None:
+    """The strongest activation in each image's channel; None where there is no channel."""
+    if min(channels) < 0:
+        return None
+    maps = outputs[torch.arange(len(outputs)), torch.tensor(channels)]
+    return maps.flatten(1).amax(1) if maps.ndim > 1 else maps
 
 
 def _unit_objective(
     layer: str,
     activations: Tensor,
     channels: Sequence[int] | Tensor | None,
-    positions: Sequence[tuple[int, int]] | Literal["center"] | None,
+    positions: Sequence[tuple[int, int]] | str | None,
 ) -> tuple[Objective, list[str], list[int]]:
     """The objective, the label of each image and its channel."""
     if channels is None:
         return layer_energy(layer), [layer], [-1]
+    if activations.ndim not in {2, 4}:
+        raise LayerError(
+            f"Layer {layer!r} gives {tuple(activations.shape)} for one image: name a layer that gives (N, C, H, W) or "
+            "(N, units)."
+        )
     count = activations.shape[1]
     if isinstance(channels, Tensor) and channels.is_floating_point():
         if channels.ndim != 2 or channels.shape[1] != count:
@@ -107,6 +123,8 @@ def _unit_objective(
         return channel(layer, numbers), [f"{layer} #{number}" for number in numbers], numbers
     if positions == "center":
         return neuron(layer, numbers), [f"{layer} #{number} centre" for number in numbers], numbers
+    if isinstance(positions, str):
+        raise ValueError(f"positions={positions!r}: give a row and a column for each channel, 'center', or None.")
     height, width = activations.shape[-2:] if activations.ndim == 4 else (0, 0)
     for row, column in positions:
         if activations.ndim == 4 and not (0 <= row < height and 0 <= column < width):

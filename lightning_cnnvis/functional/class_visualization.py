@@ -109,6 +109,8 @@ def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSp
                 known = ", ".join(map(repr, near or names[:10])) or "none: give input_spec.class_names, or indices"
                 raise ValueError(f"There is no class named {wanted!r}. Known names: {known}.")
             indices.append(names.index(wanted))
+        elif isinstance(wanted, float):
+            raise ValueError(f"Class {wanted}: give the index of a class, a whole number, or its name.")
         elif 0 <= int(wanted) < count:
             indices.append(int(wanted))
         else:

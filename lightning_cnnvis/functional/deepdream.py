@@ -6,7 +6,7 @@ are those of https://github.com/google/deepdream: octaves, jitter, a normalised 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -27,6 +27,7 @@ from lightning_cnnvis.functional.tracing import is_about_shapes, model_options
 from lightning_cnnvis.functional.transforms import RandomAffine, RandomRoll, resize
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class DreamOptions:
         """Checks the ranges."""
         if self.octaves < 1 or self.steps < 1:
             raise ValueError(f"octaves={self.octaves}, steps={self.steps}: a dream takes at least 1 of each.")
+        if self.levels < 0:
+            raise ValueError(f"levels={self.levels}: give 0 for the plain gradient, or the number of halvings.")
         if self.octave_scale <= 1:
             raise ValueError(f"octave_scale={self.octave_scale}: an octave must be larger than the one before.")
         if self.step_size <= 0 or self.jitter < 0 or self.margin < 0:
@@ -120,7 +123,7 @@ def dream(
     Raises:
         LayerError: If a layer is not there.
         ValueError: If the picture has other channels than the network, or is not finite, or is too small for the
-            layer, or if both ``channels`` and ``guide`` are given.
+            layer; if a channel is out of range, or both ``channels`` and ``guide`` are given.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -139,8 +142,8 @@ def dream(
     like = model_options(model)
     base = _checked(image, input_spec, "image").to(like.device, torch.float32)
     with isolated(model):
+        sizes = _octave_sizes(model, layers, base, channels, options)
         objective = _objective(model, layers, channels, guide, input_spec)
-        sizes = _octave_sizes(model, layers, base, options)
         detail, losses = torch.zeros_like(base[..., :1, :1]), []
         for size in sizes:
             octave = resize(base, size)
@@ -229,41 +232,62 @@ def _objective(
     guide: Tensor | None,
     input_spec: InputSpec,
 ) -> Objective:
-    if not layers:
-        raise ValueError("layer is empty: name at least one.")
     if guide is None:
         return reduce(add, (layer_energy(layer, channels) for layer in layers))
-    like = model_options(model)
-    inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(like))
-    with torch.no_grad():
-        recorded = plain_forward(model, layers)(inputs)
+    inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(model_options(model)))
+    recorded = _forward_of_any_size(model, layers, inputs, "guide")
+    for layer, activations in recorded.items():
+        if activations.ndim != 4:
+            raise LayerError(f"Layer {layer!r} gives {tuple(activations.shape)}: a guide needs a layer with maps.")
     return reduce(add, (guided(layer, recorded[layer].float()) for layer in layers))
 
 
+def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor, name: str) -> Mapping[str, Tensor]:
+    """What the layers compute; says so if the picture's size does not go through the network."""
+    try:
+        with torch.no_grad():
+            return plain_forward(model, layers)(inputs)
+    except RuntimeError as error:
+        if not is_about_shapes(error):
+            raise
+        height, width = inputs.shape[-2:]
+        raise ValueError(
+            f"The {name} of {height}×{width} pixels does not go through the network to {list(layers)}: {error}"
+        ) from error
+
+
 def _octave_sizes(
-    model: nn.Module, layers: Sequence[str], base: Tensor, options: DreamOptions
+    model: nn.Module, layers: Sequence[str], base: Tensor, channels: Sequence[int] | None, options: DreamOptions
 ) -> list[tuple[int, int]]:
-    """The octaves' sizes, smallest first, without those that the layers cannot take."""
+    """The octaves' sizes, smallest first, without those that the layers cannot take; refuses channels they lack."""
+    if not layers:
+        raise ValueError("layer is empty: name at least one.")
     height, width = base.shape[-2:]
     shrink = [options.octave_scale**-i for i in reversed(range(options.octaves))]
     sizes = [(max(1, round(height * s)), max(1, round(width * s))) for s in shrink[:-1]] + [(height, width)]
-    forward = plain_forward(model, layers)
     like = model_options(model)
     for first, (rows, columns) in enumerate(sizes):
-        probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile))
+        probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile)).to(like)
         try:
-            with torch.no_grad():
-                forward(probe.to(like))
-        except RuntimeError as error:
-            if not is_about_shapes(error):
-                raise
+            recorded = _forward_of_any_size(model, layers, probe, "picture")
+        except ValueError:
             if first == len(sizes) - 1:
-                raise ValueError(
-                    f"The picture of {height}×{width} pixels does not go through the network to {layers}: {error}"
-                ) from error
+                raise
         else:
+            _check_channels(recorded, channels)
             return sizes[first:]
     return sizes
+
+
+def _check_channels(recorded: Mapping[str, Tensor], channels: Sequence[int] | None) -> None:
+    if channels is not None and len(channels) == 0:
+        raise ValueError("channels is empty: name at least one, or None for all.")
+    for layer, activations in recorded.items():
+        for number in channels or ():
+            if not 0 <= number < activations.shape[1]:
+                raise ValueError(
+                    f"Channel {number} is out of range: layer {layer!r} has channels 0 to {activations.shape[1] - 1}."
+                )
 
 
 def _noise(input_spec: InputSpec, seed: int) -> Tensor:

@@ -213,6 +213,8 @@ def diversity(layer: str, group: int) -> Objective:
     """
 
     def loss(recorded: Mapping[str, Tensor]) -> Tensor:
+        if recorded[layer].ndim != 4:
+            raise LayerError(f"Layer {layer!r} gives {tuple(recorded[layer].shape)}: diversity needs one with maps.")
         maps = recorded[layer].flatten(2)
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1)
         gram = gram.reshape(-1, group, gram.shape[1])

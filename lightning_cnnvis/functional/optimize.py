@@ -105,6 +105,8 @@ class Recipe:
         object.__setattr__(self, "regularizers", tuple(self.regularizers))
         if not self.phases:
             raise ValueError("phases=(): a recipe has at least one phase of steps.")
+        if self.precision not in {"float32", "bfloat16"}:
+            raise ValueError(f"precision={self.precision!r}: choose 'float32' or 'bfloat16'.")
 
     @property
     def steps(self) -> int:

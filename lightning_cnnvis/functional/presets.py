@@ -59,10 +59,19 @@ def preset_recipe(
         "simonyan2013": lambda: _simonyan2013(input_spec),
         "none": _none,
     }
-    if preset not in recipes:
-        raise ValueError(f"preset={preset!r}: choose one of {', '.join(map(repr, get_args(Preset)))}.")
+    check_preset(preset)
     recipe = recipes[preset]()
     return recipe if steps is None else with_steps(recipe, steps)
+
+
+def check_preset(preset: str) -> None:
+    """Refuses what is no preset's name.
+
+    Raises:
+        ValueError: If there is no preset of the name.
+    """
+    if preset not in get_args(Preset):
+        raise ValueError(f"preset={preset!r}: choose one of {', '.join(map(repr, get_args(Preset)))}.")
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:

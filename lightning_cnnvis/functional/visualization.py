@@ -61,6 +61,9 @@ class Visualizations:
         scores: ``(N,)``, the logit or activation reached on the clean image: the picture itself at the network's input
             size, with no random moves.
         probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is no class.
+        peaks: ``(N,)``, the strongest activation anywhere in the channel's map on the clean image, or that of the
+            neuron asked for: what the strongest activations on real images compare with. None if the target is no
+            channel.
         states: ``"reached"``, ``"not converged"`` or ``"dead"``. A class is reached at probability 0.9 on the clean
             image; a unit, once its score is above 0 and the last tenth of the steps gained less than 2 %.
             Dead is what had no gradient even after the rescue.
@@ -74,6 +77,7 @@ class Visualizations:
     targets: tuple[int, ...]
     scores: Tensor
     probabilities: Tensor | None
+    peaks: Tensor | None
     states: tuple[State, ...]
     rescued: Tensor
     losses: Tensor
@@ -139,8 +143,9 @@ def visualizations(
     targets: Sequence[int],
     scores: Tensor,
     *,
-    probabilities: Tensor | None,
     reached: Tensor,
+    probabilities: Tensor | None = None,
+    peaks: Tensor | None = None,
 ) -> Visualizations:
     """The result, with a state for each image."""
     states: list[State] = [
@@ -153,6 +158,7 @@ def visualizations(
         targets=tuple(targets),
         scores=scores,
         probabilities=probabilities,
+        peaks=peaks,
         states=tuple(states),
         rescued=optimized.rescued,
         losses=optimized.losses,

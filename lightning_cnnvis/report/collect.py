@@ -193,7 +193,7 @@ def _classes(analysis: Analysis, options: ReportOptions) -> tuple[Tile, ...]:
     shown: Visualizations = analysis.classes(range(count), steps=options.steps, seed=options.seed).visualizations
     pictures = _pictures(shown.images)
     return tuple(
-        Tile(picture, label, figures.state_of(shown, n))
+        Tile(picture, label, figures.state_of(shown, n).replace("\n", " · "))
         for n, (picture, label) in enumerate(zip(pictures, shown.labels, strict=True))
     )
 

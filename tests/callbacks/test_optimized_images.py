@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnnvis import ClassVisualization, DeepDream, FeatureInversion, InputSpec
+from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec, figures
 from lightning_cnnvis.analysis import read_csv
-from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.functional import DreamOptions, maximize_activation
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
 DATA = DataLoader(
@@ -86,6 +86,91 @@ def test_pictures_and_scalars(tmp_path):
     assert wanted <= set(events.Tags()["scalars"])
     folder = Path(trainer.logger.log_dir) / "cnnvis"
     assert all(folder in path.parents for path in tmp_path.rglob("*.png"))
+
+
+def drawn(monkeypatch) -> list[tuple[str, list[str], list[str]]]:
+    """Title, labels and states of every grid that is drawn from now on."""
+    grids = []
+
+    def watched(pictures, labels, states, title, note="", **options):
+        grids.append((title, list(labels), [*states, note]))
+        return labelled_pictures(pictures, labels, states, title, note, **options)
+
+    labelled_pictures = figures.labelled_pictures
+    monkeypatch.setattr(figures, "labelled_pictures", watched)
+    return grids
+
+
+def projections(**options) -> DeconvNetProjection:
+    fixed = {"features": 4, "k": 2, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1}
+    return DeconvNetProjection(**{**fixed, **options})
+
+
+@pytest.mark.parametrize("first", ["classes", "projections"])
+@pytest.mark.parametrize("val", [True, False], ids=["validation", "no validation"])
+def test_feature_maps_beside_their_strongest_activation(tmp_path, monkeypatch, first, val):
+    """The same maps as the projections show, and the ratio of this epoch, whichever callback comes first."""
+    grids = drawn(monkeypatch)
+    module = Classifier()
+    callbacks = [classes(classes=[0], layers=["model.2", "5"], features=4), projections()]
+    trainer = fit(tmp_path, *(callbacks if first == "classes" else callbacks[::-1]), module=module, val=val)
+    assert list(Path(trainer.logger.log_dir).rglob("class_visualization/2/epoch_0002.png"))
+    network, images = module.model.eval(), DATA.dataset.tensors[0]
+    for layer in ("2", "5"):
+        (labels, states), *others = [grid[1:] for grid in grids if grid[0] == f"{layer} · epoch 2"]
+        assert not others
+        assert labels == [f"#{channel}" for channel in callbacks[1]._channels[layer]]
+        channels = callbacks[1]._channels[layer]
+        upto = network[: int(layer) + 1]
+        with torch.no_grad():
+            real = upto(images).amax((0, 2, 3))
+        shown = maximize_activation(network, layer, channels, input_spec=SPEC, steps=3)
+        with torch.no_grad():
+            peaks = upto(shown.images).amax((2, 3))[torch.arange(len(channels)), channels]
+        torch.testing.assert_close(shown.peaks, peaks)
+        for n, channel in enumerate(channels):
+            ratio = f" · {peaks[n] / real[channel]:.1f}× real" if real[channel] > 0 else ""
+            assert states[n] == f"{peaks[n]:.3g}{ratio}\n{shown.states[n]}"
+        assert states[-1].endswith("how many times the strongest activation on real images.")
+
+
+def test_the_ratio_is_that_of_the_epoch_shown_last(tmp_path, monkeypatch):
+    """Also after a resume; and unknown feature maps, layers and networks have none."""
+    grids = drawn(monkeypatch)
+
+    def callbacks():
+        once = projections(layers=["2"], epochs=[1], every_n_epochs=None)
+        return [classes(classes=[0], layers=["2", "5"], channels=[1, 3]), once]
+
+    shows, projects = callbacks()
+    trainer = fit(tmp_path, shows, projects, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    torch.load(tmp_path / "one.ckpt", weights_only=True)
+    grids.clear()
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, callbacks=callbacks(), accelerator="cpu", max_epochs=3, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, logger=False,
+    )  # fmt: skip
+    trainer.fit(Classifier(), DATA, DATA, ckpt_path=tmp_path / "one.ckpt")
+    followed = projects._channels["2"]
+    notes = {title: (labels, states) for title, labels, states in grids}
+    labels, states = notes["2 · epoch 2"]
+    assert labels == ["#1", "#3"]
+    assert states[-1].endswith("on real images at epoch 1.")
+    assert ["real" in state for state in states[:-1]] == [channel in followed for channel in (1, 3)]
+    assert notes["5 · epoch 2"][1][-1].endswith("its peak.")
+    # the last epoch is always shown
+    assert notes["2 · epoch 3"][1][-1].endswith("on real images.")
+
+
+def test_units_and_no_classes(tmp_path, monkeypatch):
+    grids = drawn(monkeypatch)
+    trainer = fit(tmp_path, classes(classes=[], layers=["8"], features=None, preset="none"), max_epochs=1)
+    assert [labels for _, labels, _ in grids] == [["#0", "#1", "#2"]]
+    folder = Path(trainer.logger.log_dir) / "cnnvis"
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")] == [
+        "class_visualization/8/epoch_0001.png"
+    ]
 
 
 class Rising(Classifier):
@@ -164,6 +249,8 @@ def test_bad_input_is_refused_before_training(tmp_path):
     for callback, message in (
         (classes(classes=["cow"]), "no class named 'cow'. Known names: 'cat', 'dog'"),
         (classes(classes=[7]), "Class 7 is out of range: the model has classes 0 to 2"),
+        (classes(layers=["relu7"]), "no layer 'relu7'"),
+        (classes(layers=["5"], channels=[1, 8]), "Channel 8 is out of range: layer '5' has channels 0 to 7"),
         (dreams(layers=["relu7"]), "no layer 'relu7'"),
         (inversions(layers=["relu7"]), "no layer 'relu7'"),
     ):
@@ -172,6 +259,11 @@ def test_bad_input_is_refused_before_training(tmp_path):
     for build, message in (
         (lambda: classes(steps=0), "steps=0"),
         (lambda: classes(samples_per_class=0), "samples_per_class=0"),
+        (lambda: classes(features=0), "features=0"),
+        (lambda: classes(classes="cat"), r"classes='cat' is one name.*classes=\['cat'\]"),
+        (lambda: classes(classes=[]), r"classes=\[\] leaves nothing to show"),
+        (lambda: classes(channels=[1]), r"channels=\[1\] of which layers"),
+        (lambda: classes(preset="lucid"), "preset='lucid': choose one of 'fourier'"),
         (lambda: inversions(restarts=0), "restarts=0"),
         (lambda: inversions(images_from=[tmp_path / "none.png"]), r"none.png' cannot be read"),
         (lambda: dreams(image=tmp_path / "none.png"), r"none.png' cannot be read"),

@@ -125,16 +125,19 @@ def test_channels_neurons_layers_and_directions(net):
     with torch.no_grad():
         maps = net.eval()[:5]((channels.images - 0.5) / 0.25)
     torch.testing.assert_close(channels.scores, maps.mean((2, 3))[[0, 1], [2, 7]])
+    torch.testing.assert_close(channels.peaks, maps.amax((2, 3))[[0, 1], [2, 7]])
     neurons = maximize_activation(net, "4", [2, 2], positions=[(0, 0), (8, 6)], **kwargs)
     assert neurons.labels == ("4 #2 at 0, 0", "4 #2 at 8, 6")
+    assert torch.equal(neurons.peaks, neurons.scores)
     assert maximize_activation(net, "4", [2], positions="center", **kwargs).labels == ("4 #2 centre",)
     assert maximize_activation(net, "4", None, **kwargs).images.shape[0] == 1
     way = directions_between(torch.eye(12)[2], torch.eye(12)[7], 3)
     directions = maximize_activation(net, "4", way, **kwargs)
-    assert directions.probabilities is None
+    assert directions.probabilities is directions.peaks is None
     assert directions.images.shape[0] == 3
     units = maximize_activation(net, "7", [1], **kwargs)
     assert units.scores.shape == (1,)
+    assert torch.equal(units.peaks, units.scores)
 
 
 def test_model_is_left_as_it_was(net):
@@ -172,6 +175,8 @@ def test_bad_input(net):
         maximize_activation(net, "conv", [1], input_spec=SPEC)
     with pytest.raises(ValueError, match="channels 0 to 11"):
         maximize_activation(net, "4", [12], input_spec=SPEC)
+    with pytest.raises(LayerError, match=r"gives \(1, 12, 63\) for one image"):
+        maximize_activation(nn.Sequential(*net[:5], nn.Flatten(2)), "5", [1], input_spec=SPEC, steps=2)
     with pytest.raises(ValueError, match="outside the 9×7 map"):
         maximize_activation(net, "4", [1], positions=[(9, 0)], input_spec=SPEC)
     with pytest.raises(ValueError, match=r"give \(N, 12\)"):

@@ -112,6 +112,28 @@ def test_tiles_equal_the_whole_picture(net):
     assert max(max(size) for size in sizes) <= 96
 
 
+def test_no_seam_is_seen_where_the_margin_is_too_narrow():
+    """Steps of brightness across the tiles' borders are no larger than in a dream of the picture in one piece."""
+    torch.manual_seed(0)
+    stages = [(nn.Conv2d(c, d, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)) for c, d in ((3, 8), (8, 12), (12, 16))]
+    deep = nn.Sequential(*(module for stage in stages for module in stage), nn.Conv2d(16, 16, 5, padding=2), nn.ReLU())
+    wide = nn.functional.interpolate(torch.rand(1, 3, 10, 25), (120, 304), mode="bicubic").clamp(0, 1)
+
+    def columns(tile):
+        options = DreamOptions(octaves=2, steps=10, tile=tile, margin=32)
+        dreamt = dream(deep, wide, "10", input_spec=SPEC, options=options).images
+        return dreamt.diff(dim=3).abs().mean((0, 1, 2)), dreamt
+
+    (whole, one), (tiled, many) = columns(1024), columns(128)
+    assert not torch.allclose(one, many, atol=1e-3)  # the margin of 32 is narrower than the field of 68 pixels
+    ratio = tiled / whole
+    borders = torch.zeros(len(ratio), dtype=torch.bool)
+    for border in range(64, 304, 64):
+        borders[border - 17 : border + 17] = True  # where the jitter may have taken it
+    assert ratio[borders].mean() == pytest.approx(ratio[~borders].mean().item(), rel=0.05)
+    assert ratio[borders].max() < ratio[~borders].max() * 1.15
+
+
 def test_memory_of_tiles_is_bounded(net):
     biggest = []
     net[0].register_forward_pre_hook(lambda _m, args: biggest.append(args[0][0].numel()))
@@ -182,8 +204,19 @@ def test_bad_input(net, picture):
         dream(net, picture, "5", input_spec=SPEC, channels=[1], guide=picture)
     with pytest.raises(ValueError, match="layer is empty"):
         dream(net, picture, [], input_spec=SPEC)
+    for channels, message in (([8], "Channel 8 is out of range: layer '5' has channels 0 to 7"), ([-1], "Channel -1")):
+        with pytest.raises(ValueError, match=message):
+            dream(net, picture, "5", input_spec=SPEC, channels=channels)
+    with pytest.raises(ValueError, match="channels is empty"):
+        dream(net, picture, "5", input_spec=SPEC, channels=[])
+    with pytest.raises(ValueError, match="guide of 1×1 pixels does not go through"):
+        dream(net, picture, "5", input_spec=SPEC, guide=picture[:, :1, :1])
+    with pytest.raises(LayerError, match="a guide needs a layer with maps"):
+        dream(net, picture[:, :32, :32], "7", input_spec=SPEC, guide=picture[:, :32, :32])
+    with pytest.raises(ValueError, match="precision='fp8'"):
+        dream(net, picture, "5", input_spec=SPEC, options=DreamOptions(precision="fp8"))
     with pytest.raises(ValueError, match="frames=0"):
         next(zoom(net, picture, "5", input_spec=SPEC, frames=0))
-    for bad in ({"steps": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}, {"tile": 100}):
+    for bad in ({"steps": 0}, {"octave_scale": 1.0}, {"step_size": 0.0}, {"tile": 100}, {"levels": -1}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             DreamOptions(**bad)

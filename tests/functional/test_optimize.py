@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_cnnvis.functional.objectives import channel, class_logit, diversity, neuron
 from lightning_cnnvis.functional.optimize import Batch, Phase, Recipe, image_seeds, optimize
 from lightning_cnnvis.functional.optimizers import Adam, Momentum
 from lightning_cnnvis.functional.parameterizations import Pixels
+from lightning_cnnvis.functional.presets import preset_recipe
 from lightning_cnnvis.functional.regularizers import AlphaNorm, Bounds, TotalVariation
 from lightning_cnnvis.functional.transforms import RandomAffine, RandomRoll
 from lightning_cnnvis.inputs import InputSpec
@@ -183,6 +185,33 @@ def test_out_of_memory_halves_the_chunk(net, monkeypatch):
     monkeypatch.setattr(type(net), "forward", small_memory)
     torch.testing.assert_close(run(net, range(4)).images, expected, atol=1e-4, rtol=0)
     assert max(sizes[1:]) == 2
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what makes the host wait for a device: values that are read, sizes that depend on values, constants."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "unique", "equal", "lift_fresh", "masked_select")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += any(name in func.name() for name in self.WAITS)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("preset", ["fourier", "yosinski2015", "simonyan2013", "none"])
+def test_no_step_waits_for_the_device(net, preset):
+    def reads(steps):
+        recipe = preset_recipe(preset, SPEC, steps=steps)
+        objective = class_logit([1, 2]) + 0.1 * diversity("5", 2) + 0.1 * neuron("5", [1, 2])
+        with HostReads() as mode:
+            optimize(net, objective, recipe, Batch([0, 1], group=2), input_spec=SPEC)
+        return mode.count
+
+    reads(4)  # constants are made once
+    assert reads(40) == reads(4) > 0
 
 
 def test_bfloat16_and_double_models(net):
