@@ -110,6 +110,10 @@ class _Replay(pl.Callback):
         self._pass_on("on_validation_end", pl_module)
         self._pass_on("on_train_epoch_end", pl_module)
 
+    def end(self, pl_module: pl.LightningModule) -> None:
+        """Tells the callbacks that the training is over."""
+        self._pass_on("on_train_end", pl_module)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._pass_on("on_exception", pl_module, exception)
 
@@ -180,6 +184,11 @@ class Replayer:
             self._trainer.validate(module, verbose=False, **data)
         for name, value in self._trainer.callback_metrics.items():
             self.metrics.setdefault(name, {})[epoch] = float(value)
+
+    def end(self, module: pl.LightningModule) -> None:
+        """Lets the callbacks show what they show when all epochs are there."""
+        with quiet_lightning():
+            self._replay.end(module)
 
 
 @contextmanager
