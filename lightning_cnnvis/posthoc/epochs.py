@@ -188,9 +188,7 @@ def _default_shows(config: Mapping[str, Any], module: pl.LightningModule) -> lis
 
 
 def quick_inversion(**options: Any) -> FeatureInversion:
-    """What measures inversion errors over the epochs where the run did not: too few steps for the best pictures, but
-    the same at every epoch.
-    """
+    """What measures inversion errors where the run did not: few steps, but the same at every epoch."""
     return FeatureInversion(**{"restarts": 1, "steps": QUICK_STEPS, **options})
 
 

@@ -13,7 +13,7 @@ from lightning_cnnvis.analysis import require
 from lightning_cnnvis.callbacks import DeconvNetProjection
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
 from lightning_cnnvis.posthoc.analysis import Data
-from lightning_cnnvis.posthoc.epochs import find_epochs, quick_inversion
+from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
 from lightning_cnnvis.report.plots import plots_of
@@ -67,7 +67,8 @@ def report(
     options = options or ReportOptions()
     also: list[pl.Callback] = []
     if options.inversions and not measured:
-        also.append(quick_inversion(layers=layers, probes=options.inversions, seed=options.seed))
+        steps = options.steps or QUICK_STEPS
+        also.append(quick_inversion(layers=layers, probes=options.inversions, steps=steps, seed=options.seed))
     evolution = _evolution(source, data, layers, also, opening)
     content = collect(
         analysis,

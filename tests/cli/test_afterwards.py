@@ -169,3 +169,27 @@ def test_a_class_of_ones_own_from_the_folder_of_the_command(checkpoint, photos, 
     (tmp_path / "my_own_model.py").write_text("from lightning_cnnvis import ImageClassifier as Mine\n")
     main(["layers", checkpoint, "--model=my_own_model.Mine"])
     assert "\nrelu5 " in capsys.readouterr().out
+
+
+def test_the_input_of_a_class_of_ones_own_is_said_in_arguments(tmp_path, capsys):
+    (tmp_path / "my_small_model.py").write_text(
+        "import pytorch_lightning as pl\nfrom torch import nn\n"
+        "class Small(pl.LightningModule):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 6 * 8, 3))\n"
+        "    def forward(self, images):\n"
+        "        return self.net(images)\n"
+    )
+    weights = {"net.0.weight": torch.rand(2, 1, 3, 3), "net.0.bias": torch.rand(2)}
+    weights |= {"net.3.weight": torch.rand(3, 96), "net.3.bias": torch.rand(3)}
+    torch.save(weights, "small.pth")
+    small = ["small.pth", "--model=my_small_model.Small"]
+    assert "on the command line --input_size" in fails(capsys, "classes", *small)
+    assert "say its size, too, --input_size" in fails(capsys, "classes", *small, "--std=0.5")
+    assert "height and width" in fails(capsys, "classes", *small, "--input_size", "1", "2", "3")
+    assert "does not run on an image of shape (1, 9, 9)" in fails(
+        capsys, "classes", *small, "--input_size=9", "--mean=0.5"
+    )
+    main(["classes", *small, "--input_size", "8", "10", "--mean=0.5", "--std=0.25", "--steps=2", "--output=out"])
+    assert capsys.readouterr().out.strip() == "out/class_visualization/classes.png"
