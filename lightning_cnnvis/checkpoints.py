@@ -187,7 +187,7 @@ def _of_file(path: Path, model: str | nn.Module | None, *, trust: bool) -> Check
             f"{path} is of an ImageClassifier around a network of one's own, which the checkpoint does not name: give "
             "that network, analyze(path, model=ImageClassifier(network, ...))."
         )
-    kind = ImageClassifier if model is None else import_class(model, nn.Module)
+    kind = ImageClassifier if model is None else _network_class(model)
     module = _instance(kind, hyperparameters, path)
     fit_weights(module, state_dict_of(content, path), str(path))
     return replace(known, **_networks(_of_network(module), known.input_spec))
@@ -249,16 +249,23 @@ def import_class(name: str, base: type) -> Any:
         CheckpointError: If it cannot be imported, or is no subclass of ``base``.
     """
     module, _, attribute = name.rpartition(".")
+    if not module:
+        raise CheckpointError(f"{name!r} is no import path: write package.module.Class.")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{name!r} cannot be imported: {error or 'it has no module'}. Write package.module.Class, torchvision:NAME "
-            "or timm:NAME."
-        ) from error
+        raise CheckpointError(f"{name!r} cannot be imported: {error}. Write package.module.Class.") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise CheckpointError(f"{name!r} is no {base.__name__}: name a class that is one.")
     return found
+
+
+def _network_class(name: str) -> Any:
+    try:
+        return import_class(name, nn.Module)
+    except CheckpointError as error:
+        hint = f"torchvision:{name} or timm:{name}" if "." not in name else "torchvision:NAME or timm:NAME"
+        raise CheckpointError(f"{error} A network of a library is {hint}.") from error
 
 
 def _instance(kind: type[nn.Module], hyperparameters: Mapping[str, Any], path: Path) -> nn.Module:

@@ -1,18 +1,17 @@
-"""The commands that look at what was trained: their arguments, and what they print."""
+"""The commands that look at what was trained: what they do, and what they print."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_cnnvis.callbacks import (
@@ -22,22 +21,14 @@ from lightning_cnnvis.callbacks import (
     FeatureInversion,
     VisualizationCallback,
 )
-from lightning_cnnvis.cli import AFTERWARDS
-from lightning_cnnvis.cli.errors import USER_ERROR, fail
+from lightning_cnnvis.cli.arguments import parser_of
+from lightning_cnnvis.cli.errors import check_writable, fail
+from lightning_cnnvis.functional.deepdream import DreamOptions
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import Analysis, Result, analyze, evolve
 from lightning_cnnvis.report import ReportOptions, report
 
-DEFAULT_OUTPUT = "cnnvis_pictures"
-
-
-class _Parser(ArgumentParser):
-    """Says what is wrong in a sentence."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program."""
-        text = " ".join(str(message).split())
-        self.exit(USER_ERROR, f"lightning-cnnvis: error: {text}\nOptions: {self.prog} --help\n")
-        raise AssertionError("exit does not return")
+T = TypeVar("T")
 
 
 def run(command: str, args: Sequence[str]) -> None:
@@ -50,7 +41,7 @@ def run(command: str, args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2, if something is wrong that the user can mend.
     """
-    options = _parser(command).parse_args(list(args))
+    options = parser_of(command).parse_args(list(args))
     sys.path.insert(0, "")  # classes of one's own are found where the command is run
     try:
         with _plain_warnings():
@@ -68,70 +59,13 @@ def run(command: str, args: Sequence[str]) -> None:
         sys.path.remove("")
 
 
-def _parser(command: str) -> ArgumentParser:
-    about = AFTERWARDS[command]
-    parser = _Parser(prog=f"lightning-cnnvis {command}", description=f"{about[0].upper()}{about[1:]}.")
-    parser.add_argument("--config", action="config", help="A YAML file with options.")
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        help="The folder of a run, or one with checkpoints."
-        if command == "evolve"
-        else "A checkpoint, a file of weights, or a folder with checkpoints, of which the one trained longest is "
-        "taken. Default: the published weights of --model, downloaded.",
-    )
-    parser.add_argument(
-        "--model",
-        type=str,
-        help="What the weights are of, where the checkpoint does not say: torchvision:NAME, timm:NAME, or the import "
-        "path of a LightningModule.",
-    )
-    if command != "classes":
-        parser.add_argument(
-            "--data",
-            nargs="+",
-            type=str,
-            help="A folder of images, image files, or a data module by name or import path. "
-            "Default: the data of the checkpoint's own run.",
-        )
-    parser.add_argument("--device", type=str, default="auto", help="Such as cpu or cuda:1. auto takes a GPU if any.")
-    parser.add_argument("--trust", action="store_true", help="Unpickle whatever is in the file: it may run any code.")
-    if command == "layers":
-        parser.add_argument("--json", action="store_true", help="Print JSON.")
-        return parser
-    if command == "report":
-        parser.add_argument("--output", type=Path, default=Path("report.html"), help="The file to write.")
-        parser.add_argument("--layers", nargs="+", type=str, help="Names, as the command layers lists them.")
-        parser.add_class_arguments(ReportOptions, "show")
-        return parser
-    parser.add_argument("--output", type=Path, default=Path(DEFAULT_OUTPUT), help="Folder of the pictures.")
-    if command == "classes":
-        parser.add_argument("--classes", nargs="+", type=str, help="Names or numbers. Default: the first twelve.")
-    else:
-        parser.add_argument("--layers", nargs="+", type=str, help="Names, as the command layers lists them.")
-    if command in {"deconv", "dream"}:
-        parser.add_argument("--channels", nargs="+", type=int, help="Numbers of feature maps, from 0.")
-    if command == "evolve":
-        parser.add_argument("--epochs", nargs="+", type=int, help="Default: all that there are checkpoints of.")
-        parser.add_argument(
-            "--show",
-            nargs="+",
-            choices=list(_SHOWS),
-            help="What to draw. Default: what the run itself drew, or deconv if it does not say.",
-        )
-        return parser
-    skip: set[str | int] = {"layers", "channels", "classes", "image", "images"}
-    parser.add_method_arguments(Analysis, command, skip=skip)
-    return parser
-
-
 def _layers(options: Namespace) -> None:
     table = _analysis(options).layers()
     print(json.dumps(table.records(), indent=2) if options.json else table)
 
 
 def _pictures(method: str) -> Callable[[Namespace], None]:
-    own = {"config", "checkpoint", "model", "data", "device", "trust", "output"}
+    own = {"config", "checkpoint", "model", "data", "device", "trust", "output", "input_size", "mean", "std"}
 
     def command(options: Namespace) -> None:
         check_writable(options.output)
@@ -139,6 +73,8 @@ def _pictures(method: str) -> Callable[[Namespace], None]:
         arguments = {name: value for name, value in vars(options).items() if name not in own}
         if arguments.get("classes") is not None:
             arguments["classes"] = [_class(name, analysis) for name in arguments["classes"]]
+        if method == "dream":
+            arguments["options"] = _options(DreamOptions, arguments)
         result: Result = getattr(analysis, method)(**arguments)
         if result.skipped:
             print(f"{len(result.skipped)} image(s) skipped, because they cannot be read.", file=sys.stderr)
@@ -152,12 +88,13 @@ def _evolve(options: Namespace) -> None:
     if options.checkpoint is None:
         raise ValueError("There is no run to look at: give its folder.")
     check_writable(options.output)
-    show = options.show or (["deconv"] if options.layers else None)
+    show = options.show or (["deconv"] if options.layers or options.seed else None)
     evolution = evolve(
         options.checkpoint,
         _data(options),
         model=options.model,
-        callbacks=None if show is None else [_SHOWS[name](options.layers) for name in show],
+        input_spec=_input_spec(options),
+        callbacks=None if show is None else [_SHOWS[name](options.layers, options.seed) for name in show],
         epochs=options.epochs,
         device=find_device(options.device),
         trust=options.trust,
@@ -168,14 +105,15 @@ def _evolve(options: Namespace) -> None:
 
 
 def _report(options: Namespace) -> None:
-    check_writable(options.output.parent)
+    check_writable(options.output if options.output.is_dir() else options.output.parent)
     file = report(
         options.checkpoint,
         options.output,
         _data(options),
         layers=options.layers,
-        options=ReportOptions(**vars(options.show)),
+        options=_options(ReportOptions, dict(vars(options))),
         model=options.model,
+        input_spec=_input_spec(options),
         device=find_device(options.device),
         trust=options.trust,
         progress=True,
@@ -183,11 +121,11 @@ def _report(options: Namespace) -> None:
     print(file)
 
 
-_SHOWS: dict[str, Callable[[list[str] | None], VisualizationCallback]] = {
-    "deconv": lambda layers: DeconvNetProjection(layers=layers),
-    "classes": lambda _: ClassVisualization(),
-    "dream": lambda layers: DeepDream(layers=layers),
-    "inversion": lambda layers: FeatureInversion(layers=layers),
+_SHOWS: dict[str, Callable[[list[str] | None, int], VisualizationCallback]] = {
+    "deconv": lambda layers, seed: DeconvNetProjection(layers=layers, seed=seed),
+    "classes": lambda _, seed: ClassVisualization(seed=seed),
+    "dream": lambda layers, seed: DeepDream(layers=layers, seed=seed),
+    "inversion": lambda layers, seed: FeatureInversion(layers=layers, seed=seed),
 }
 
 _COMMANDS: dict[str, Callable[[Namespace], None]] = {
@@ -203,6 +141,7 @@ def _analysis(options: Namespace) -> Analysis:
         options.checkpoint,
         _data(options),
         model=options.model,
+        input_spec=_input_spec(options),
         device=find_device(options.device),
         trust=options.trust,
         progress=True,
@@ -213,9 +152,26 @@ def _analysis(options: Namespace) -> Analysis:
     return analysis
 
 
+def _input_spec(options: Namespace) -> InputSpec | None:
+    size, mean, std = options.input_size, options.mean, options.std
+    if size is None:
+        if mean or std:
+            raise ValueError("--mean and --std say how the input is normalised: say its size, too, --input_size.")
+        return None
+    if len(size) > 2:
+        raise ValueError(f"--input_size {' '.join(map(str, size))}: give height and width, or one number for both.")
+    mean, std = mean or [0.0] * len(std or "rgb"), std or [1.0] * len(mean or "rgb")
+    return InputSpec((size[0], size[-1]), len(mean), tuple(mean), tuple(std))
+
+
 def _data(options: Namespace) -> Any:
     data = options.get("data")
     return data[0] if data and len(data) == 1 else data
+
+
+def _options(kind: type[T], arguments: dict[str, Any]) -> T:
+    """The options of a dataclass, taken out of the arguments."""
+    return kind(**{name: arguments.pop(name) for name in inspect.signature(kind).parameters})
 
 
 def _class(name: str, analysis: Analysis) -> int | str:
@@ -236,22 +192,6 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(f"--device {name} cannot be used here ({reason}). Try --device cpu.") from error
-
-
-def check_writable(folder: Path) -> None:
-    """Finds out, without leaving anything, whether files can be written to a folder that may not be there yet.
-
-    Raises:
-        OSError: If not.
-    """
-    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"The output folder {folder} cannot be written ({error.strerror}: {nearest}). Give another: --output."
-        ) from error
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 USER_ERROR = 2
@@ -13,3 +16,51 @@ def fail(message: object) -> NoReturn:
     text = " ".join(str(message).split())
     print(f"lightning-cnnvis: error: {text}", file=sys.stderr)
     raise SystemExit(USER_ERROR)
+
+
+def readable(message: str) -> str:
+    r"""Picks what the user needs to know out of an error message of jsonargparse.
+
+    Example:
+        >>> readable('Parser key "k": Expected a <class \'int\'>. Got value: many')
+        '--k many: it must be an int.'
+        >>> readable('Parser key "rule": Expected a typing.Literal[\'guided\', \'gradient\']. Got value: x')
+        '--rule x: it must be one of guided, gradient.'
+    """
+    errors = re.search(r"Errors:\n(.*)\n\s*Given value type", message, re.DOTALL)
+    reasons = re.split(r"^\s*- ", errors[1], flags=re.MULTILINE) if errors else []
+    telling = [reason.strip() for reason in reasons if reason.strip() and not reason.startswith("Expected a <class")]
+    if telling:
+        return "\n".join(telling)
+    key = re.match(r'Parser key "([\w.]+)"', message)
+    given = re.search(r"(?:Given|Got) value: (.*)$", message.strip())
+    kinds = [kind for kind in re.findall(r"Expected an? <class '(\w+)'>", message) if kind != "NoneType"]
+    choices = re.search(r"Expected a typing\.Literal\[(.*?)\]", message)
+    if not (key and given and (kinds or choices)):
+        return message
+    wanted = " or ".join(map(_with_article, kinds)) if kinds else f"one of {choices[1]}".replace("'", "")  # type: ignore[index]
+    return f"--{key[1]} {given[1]}: it must be {wanted}."
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def check_writable(folder: Path, option: str = "--output") -> None:
+    """Finds out, without leaving anything, whether files can be written to a folder that may not be there yet.
+
+    Args:
+        folder: The folder.
+        option: Where it was given.
+
+    Raises:
+        OSError: If not.
+    """
+    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"The output folder {folder} cannot be written ({error.strerror}: {nearest}). Give another: {option}."
+        ) from error

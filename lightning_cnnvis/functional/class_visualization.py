@@ -105,9 +105,10 @@ def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSp
         if isinstance(wanted, str):
             names = input_spec.class_names
             if wanted not in names:
-                near = difflib.get_close_matches(wanted, names, n=3)
-                known = ", ".join(map(repr, near or names[:10])) or "none: give input_spec.class_names, or indices"
-                raise ValueError(f"There is no class named {wanted!r}. Known names: {known}.")
+                near = ", ".join(map(repr, difflib.get_close_matches(wanted, names, n=3)))
+                known = ", ".join(map(repr, names[:10])) or "none: give input_spec.class_names, or indices"
+                hint = f"Did you mean {near}?" if near else f"Known names: {known}."
+                raise ValueError(f"There is no class named {wanted!r}. {hint}")
             indices.append(names.index(wanted))
         elif isinstance(wanted, float):
             raise ValueError(f"Class {wanted}: give the index of a class, a whole number, or its name.")

@@ -149,6 +149,9 @@ def layer_energy(layer: str, channels: Sequence[int] | None = None) -> Objective
     Args:
         layer: Dotted module name.
         channels: Only these channels; None takes all.
+
+    Raises:
+        ValueError: When it is computed, if the layer has no such channel.
     """
 
     def bind(part: slice, device: torch.device) -> Loss:
@@ -157,6 +160,12 @@ def layer_energy(layer: str, channels: Sequence[int] | None = None) -> Objective
         def loss(recorded: Mapping[str, Tensor]) -> Tensor:
             activations = recorded[layer]
             if chosen is not None:
+                count = activations.shape[1]
+                for wanted in channels or ():
+                    if not 0 <= wanted < count:
+                        raise ValueError(
+                            f"Channel {wanted} is not in layer {layer!r}: it has channels 0 to {count - 1}."
+                        )
                 activations = activations[:, chosen]
             return -0.5 * activations.square().flatten(1).sum(1)
 

@@ -118,7 +118,7 @@ class Analysis:
             k: How many activations of each are shown, at most one from an image.
             rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
             lrn: ``"identity"`` or ``"gradient"``: what local response normalisation does on the way down.
-            seed: Of the choice.
+            seed: Seed of the choice.
 
         Returns:
             The projections, and a picture ``deconvnet/<layer>`` of each layer.
@@ -161,7 +161,7 @@ class Analysis:
             samples_per_class: Images of each class.
             preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``.
             steps: Number of optimisation steps; the preset's if None.
-            seed: Of the noise to start from.
+            seed: Seed of the noise to start from.
 
         Returns:
             The images, and the picture ``class_visualization/classes``.
@@ -217,7 +217,7 @@ class Analysis:
             image: ``(C, H, W)`` in [0, 1]; the first of the images if None.
             size: Longer side that a larger photograph is scaled down to; None leaves it as it is.
             options: How strongly and at which scales to dream.
-            seed: Of the random shifts.
+            seed: Seed of the random shifts.
 
         Returns:
             The dreams, and a picture ``deepdream/<layer>`` of each layer.
@@ -268,7 +268,7 @@ class Analysis:
             restarts: Reconstructions of each image, from different noise.
             method: ``"fourier"``, ``"mahendran2014"`` or ``"mahendran2016"``.
             steps: Number of optimisation steps; the method's if None.
-            seed: Of the noise to start from.
+            seed: Seed of the noise to start from.
 
         Returns:
             The reconstructions with their errors, and the picture ``inversion/layers``; with several restarts also
@@ -356,8 +356,8 @@ class Analysis:
         source = self.source
         if source is None or isinstance(source, ImageFiles):
             raise DataError(
-                f"Nobody says what the input of {self.checkpoint.name} looks like: give its data module, or "
-                "input_spec=InputSpec(size=..., mean=..., std=...)."
+                f"Nobody says what the input of {self.checkpoint.name} looks like: give its data module, or say it, "
+                "input_spec=InputSpec(size=..., mean=..., std=...), on the command line --input_size, --mean and --std."
             )
         known = getattr(source, "input_spec", None)
         if isinstance(known, InputSpec):
@@ -404,7 +404,10 @@ class Analysis:
             try:
                 return runs.data_module(self.checkpoint, str(data))
             except CheckpointError as error:
-                raise DataError(f"{data!r} is no file, no folder and no data module: {error}") from error
+                raise DataError(
+                    f"{data!r} is no file, no folder and no data module: {error} This package has "
+                    f"{', '.join(runs.own_data_modules())}."
+                ) from error
         if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
             return files([Path(one) for one in data])
         return data

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks import DeconvNetProjection, VisualizationCallback
+from lightning_cnnvis.analysis import to_csv
+from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureInversion, VisualizationCallback
 from lightning_cnnvis.callbacks.shown_weights import FOLDER
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, epoch_of, find_checkpoints, load
 from lightning_cnnvis.evolution import LayerEvolution
@@ -30,6 +31,8 @@ from lightning_cnnvis.sinks import write
 from lightning_cnnvis.tags import tag_path
 from lightning_cnnvis.weights import read_file
 
+QUICK_STEPS = 50
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evolution:
@@ -39,6 +42,7 @@ class Evolution:
         epochs: The epochs, counted from 1, ascending.
         pictures: PNG files by tag, as in TensorBoard, and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
+        tables: Tables as CSV, by tag: the inversion errors beside the accuracy, where both are known.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
     """
@@ -46,6 +50,7 @@ class Evolution:
     epochs: tuple[int, ...]
     pictures: Mapping[str, Mapping[int, bytes]]
     curves: Mapping[str, Mapping[int, float]]
+    tables: Mapping[str, str] = field(default_factory=dict)
     layers: Mapping[str, LayerEvolution] = field(default_factory=dict)
     skipped: Mapping[Path, str] = field(default_factory=dict)
 
@@ -78,6 +83,7 @@ class Evolution:
             for tag, states in self.pictures.items()
             for epoch, png in states.items()
         }
+        files |= {folder / f"{tag_path(tag)}.csv": table.encode() for tag, table in self.tables.items()}
         files[folder / "curves.csv"] = save_csv(self.curves)
         picture = curves_picture(self.curves)
         if picture is not None:
@@ -131,7 +137,8 @@ def evolve(
         run: The folder of a run, or one with checkpoints.
         data: As for `analyze`.
         model: As for `analyze`.
-        callbacks: What to show. By default the visualisations in the run's ``config.yaml``, or `DeconvNetProjection`.
+        callbacks: What to show. By default the visualisations in the run's ``config.yaml``, and if they are not among
+            them, `DeconvNetProjection`, and a quick `FeatureInversion` to set beside the accuracy.
         epochs: The epochs to show, of those that have checkpoints; all of them if None.
         input_spec: As for `analyze`.
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
@@ -150,26 +157,44 @@ def evolve(
     chosen = _chosen(found, epochs, folder)
     loaded = load(found[chosen[0]], model, device=device, trust=trust)
     config = runs.run_config(loaded.path)
-    shows = runs.visualizations(config) if callbacks is None else list(callbacks)
-    shows = shows or [DeconvNetProjection()]
     analysis = Analysis(_with_spec(loaded, folder), data, input_spec=input_spec)
+    module, feed = _module_and_data(analysis)
+    shows = _default_shows(config, module) if callbacks is None else list(callbacks)
     for callback in shows:
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
-    module, feed = _module_and_data(analysis)
     replayer = Replayer(shows, chosen[-1], torch.device(device), config.get("trainer") or {})
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
         replayer.show(epoch, module, **feed)
-    replayer.finish(module)
+    replayer.end(module)
     return Evolution(
         tuple(chosen),
         replayer.recorder.pictures,
         replayer.recorder.scalars | replayer.metrics,
+        {f"{show.label}/accuracy": to_csv(show.measurements) for show in _inversions(shows) if show.measurements},
         _layer_evolutions(shows),
         analysis.images.skipped,
     )
+
+
+def _default_shows(config: Mapping[str, Any], module: pl.LightningModule) -> list[pl.Callback]:
+    shows = runs.visualizations(config)
+    if not any(isinstance(show, DeconvNetProjection) for show in shows):
+        shows.append(DeconvNetProjection())
+    if not _inversions(shows) and not isinstance(module, JustANetwork):
+        shows.append(quick_inversion())
+    return shows
+
+
+def quick_inversion(**options: Any) -> FeatureInversion:
+    """What measures inversion errors where the run did not: few steps, but the same at every epoch."""
+    return FeatureInversion(**{"restarts": 1, "steps": QUICK_STEPS, **options})
+
+
+def _inversions(callbacks: Sequence[pl.Callback]) -> list[FeatureInversion]:
+    return [callback for callback in callbacks if isinstance(callback, FeatureInversion)]
 
 
 def _chosen(found: Mapping[int, Path], epochs: Sequence[int] | None, folder: Path) -> list[int]:

@@ -83,7 +83,7 @@ class ImageFiles:
         paths = [source] if isinstance(source, Path) else list(source)
         for path in paths:
             if not path.is_file():
-                raise DataError(f"There is no image {path}. Check the path.")
+                raise DataError(f"There is no file or folder {path}. Check the path.")
         return ImageFiles(paths, resize)
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:

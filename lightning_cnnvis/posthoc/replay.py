@@ -110,7 +110,8 @@ class _Replay(pl.Callback):
         self._pass_on("on_validation_end", pl_module)
         self._pass_on("on_train_epoch_end", pl_module)
 
-    def finish(self, pl_module: pl.LightningModule) -> None:
+    def end(self, pl_module: pl.LightningModule) -> None:
+        """Tells the callbacks that the training is over."""
         self._pass_on("on_train_end", pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -184,14 +185,10 @@ class Replayer:
         for name, value in self._trainer.callback_metrics.items():
             self.metrics.setdefault(name, {})[epoch] = float(value)
 
-    def finish(self, module: pl.LightningModule) -> None:
-        """Has drawn what is drawn at the end of a training.
-
-        Args:
-            module: The module, with the last weights.
-        """
+    def end(self, module: pl.LightningModule) -> None:
+        """Lets the callbacks show what they show when all epochs are there."""
         with quiet_lightning():
-            self._replay.finish(module)
+            self._replay.end(module)
 
 
 @contextmanager

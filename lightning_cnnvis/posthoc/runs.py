@@ -64,8 +64,7 @@ def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.Lightning
     if name is None and isinstance(configured, Mapping) and "class_path" in configured:
         made: pl.LightningDataModule = _instantiate(configured, pl.LightningDataModule)
         return made
-    kinds = {kind: getattr(lightning_cnnvis.data, kind) for kind in lightning_cnnvis.data.__all__}
-    own = {k: v for k, v in kinds.items() if issubclass(v, pl.LightningDataModule) and k != "ImageDataModule"}
+    own = own_data_modules()
     if name is None:
         alike = [kind for kind in own.values() if options and set(inspect.signature(kind).parameters) == set(options)]
         if len(alike) != 1:
@@ -79,6 +78,12 @@ def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.Lightning
     except (TypeError, ValueError, OSError, ModuleNotFoundError) as error:
         raise DataError(f"{kind.__name__} could not be made: {error}") from error
     return found
+
+
+def own_data_modules() -> dict[str, type[pl.LightningDataModule]]:
+    """The data modules of this package, by name."""
+    kinds = {kind: getattr(lightning_cnnvis.data, kind) for kind in lightning_cnnvis.data.__all__}
+    return {k: v for k, v in kinds.items() if issubclass(v, pl.LightningDataModule) and k != "ImageDataModule"}
 
 
 def visualizations(config: Mapping[str, Any]) -> list[pl.Callback]:

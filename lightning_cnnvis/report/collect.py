@@ -44,7 +44,7 @@ class ReportOptions:
         classes: Images of classes; 0 leaves them out.
         inversions: Images that are rebuilt from the layers; 0 leaves them out.
         steps: Steps of the optimisations; the methods' own if None.
-        seed: Of all random choices.
+        seed: Seed of all random choices.
 
     Raises:
         ValueError: If a number is out of range.

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 
 from lightning_cnnvis.analysis import require
 from lightning_cnnvis.callbacks import DeconvNetProjection
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
 from lightning_cnnvis.posthoc.analysis import Data
-from lightning_cnnvis.posthoc.epochs import find_epochs
+from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
 from lightning_cnnvis.report.plots import plots_of
@@ -33,7 +34,7 @@ def report(
     Args:
         source: A checkpoint, weights or a network, as for `analyze`; or the folder of a run, whose checkpoints then
             also give the evolution over the epochs and the curves.
-        output: The file to write.
+        output: The file to write, or a folder, in which it is ``report.html``.
         data: Images, as for `analyze`.
         layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
         options: What to show.
@@ -59,15 +60,21 @@ def report(
     """
     require("jinja2", "matplotlib", "scipy")
     output = Path(output)
-    if output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder: name the file to write, such as {output / 'report.html'}.")
+    if output.is_dir() or output.suffix.lower() not in {".html", ".htm"}:
+        output /= "report.html"
     analysis = analyze(source, data, **opening)
-    evolution = _evolution(source, data, layers, opening)
+    measured = _measured(analysis.checkpoint.callbacks)
+    options = options or ReportOptions()
+    also: list[pl.Callback] = []
+    if options.inversions and not measured:
+        steps = options.steps or QUICK_STEPS
+        also.append(quick_inversion(layers=layers, probes=options.inversions, steps=steps, seed=options.seed))
+    evolution = _evolution(source, data, layers, also, opening)
     content = collect(
         analysis,
         layers,
         evolutions={} if evolution is None else evolution.layers,
-        curves=() if evolution is None else plots_of({**evolution.curves, **_measured(analysis.checkpoint.callbacks)}),
+        curves=() if evolution is None else plots_of({**evolution.curves, **measured}),
         options=options,
     )
     write(output, render(content).encode())
@@ -75,11 +82,11 @@ def report(
 
 
 def _evolution(
-    source: Any, data: Data | None, layers: Sequence[str] | None, opening: dict[str, Any]
+    source: Any, data: Data | None, layers: Sequence[str] | None, also: list[pl.Callback], opening: dict[str, Any]
 ) -> Evolution | None:
     """The epochs of a run, if the source is the folder of one that has several.
 
-    Only the projections are drawn again, as the run drew them if it did: what is optimised would take minutes.
+    The projections are drawn again, as the run drew them if it did; what else it optimised would take minutes.
     """
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return None
@@ -87,7 +94,7 @@ def _evolution(
         return None
     drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
     callbacks = [callback for callback in drawn if isinstance(callback, DeconvNetProjection)]
-    return evolve(source, data, callbacks=callbacks or [DeconvNetProjection(layers=layers)], **opening)
+    return evolve(source, data, callbacks=[*(callbacks or [DeconvNetProjection(layers=layers)]), *also], **opening)
 
 
 def _measured(callbacks: Mapping[str, Any]) -> dict[str, dict[int, float]]:

@@ -62,7 +62,7 @@ def fails(capsys, *args: str) -> str:
         ("deconv", ["--layers", "relu1", "relu3", "--features=2", "--k=2"], ["deconvnet/relu1", "deconvnet/relu3"]),
         ("deconv", ["--layers=relu1", "--channels", "3", "1", "--rule=guided"], ["deconvnet/relu1"]),
         ("classes", ["--classes", "2", "0", "--steps=2"], ["class_visualization/classes"]),
-        ("dream", ["--layers=relu2", "--options.octaves=1", "--options.steps=2"], ["deepdream/relu2"]),
+        ("dream", ["--layers=relu2", "--octaves=1", "--steps=2"], ["deepdream/relu2"]),
         ("invert", ["--layers=relu2", "--steps=2", "--restarts=2"], ["inversion/layers", "inversion/restarts"]),
     ],
 )
@@ -95,7 +95,13 @@ def test_help_of_every_command(capsys):
     for command in AFTERWARDS:
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
-        assert f"usage: lightning-cnnvis {command}" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"usage: lightning-cnnvis {command}" in printed
+        assert "Examples:" in printed
+        # nothing of how Python writes it
+        assert not any(
+            internal in printed for internal in ("``", "<class", "Literal", "(type:", "None", "default: null")
+        )
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     printed = capsys.readouterr().out
@@ -132,6 +138,11 @@ def test_bad_input_is_one_sentence(checkpoint, photos, capsys, tmp_path):
     assert "classes 0 to 2" in fails(capsys, "classes", checkpoint, "--classes=3")
     assert "no class named 'tabby'" in fails(capsys, "classes", checkpoint, "--classes=tabby")
     assert "--device abacus cannot be used" in fails(capsys, "layers", checkpoint, "--device=abacus")
+    assert "channels 0 to 3" in fails(capsys, "dream", checkpoint, *data, "--layers=relu1", "--channels=-1")
+    assert "--k many: it must be an int." in fails(capsys, "deconv", checkpoint, "--k=many")
+    assert "--rule up: it must be one of deconvnet, guided" in fails(capsys, "deconv", checkpoint, "--rule=up")
+    assert "torchvision:resnet18 or timm:resnet18" in fails(capsys, "layers", checkpoint, "--model=resnet18")
+    assert "This package has CIFAR10, " in fails(capsys, "deconv", checkpoint, "--data=Photos")
     assert "--kk" in fails(capsys, "deconv", checkpoint, "--kk=3")
     assert "undream" in fails(capsys, "undream")
     assert not (tmp_path / "cnnvis_pictures").exists()
@@ -158,3 +169,27 @@ def test_a_class_of_ones_own_from_the_folder_of_the_command(checkpoint, photos, 
     (tmp_path / "my_own_model.py").write_text("from lightning_cnnvis import ImageClassifier as Mine\n")
     main(["layers", checkpoint, "--model=my_own_model.Mine"])
     assert "\nrelu5 " in capsys.readouterr().out
+
+
+def test_the_input_of_a_class_of_ones_own_is_said_in_arguments(tmp_path, capsys):
+    (tmp_path / "my_small_model.py").write_text(
+        "import pytorch_lightning as pl\nfrom torch import nn\n"
+        "class Small(pl.LightningModule):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 6 * 8, 3))\n"
+        "    def forward(self, images):\n"
+        "        return self.net(images)\n"
+    )
+    weights = {"net.0.weight": torch.rand(2, 1, 3, 3), "net.0.bias": torch.rand(2)}
+    weights |= {"net.3.weight": torch.rand(3, 96), "net.3.bias": torch.rand(3)}
+    torch.save(weights, "small.pth")
+    small = ["small.pth", "--model=my_small_model.Small"]
+    assert "on the command line --input_size" in fails(capsys, "classes", *small)
+    assert "say its size, too, --input_size" in fails(capsys, "classes", *small, "--std=0.5")
+    assert "height and width" in fails(capsys, "classes", *small, "--input_size", "1", "2", "3")
+    assert "does not run on an image of shape (1, 9, 9)" in fails(
+        capsys, "classes", *small, "--input_size=9", "--mean=0.5"
+    )
+    main(["classes", *small, "--input_size", "8", "10", "--mean=0.5", "--std=0.25", "--steps=2", "--output=out"])
+    assert capsys.readouterr().out.strip() == "out/class_visualization/classes.png"

@@ -109,6 +109,26 @@ def test_what_can_be_mended_is_one_sentence(capsys, tmp_path):
     assert "--model.wdth" in fails(capsys, "--model.wdth=1")
     assert "image_size=5 is too small" in fails(capsys, "--data.image_size=5")
     assert "--data.download true" in fails(capsys, "--data=CIFAR10")
+    assert "--trainer.max_epochs many: it must be an int." in fails(capsys, "--trainer.max_epochs=many")
+    (tmp_path / "file").write_text("")
+    assert "file/runs cannot be written" in fails(capsys, "--trainer.logger.save_dir=file/runs")
+
+
+def test_a_checkpoint_that_cannot_be_used_is_one_sentence(capsys, tmp_path):
+    def says(*args: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            main([*args, "--trainer.accelerator=cpu"])
+        assert exit_.value.code == 2
+        return capsys.readouterr().err
+
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"state_dict": torch.nn.Linear(2, 3).state_dict()}, tmp_path / "foreign.ckpt")
+    # not the untrained network, silently
+    assert "There are no weights to validate" in says("validate")
+    assert "There is no file nowhere.ckpt" in says("test", "--ckpt_path=nowhere.ckpt")
+    assert "text.ckpt is no checkpoint" in says("fit", "--ckpt_path=text.ckpt")
+    assert "do not fit ImageClassifier (missing: model.conv1.weight" in says("validate", "--ckpt_path=foreign.ckpt")
+    assert not (tmp_path / "cnnvis_runs").exists()
 
 
 def test_unknown_layer_before_training(capsys, tmp_path):
@@ -128,7 +148,10 @@ def test_corrupt_image_before_training(capsys, tmp_path):
 def test_help(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["fit", "--help"])
-    assert "--model.recipe {modern,paper}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "--model.recipe {modern,paper}" in printed
+    assert printed.index("What is changed most:") < 200
+    assert len(printed.splitlines()) < 400  # without the subclasses of torch.nn.Module
 
 
 def test_without_jsonargparse(monkeypatch, capsys):

@@ -141,7 +141,7 @@ def test_data_that_are_not_there(network, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no images in it"):
         analyze(network, tmp_path / "empty", input_spec=SPEC).deconv()
-    with pytest.raises(DataError, match=r"There is no image .*nowhere\.jpg"):
+    with pytest.raises(DataError, match=r"There is no file or folder .*nowhere\.jpg"):
         analyze(network, tmp_path / "nowhere.jpg", input_spec=SPEC).deconv()
     with pytest.raises(DataError, match="no file, no folder and no data module"):
         analyze(network, "PhotoCorps", input_spec=SPEC).deconv()

@@ -55,7 +55,9 @@ class Classifier(pl.LightningModule):
         return F.cross_entropy(self.model(batch[0]), batch[1])
 
     def validation_step(self, batch, _):
-        self.log("val_loss", F.cross_entropy(self.model(batch[0]), batch[1]))
+        logits = self.model(batch[0])
+        self.log("val_loss", F.cross_entropy(logits, batch[1]))
+        self.log("val_accuracy", (logits.argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.3)
@@ -83,7 +85,11 @@ def visualizations():
 
 
 def files_of(folder) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix in {".png", ".csv"}
+    }
 
 
 @pytest.fixture
@@ -107,6 +113,8 @@ def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
     evolution.save(tmp_path / "again")
     again = files_of(tmp_path / "again")
     assert again.pop("curves.png")
+    assert again.pop("curves.csv")
+    assert {"inversion/accuracy.csv", "inversion/accuracy/epoch_0004.png"} <= set(live)
     assert again == live
 
 
@@ -199,8 +207,9 @@ def test_a_run_of_the_command_line_needs_nothing_more(tmp_path, monkeypatch, cap
     main(["evolve", "cnnvis_runs/version_0", "--output=again", "--device=cpu"])
     live, again = files_of(tmp_path / "cnnvis_runs/version_0/cnnvis"), files_of(tmp_path / "again")
     assert {epoch.rpartition("/")[2] for epoch in live} == {"epoch_0001.png", "epoch_0002.png", "epoch_0003.png"}
-    again.pop("curves.png")
-    assert again == live
+    measured = {path for path in again if path.startswith(("curves", "inversion"))}
+    assert {"curves.csv", "curves.png", "inversion/accuracy.csv", "inversion/accuracy/epoch_0003.png"} <= measured
+    assert {path: again[path] for path in again.keys() - measured} == live
     main(["deconv", "cnnvis_runs/version_0", "--layers=relu1", "--output=out", "--device=cpu"])
     assert (tmp_path / "out/deconvnet/relu1.png").exists()
 

@@ -15,7 +15,7 @@ from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.report.plots import plots_of
 
-QUICK = ["--device=cpu", "--show.features=3", "--show.k=2", "--show.steps=2", "--show.classes=2"]
+QUICK = ["--device=cpu", "--features=3", "--k=2", "--steps=2", "--classes=2"]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,14 @@ def test_of_a_checkpoint_and_some_layers(checkpoint, tmp_path):
     assert 'id="curves"' not in html
 
 
+def test_a_folder_gets_the_report(checkpoint, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new"):
+        main(["report", checkpoint, "--data", "photos", "--layers", "relu2", *QUICK, "--output", folder])
+        assert capsys.readouterr().out.strip() == f"{folder}/report.html"
+        assert (tmp_path / folder / "report.html").is_file()
+
+
 def fails(capsys, *args: str) -> str:
     with pytest.raises(SystemExit) as exit_:
         main(["report", *args, *QUICK])
@@ -88,7 +96,6 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, 
     assert "cut.ckpt" in fails(capsys, "cut.ckpt", "--data", "photos")
     assert "no images" in fails(capsys, checkpoint, "--data", "empty")
     assert "'relu9'" in fails(capsys, checkpoint, "--data", "photos", "--layers", "relu9")
-    assert "empty is a folder" in fails(capsys, checkpoint, "--data", "photos", "--output", "empty")
     assert "cannot be written" in fails(capsys, checkpoint, "--data", "photos", "--output", "some.ckpt/report.html")
     assert sorted(tmp_path.rglob("*")) == before
 

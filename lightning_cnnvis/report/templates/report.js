@@ -106,12 +106,19 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Where one is in the network.
+const strip = document.querySelector(".strip");
 const links = new Map([...document.querySelectorAll(".strip a")].map((link) => [link.hash.slice(1), link]));
 const reading = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     const link = links.get(target.id);
-    if (isIntersecting) link?.setAttribute("aria-current", "true");
-    else link?.removeAttribute("aria-current");
+    if (!link) continue;
+    if (isIntersecting) {
+      link.setAttribute("aria-current", "true");
+      const left = link.offsetLeft + (link.offsetWidth - strip.clientWidth) / 2;
+      strip.scrollTo({ left, behavior: "instant" });
+    } else {
+      link.removeAttribute("aria-current");
+    }
   }
 }, { rootMargin: "-45% 0px -50% 0px" });
 for (const section of document.querySelectorAll(".layer")) reading.observe(section);

@@ -1,0 +1,137 @@
+"""The arguments of the commands that look at what was trained, and their help pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from lightning_cnnvis.cli import AFTERWARDS
+from lightning_cnnvis.cli.errors import USER_ERROR, readable
+from lightning_cnnvis.cli.help import PlainHelp
+from lightning_cnnvis.functional.deepdream import DreamOptions
+from lightning_cnnvis.posthoc import Analysis
+from lightning_cnnvis.report import ReportOptions
+
+SHOWS = ("deconv", "classes", "dream", "inversion")
+"""What `evolve` can draw."""
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in a sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the program."""
+        text = " ".join(readable(message).split())
+        self.exit(USER_ERROR, f"lightning-cnnvis: error: {text}\nOptions: {self.prog} --help\n")
+        raise AssertionError("exit does not return")
+
+
+def parser_of(command: str) -> ArgumentParser:
+    """What reads the arguments of one of the commands."""
+    about = AFTERWARDS[command]
+    source = "RUN" if command == "evolve" else "CHECKPOINT"
+    parser = _Parser(
+        prog=f"lightning-cnnvis {command}",
+        usage=f"lightning-cnnvis {command} [{source}] [options]",
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog="Examples:\n" + "".join(f"  lightning-cnnvis {command} {example}\n" for example in _EXAMPLES[command]),
+        formatter_class=PlainHelp,
+    )
+    _add_source(parser, command)
+    if command == "layers":
+        parser.add_argument("--json", action="store_true", help="Print JSON.")
+        return parser
+    if command == "report":
+        parser.add_argument(
+            "--output", type=Path, default=Path("report.html"), help="The file to write, or a folder for it."
+        )
+    else:
+        parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
+    if command == "classes":
+        parser.add_argument("--classes", nargs="+", type=str, help="Names or numbers. Default: the first twelve.")
+    else:
+        parser.add_argument(
+            "--layers", nargs="+", type=str, help=f"Names, as `lightning-cnnvis layers` lists them. {_LAYERS[command]}"
+        )
+    if command in {"deconv", "dream"}:
+        parser.add_argument(
+            "--channels", nargs="+", type=int, help=f"Numbers of feature maps, from 0. {_CHANNELS[command]}"
+        )
+    if command == "evolve":
+        parser.add_argument(
+            "--epochs", nargs="+", type=int, help="Epochs, from 1. Default: all that there are checkpoints of."
+        )
+        parser.add_argument(
+            "--show",
+            nargs="+",
+            choices=SHOWS,
+            help="What to draw. Default: what the run itself drew, bit for bit, and deconv and inversion in any case.",
+        )
+        parser.add_argument("--seed", type=int, default=0, help="Seed of the random choices of what --show names.")
+    elif command == "report":
+        parser.add_class_arguments(ReportOptions, as_group=False)
+    else:
+        skip: set[str | int] = {"layers", "channels", "classes", "image", "images", "options"}
+        parser.add_method_arguments(Analysis, command, as_group=False, skip=skip)
+    if command == "dream":
+        parser.add_class_arguments(DreamOptions, as_group=False)
+    return parser
+
+
+def _add_source(parser: ArgumentParser, command: str) -> None:
+    """What every command takes: what to look at, with which images, where."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="RUN" if command == "evolve" else "CHECKPOINT",
+        nargs="?",
+        help="The folder of a run, or one with checkpoints."
+        if command == "evolve"
+        else "A checkpoint, a file of weights, or the folder of a run, of whose checkpoints the one trained longest is "
+        "taken. Default: the published weights of --model, downloaded.",
+    )
+    parser.add_argument(
+        "--model",
+        type=str,
+        help="What the weights are of, where the checkpoint does not say: torchvision:NAME, timm:NAME, or the import "
+        "path of a LightningModule.",
+    )
+    data = "A data module, by name or import path, for the input and the classes' names"
+    if command != "classes":
+        data = "A folder of images, image files, or a data module by name or import path"
+    parser.add_argument("--data", nargs="+", type=str, help=f"{data}. Default: the data of the checkpoint's own run.")
+    parser.add_argument(
+        "--input_size",
+        nargs="+",
+        type=int,
+        help="Height and width of the network's input, or one number for both, where neither the checkpoint nor the "
+        "data say. Then also:",
+    )
+    parser.add_argument("--mean", nargs="+", type=float, help="What is taken off each channel of pixels in [0, 1].")
+    parser.add_argument("--std", nargs="+", type=float, help="What each channel is then divided by.")
+    parser.add_argument("--device", type=str, default="auto", help="Such as cpu or cuda:1; auto takes a GPU if any.")
+    parser.add_argument("--trust", action="store_true", help="Unpickle whatever is in the file: it may run any code.")
+    parser.add_argument("--config", action="config", help="A YAML file with options.")
+
+
+_RECTIFIED = "Default: the rectified output of every convolution."
+_LAYERS = {
+    "deconv": _RECTIFIED,
+    "dream": "Default: a low, a middle and a high one.",
+    "invert": _RECTIFIED,
+    "evolve": "Default: those of the run; named ones are drawn by deconv, unless --show says more.",
+    "report": _RECTIFIED,
+}
+_CHANNELS = {"deconv": "Default: a random choice.", "dream": "Default: all together."}
+
+_ALEXNET = "alexnet.pth --model torchvision:alexnet"
+_EXAMPLES = {
+    "layers": ["cnnvis_runs/version_0", _ALEXNET, "--model timm:resnet18"],
+    "deconv": ["cnnvis_runs/version_0 --layers relu1 relu5", f"{_ALEXNET} --data photos --layers features.11"],
+    "classes": ["cnnvis_runs/version_0 --classes cat coffee", f"{_ALEXNET} --classes tabby 3 --steps 256"],
+    "dream": ["cnnvis_runs/version_0 --data sky.jpg", f"{_ALEXNET} --data sky.jpg --layers features.8 --channels 7"],
+    "invert": ["cnnvis_runs/version_0 --restarts 3", f"{_ALEXNET} --data cat.jpg --layers features.4 features.11"],
+    "evolve": ["cnnvis_runs/version_0", "cnnvis_runs/version_0 --layers relu3 --epochs 1 5", "run --show classes"],
+    "report": ["cnnvis_runs/version_0", f"{_ALEXNET} --data photos --output alexnet.html"],
+}
