@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.chunks import in_chunks
 from lightning_cnnvis.functional.codes import Code, Part, Reconstructions, encode, outputs_of
 from lightning_cnnvis.functional.forward import OUTPUT, staged_forward
 from lightning_cnnvis.functional.gradients import Gradient, model_gradient
@@ -209,7 +210,8 @@ def invert_layers(
                 model, batch, methods[alike[0]].stages, seed=seed, chunk=options.chunk, input_spec=input_spec
             )
         reconstructed, losses = (torch.stack([found[layer][i] for layer in layers]) for i in range(2))
-        return _measured(model, inputs, {layer: codes[layer] for layer in layers}, reconstructed, losses, input_spec)
+        ordered = {layer: codes[layer] for layer in layers}
+        return _measured(model, inputs, ordered, reconstructed, losses, input_spec=input_spec, chunk=options.chunk)
 
 
 def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: InputSpec) -> None:
@@ -321,7 +323,9 @@ def _measured(
     codes: Mapping[str, Code],
     images: Tensor,
     losses: Tensor,
+    *,
     input_spec: InputSpec,
+    chunk: int,
 ) -> Inversions:
     """The result, for images ``(L, R, N, C, H, W)`` of the layers in order."""
     restarts, count = images.shape[1:3]
@@ -344,7 +348,13 @@ def _measured(
             feature_variances[index, n] = sample_variance(features).sum() / norm
             if labels is not None:
                 kept[index, :, n] = recorded[OUTPUT].argmax(1) == labels[n]
-    flat, flat_originals = images.flatten(0, 2), originals.repeat(len(codes) * restarts, 1, 1, 1)
+    flat = images.flatten(0, 2)
+
+    def likeness(part: slice) -> tuple[Tensor, Tensor]:
+        mine = originals[torch.arange(part.start, part.stop, device=originals.device) % count]
+        return psnr(flat[part], mine), ssim(flat[part], mine)
+
+    ratios, similarities = (torch.cat(p) for p in zip(*in_chunks(likeness, len(flat), chunk), strict=True))
     return Inversions(
         layers=tuple(codes),
         images=images,
@@ -354,8 +364,8 @@ def _measured(
         pixel_variances=torch.stack([sample_variance(of_layer).flatten(1).mean(1) for of_layer in images]),
         feature_variances=feature_variances,
         label_kept=None if labels is None else kept,
-        psnr=psnr(flat, flat_originals).view(images.shape[:3]),
-        ssim=ssim(flat, flat_originals).view(images.shape[:3]),
+        psnr=ratios.view(images.shape[:3]),
+        ssim=similarities.view(images.shape[:3]),
         losses=losses,
     )
 
