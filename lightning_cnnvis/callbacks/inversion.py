@@ -22,8 +22,9 @@ from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
-from lightning_cnnvis.functional.inversion import Inversions, invert_layers
+from lightning_cnnvis.functional.inversion import invert_layers
 from lightning_cnnvis.functional.inversion_methods import Method
+from lightning_cnnvis.functional.inversions import Inversions
 from lightning_cnnvis.layers import trace_layers
 
 STRIP_SIDE = 96

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.deconvnet import Projections
 from lightning_cnnvis.functional.deepdream import Dream
-from lightning_cnnvis.functional.inversion import Inversions
+from lightning_cnnvis.functional.inversions import Inversions
 from lightning_cnnvis.functional.top_activations import TopActivations
 from lightning_cnnvis.functional.visualization import Visualizations
 from lightning_cnnvis.sinks import Picture, encode_png, write

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.evolution import LayerEvolution
 from lightning_cnnvis.functional.deconvnet import Projections
-from lightning_cnnvis.functional.inversion import Inversions
+from lightning_cnnvis.functional.inversions import Inversions
 from lightning_cnnvis.functional.visualization import Visualizations
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import Analysis, DeconvResult, LayerInfo

@@ -157,6 +157,12 @@ def test_result_does_not_depend_on_the_batch(net, images, method):
     torch.testing.assert_close(alone.errors[0, :, 0], together.errors[2, :, 1], atol=1e-3, rtol=1e-3)
     small = invert_layers(net, images, ["9", "2", "5"], options=InversionOptions(chunk=4), **settings)
     torch.testing.assert_close(small.images, together.images, atol=1e-3, rtol=0)
+    for inversions in (small, together):
+        for index, shown in enumerate(inversions.images.flatten(0, 2)):
+            where = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), (3, 2, 3)))
+            original = inversions.originals[where[2] : where[2] + 1]
+            torch.testing.assert_close(inversions.ssim[where], ssim(shown[None], original)[0])
+            torch.testing.assert_close(inversions.psnr[where], psnr(shown[None], original)[0])
     one = invert_layers(net, images, ["9", "2", "5"], **{**settings, "restarts": 1})
     torch.testing.assert_close(one.images[:, 0], together.images[:, 0], atol=1e-3, rtol=0)
 
