@@ -61,6 +61,11 @@ def test_lists_of_a_yaml_file_are_taken():
     assert spec.class_name(1) == "1"
 
 
+def test_every_class_has_a_name_of_its_own():
+    spec = InputSpec(class_names=("crane", "", "crane", " ", "cat"))
+    assert [spec.class_name(n) for n in range(6)] == ["crane (0)", "1", "crane (2)", "3", "cat", "5"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_normalize_and_back(dtype):
     spec = InputSpec((4, 4), 3, MEAN, STD)
