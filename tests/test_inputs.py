@@ -274,6 +274,12 @@ def test_says_what_it_assumes(sample, mean, std, message):
     assert spec == InputSpec(tuple(sample.shape[-2:]), sample.shape[1], mean, std)
 
 
+def test_two_normalisations_are_not_guessed_at():
+    twice = Photos(Compose([Normalize((0.5,), (0.5,)), Normalize(MEAN, STD)]))
+    with pytest.warns(UserWarning, match="or several"):
+        assert find_input_spec(twice, torch.rand(1, 3, 4, 4)).mean == (0.0,) * 3
+
+
 def test_statistics_of_other_channels_are_not_used():
     with pytest.warns(UserWarning, match="were taken"):
         spec = find_input_spec(Photos(Normalize(MEAN, STD)), torch.rand(2, 1, 4, 4))
