@@ -54,8 +54,8 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
     mean, std, assumption = _guess_statistics(sample.detach())
     spec = InputSpec((height, width), channels, mean, std, names)
     warnings.warn(
-        f"The data set's transforms hold no Normalize for {channels} channels, so {assumption}. If the pictures' "
-        f"colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
+        f"The data set's transforms hold no Normalize for {channels} channels, or several, so {assumption}. If the "
+        f"pictures' colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
         f"channels={channels}, mean=..., std=...), or an attribute input_spec of the data module.",
         stacklevel=2,
     )
@@ -103,13 +103,18 @@ def _loaders(loader: Callable[[], Any]) -> Any:
 
 
 def _normalization(datasets: Iterable[Any]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of the first transform that normalises; None if there is none, or if it does so twice."""
     for dataset in datasets:
         usual = [getattr(dataset, name, None) for name in ("transform", "transforms")]
         own = [held for name, held in _attributes(dataset).items() if "transform" in name and "inv" not in name]
-        for step in _steps([*usual, *own]):
-            mean, std = getattr(step, "mean", None), getattr(step, "std", None)
-            if type(step).__name__ == "Normalize" and mean is not None and std is not None:
-                return _floats(mean), _floats(std)
+        for transform in (*usual, *own):
+            found = {
+                (_floats(step.mean), _floats(step.std))
+                for step in _steps(transform)
+                if type(step).__name__ == "Normalize" and _has(step, "mean") and _has(step, "std")
+            }
+            if found:
+                return found.pop() if len(found) == 1 else None
     return None
 
 
@@ -122,6 +127,10 @@ def _steps(transform: Any, depth: int = 6) -> Iterator[Any]:
         yield transform
         for inner in _attributes(transform).values():
             yield from _steps(inner, depth - 1)
+
+
+def _has(owner: object, name: str) -> bool:
+    return getattr(owner, name, None) is not None
 
 
 def _floats(values: Any) -> tuple[float, ...]:

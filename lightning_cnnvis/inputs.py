@@ -71,8 +71,11 @@ class InputSpec:
         return (self.channels, *self.size)
 
     def class_name(self, index: int) -> str:
-        """The name of a class, or its number when the names are unknown."""
-        return self.class_names[index] if index < len(self.class_names) else str(index)
+        """The name of a class: its number where it has none, and with its number where another has the same."""
+        name = self.class_names[index] if index < len(self.class_names) else ""
+        if not name.strip():
+            return str(index)
+        return name if self.class_names.count(name) == 1 else f"{name} ({index})"
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turns pictures into network inputs.

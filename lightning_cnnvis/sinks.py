@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -98,6 +99,7 @@ class Sinks:
 
         Every rank must call this (Lightning broadcasts the folder); only rank 0 gets sinks that write. With
         ``fast_dev_run`` no files are written. Files in the folder that a killed run left half-written are removed.
+        Nothing is written to a remote folder, with a warning.
 
         Args:
             trainer: A Lightning ``Trainer`` that has set up its strategy.
@@ -114,6 +116,12 @@ class Sinks:
             log_dir = os.path.join(*(str(part) for part in parts if part not in {None, ""}))
         elif trainer.loggers:
             log_dir = trainer.loggers[0].log_dir
+        if "://" in str(log_dir):
+            warnings.warn(
+                f"Pictures go to the loggers only, since files are not written to {log_dir}: a remote folder.",
+                stacklevel=2,
+            )
+            return cls(trainer.loggers)
         folder = Path(log_dir) / "cnnvis"
         _sweep(folder)
         return cls(trainer.loggers, folder)

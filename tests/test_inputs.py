@@ -61,6 +61,11 @@ def test_lists_of_a_yaml_file_are_taken():
     assert spec.class_name(1) == "1"
 
 
+def test_every_class_has_a_name_of_its_own():
+    spec = InputSpec(class_names=("crane", "", "crane", " ", "cat"))
+    assert [spec.class_name(n) for n in range(6)] == ["crane (0)", "1", "crane (2)", "3", "cat", "5"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_normalize_and_back(dtype):
     spec = InputSpec((4, 4), 3, MEAN, STD)
@@ -267,6 +272,12 @@ def test_says_what_it_assumes(sample, mean, std, message):
     assert len(caught) == 1
     assert "input_spec=InputSpec(" in str(caught[0].message)
     assert spec == InputSpec(tuple(sample.shape[-2:]), sample.shape[1], mean, std)
+
+
+def test_two_normalisations_are_not_guessed_at():
+    twice = Photos(Compose([Normalize((0.5,), (0.5,)), Normalize(MEAN, STD)]))
+    with pytest.warns(UserWarning, match="or several"):
+        assert find_input_spec(twice, torch.rand(1, 3, 4, 4)).mean == (0.0,) * 3
 
 
 def test_statistics_of_other_channels_are_not_used():

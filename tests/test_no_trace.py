@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 
 import pytest
 import snapshots
@@ -142,9 +143,9 @@ def test_functions_give_their_memory_back():
 # Callbacks: each time one is at work, whatever stage it fails at.
 
 
-@pytest.mark.parametrize("broken", [(), PROJECTION, OPTIMISATION, FIGURES], ids=str)
-def test_a_callback_leaves_no_trace(tmp_path, monkeypatch, broken):
-    break_functions(monkeypatch, *broken)
+@pytest.fixture
+def changed(monkeypatch) -> dict[str, list[str]]:
+    """What each callback's work changed, be it the trial before the training or an epoch's pictures."""
     changed: dict[str, list[str]] = {}
 
     def watch(name):
@@ -156,17 +157,48 @@ def test_a_callback_leaves_no_trace(tmp_path, monkeypatch, broken):
                 return {**of_model, **snapshots.of_process(), "weights alone": list(pl_module.state_dict())}
 
             before = noted()
-            original(callback, trainer, pl_module, *arguments)
-            changed[f"{type(callback).__name__}.{name}"] = snapshots.differences(before, noted())
+            try:
+                original(callback, trainer, pl_module, *arguments)
+            finally:
+                changed[f"{type(callback).__name__}.{name}"] = snapshots.differences(before, noted())
 
         monkeypatch.setattr(VisualizationCallback, name, watched)
 
     watch("_show")
     watch("_check")
+    return changed
+
+
+def train(folder, **options):
     module = Classifier(dropout=True)
     module.model[1].eval().requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit(tmp_path, *every_callback(on_error="warn"), module=module, accumulate_grad_batches=2, max_epochs=2)
-    kinds = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInversion")
-    assert changed == {f"{kind}.{name}": [] for kind in kinds for name in ("_show", "_check")}
+        fit(folder, *every_callback(on_error="warn"), module=module, accumulate_grad_batches=2, **options)
+
+
+KINDS = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInversion")
+
+
+@pytest.mark.parametrize("broken", [(), PROJECTION, OPTIMISATION, FIGURES], ids=str)
+def test_a_callback_leaves_no_trace(tmp_path, monkeypatch, changed, broken):
+    break_functions(monkeypatch, *broken)
+    train(tmp_path)
+    assert changed == {f"{kind}.{name}": [] for kind in KINDS for name in ("_show", "_check")}
+
+
+@pytest.mark.parametrize(
+    ("within", "who"),
+    [("functional.engine.RectifiedBackward", KINDS[0]), ("functional.optimize.report", KINDS[1])],
+)
+def test_ctrl_c_in_the_middle_of_a_callback_leaves_no_trace(tmp_path, monkeypatch, changed, within, who):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VisualizationCallback, "_check", lambda *_: None)  # which would be the first to be interrupted
+    module, _, name = within.rpartition(".")
+    monkeypatch.setattr(import_module(f"lightning_cnnvis.{module}"), name, interrupt)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(tmp_path)
+    assert changed[f"{who}._show"] == []
+    assert f"{KINDS[-1]}._show" not in changed  # stopped at once

@@ -400,3 +400,12 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
         (folder / name).touch()
     Sinks.of(Trainer([], str(tmp_path)))
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_0001.png", "mine.part"]
+
+
+def test_a_remote_folder_gets_no_files_and_litters_no_local_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="not written to s3://bucket/run"):
+        sinks = Sinks.of(Trainer([], "s3://bucket/run"))
+    sinks.picture("a", PICTURE, 1)
+    assert sinks.folder is None
+    assert not list(tmp_path.iterdir())

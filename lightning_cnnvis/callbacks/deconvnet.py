@@ -62,7 +62,8 @@ class DeconvNetProjection(VisualizationCallback):
         rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
         lrn: ``"identity"`` or ``"gradient"``; see `ResponseNormMode`.
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
-        max_images: How many images to go through where there is no validation to pick activations up from.
+        max_images: How many images to go through where there is no validation to pick activations up from, or where it
+            ran on averaged weights (``WeightAveraging``), which are not those that are shown.
         **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -240,8 +241,7 @@ class DeconvNetProjection(VisualizationCallback):
         epoch = trainer.current_epoch + 1
         if self.scheduled(epoch, trainer):
             with self.guarded(epoch):
-                if batch_idx or not self._harvest.number(trainer.val_dataloaders, dataloader_idx):
-                    self._harvest.keep(batch, epoch)
+                self._harvest.take_in(batch, epoch, trainer.val_dataloaders, dataloader_idx, first=batch_idx == 0)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves the network alone."""

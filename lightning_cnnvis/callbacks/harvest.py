@@ -39,6 +39,7 @@ class EpochHarvest:
         self.max_images = max_images
         self.images = images
         self._following: Harvest | None = None
+        self._followed_weights: Tensor | None = None
         self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch
         self._kept: list[Tensor] = []
         self._kept_of: int | None = None  # of which epoch
@@ -53,14 +54,25 @@ class EpochHarvest:
         """Follows the network until `release`; what an earlier validation of the epoch gave is forgotten."""
         self.release()
         self._following = Harvest(network, channels, self.k, rule=self.rule, guard=guard).__enter__()
+        self._followed_weights = None
         self._tops = epoch, self._following.tops
 
-    def number(self, loaders: Any, index: int) -> bool:
-        """Says which loader the next batches come from. False if the network is not being followed."""
+    def take_in(self, batch: Any, epoch: int, loaders: Any, index: int, *, first: bool) -> None:
+        """Prepares for the validation's forward pass on a batch; keeps its images if the network is not followed.
+
+        Args:
+            batch: The batch.
+            epoch: The epoch, counted from 1.
+            loaders: The loaders of the validation.
+            index: Which of them the batch is from.
+            first: Whether it is the first from there.
+        """
         if self._following is None:
-            return False
-        self._following.number(*sample_ids(loaders, index))
-        return True
+            self.keep(batch, epoch)
+        elif first:
+            self._following.number(*sample_ids(loaders, index))
+            if self._followed_weights is None:
+                self._followed_weights = _fingerprint(self._following.model)
 
     def release(self) -> None:
         """Leaves the network alone."""
@@ -84,11 +96,15 @@ class EpochHarvest:
     def take(self, context: VisualizationContext, channels: Mapping[str, Sequence[int]]) -> dict[str, TopActivations]:
         """The top activations of an epoch, by layer and on the CPU; a layer that failed is missing."""
         epoch, tops = self._tops or (None, {})
-        if epoch != context.epoch:
+        if epoch != context.epoch or not self._followed(context.network):
             kept = self._kept if self._kept_of == context.epoch else []
             tops = self._pass(context, channels, kept)
         self.clear()
         return {layer: top.to("cpu") for layer, top in tops.items()}
+
+    def _followed(self, network: nn.Module) -> bool:
+        """Whether the validation ran on the weights that are to be shown: averaged ones may have stood in for them."""
+        return self._followed_weights is None or torch.equal(self._followed_weights, _fingerprint(network))
 
     def _pass(
         self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], kept: Sequence[Tensor]
@@ -106,6 +122,11 @@ class EpochHarvest:
                 if room <= 0:
                     break
         return harvest.tops
+
+
+def _fingerprint(network: nn.Module) -> Tensor:
+    """A few numbers that other weights would not give."""
+    return torch.stack([parameter.detach().float().sum() for parameter in network.parameters()]).cpu()
 
 
 def is_compiled(pl_module: pl.LightningModule) -> bool:

@@ -116,6 +116,15 @@ def test_harvest_finds_what_a_pass_over_the_validation_set_finds(tmp_path):
         assert torch.equal(top.positions, expected.positions)
 
 
+def test_no_image_is_kept_where_the_validation_is_followed(tmp_path, monkeypatch):
+    def kept(*_):
+        raise AssertionError("kept an image")
+
+    monkeypatch.setattr("lightning_cnnvis.callbacks.harvest.EpochHarvest.keep", kept)
+    monkeypatch.setattr("lightning_cnnvis.callbacks.harvest.EpochHarvest._pass", kept)
+    fit(tmp_path, projection(every_n_epochs=1))
+
+
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_training_is_bit_identical_with_and_without(tmp_path, shuffled):
     def run(*callbacks):

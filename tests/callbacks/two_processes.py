@@ -6,11 +6,13 @@ process notes what the run left behind, under FOLDER.
 
 from __future__ import annotations
 
+import random
 import sys
 import warnings
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from runs import Augmented, every_callback, fit
@@ -27,7 +29,11 @@ class Note(pl.Callback):
         entries = trainer.optimizers[0].state_dict()["state"].items()
         state |= {f"optimizer.{name}.{key}": value for name, entry in entries for key, value in entry.items()}
         state |= {f"loss {i}": loss for i, loss in enumerate(pl_module.losses)}
+        state |= {f"logged {name}": v for name, v in trainer.logged_metrics.items() if "loss" in name}
         state["rng"] = torch.get_rng_state()
+        others = repr((random.getstate(), np.random.get_state()))  # noqa: NPY002
+        state["other rngs"] = torch.tensor(list(others.encode()))
+        state["modes"] = torch.tensor([m.training for m in pl_module.modules()])
         state["hooks"] = torch.tensor([len(m._forward_hooks) + len(m._forward_pre_hooks) for m in pl_module.modules()])
         torch.save(state, Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.pt")
 
