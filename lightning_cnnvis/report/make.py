@@ -103,11 +103,8 @@ def _evolution(
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
     """The checkpoint with what the validation of its epoch said: one of weights alone does not know."""
-    logged = {
-        name: points[checkpoint.epoch]
-        for name, points in evolution.curves.items()
-        if "/" not in name and checkpoint.epoch in points
-    }
+    epoch = checkpoint.epoch or 0
+    logged = {name: points[epoch] for name, points in evolution.curves.items() if "/" not in name and epoch in points}
     return replace(checkpoint, metrics={**logged, **checkpoint.metrics})
 
 
