@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from lightning_cnnvis.callbacks.shown_weights import FOLDER as WEIGHTS
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
@@ -171,6 +172,8 @@ class CnnVisCLI(LightningCLI):
         if pictures.is_dir():
             print(f"\nPictures:    {pictures}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
+        if (pictures / WEIGHTS).is_dir():
+            print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}")
 
 
 def run(args: Sequence[str]) -> None:

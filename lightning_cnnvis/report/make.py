@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from lightning_cnnvis.analysis import require
 from lightning_cnnvis.callbacks import DeconvNetProjection
+from lightning_cnnvis.checkpoints import Checkpoint
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
 from lightning_cnnvis.posthoc.analysis import Data
 from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
@@ -70,6 +72,8 @@ def report(
         steps = options.steps or QUICK_STEPS
         also.append(quick_inversion(layers=layers, probes=options.inversions, steps=steps, seed=options.seed))
     evolution = _evolution(source, data, layers, also, opening)
+    if evolution is not None:
+        analysis.checkpoint = _with_metrics(analysis.checkpoint, evolution)
     content = collect(
         analysis,
         layers,
@@ -95,6 +99,13 @@ def _evolution(
     drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
     callbacks = [callback for callback in drawn if isinstance(callback, DeconvNetProjection)]
     return evolve(source, data, callbacks=[*(callbacks or [DeconvNetProjection(layers=layers)]), *also], **opening)
+
+
+def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
+    """The checkpoint with what the validation of its epoch said: one of weights alone does not know."""
+    epoch = checkpoint.epoch or 0
+    logged = {name: points[epoch] for name, points in evolution.curves.items() if "/" not in name and epoch in points}
+    return replace(checkpoint, metrics={**logged, **checkpoint.metrics})
 
 
 def _measured(callbacks: Mapping[str, Any]) -> dict[str, dict[int, float]]:

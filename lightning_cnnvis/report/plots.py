@@ -12,6 +12,9 @@ from lightning_cnnvis.report.content import Curves
 _NOTES = {
     "projection_similarity": "Of projections from images that stay the same: a layer near 1 has settled.",
     "top_overlap": "Of the images that activate a map most.",
+    "dead_maps": "Maps that no image activates.",
+    "inversion_label_kept": "Rebuilt images that the network puts into the class it gave the original.",
+    "inversion_variance": "Of the pixels, between images rebuilt from different noise: what the layer leaves open.",
     "inversion_error": "Squared, over the features' squared norm, of images rebuilt from each layer.",
 }
 _ERROR = "inversion_error/"

@@ -45,6 +45,7 @@ def test_fit_writes_pictures_and_says_where(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Pictures:    cnnvis_runs/version_0/cnnvis" in out
     assert "TensorBoard: tensorboard --logdir cnnvis_runs/version_0" in out
+    assert "Report:      lightning-cnnvis report cnnvis_runs/version_0" in out
     pictures = list((run / "cnnvis").rglob("*.png"))
     assert pictures
     Image.open(pictures[0]).verify()

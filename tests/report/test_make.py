@@ -54,6 +54,8 @@ def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
     html = (tmp_path / "new/folder/report.html").read_text(encoding="utf-8")
     assert html.count('class="evolution" data-epochs="[1, 2]"') == 5
     assert html.count('class="feature') == 5 * 3 + html.count('class="features')
+    assert "<dt>val_accuracy</dt>" in html
+    assert "Inversion error and accuracy" in html
     for title in ("Accuracy", "Similarity of projections to the epoch before", "Share of dead feature maps"):
         assert f"<b>{title}</b>" in html
     assert "<b>astronaut</b>" in html
