@@ -7,7 +7,7 @@ rows and columns, `captioned` writes a line above one, `figure` adds the title.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -344,25 +344,33 @@ def labelled_pictures(
     return figure(mosaic(tiles, columns, gap=10), title, note)
 
 
-def picture_strip(strip: PictureStrip, labels: Sequence[str], title: str, *, side: int = 96) -> Picture:
+def picture_strip(
+    strip: PictureStrip, labels: Sequence[str], title: str, *, original: Tensor | None = None, side: int = 96
+) -> Picture:
     """Pictures over the epochs: a row a label, a column an epoch.
 
     Args:
         strip: The epochs so far, at least one.
         labels: What each row is of.
         title: Title of the figure.
+        original: ``(C, H, W)`` in [0, 1], the image that all pictures were made from; shown beside each row.
         side: Length of a tile's longer side in pixels.
 
     Returns:
         The figure.
     """
-    columns = []
-    for column in strip.columns:
+
+    def cells_of(pictures: Iterable[Tensor], captions: Iterable[str], head: str) -> Image.Image:
         cells = [
-            captioned(tile(picture / 255, side, smooth=True), caption, faint=True)
-            for picture, caption in zip(column.pictures, column.captions, strict=True)
+            captioned(tile(picture, side, smooth=True), caption, faint=True)
+            for picture, caption in zip(pictures, captions, strict=True)
         ]
-        columns.append(captioned(mosaic(cells, 1, gap=10), f"epoch {column.epoch}"))
+        return captioned(mosaic(cells, 1, gap=10), head)
+
+    columns = [cells_of(column.pictures / 255, column.captions, f"epoch {column.epoch}") for column in strip.columns]
+    if original is not None:
+        blank = ["\n" * caption.count("\n") for caption in strip.columns[0].captions]
+        columns.insert(0, cells_of([original] * len(labels), blank, "original"))
     height = (columns[0].height - TEXT - 5 + 10) // len(labels) - 10
     labels = [_one_line(label) for label in labels]
     width = math.ceil(max(font(TEXT).getlength(label) for label in labels))

@@ -92,6 +92,19 @@ def test_labels_of_any_text_are_drawn():
     assert grid.shape[2] == 3
 
 
+def test_a_strip_shows_what_it_was_made_from_beside_each_row():
+    original = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(3, 8, 8)
+    pictures = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    strip = PictureStrip([PictureColumn(1, pictures, ("0.1", "0.2")), PictureColumn(2, pictures, ("0.1", "0.2"))])
+    drawn = figures.picture_strip(strip, ["low", "high"], "title", original=original, side=20)
+    red = (drawn == (255, 0, 0)).all(axis=2)
+    black = (drawn == 0).all(axis=2)
+    # in the rows of pixels of the pictures, and left of them
+    assert (red.any(axis=1) == black.any(axis=1)).all()
+    assert red.any(axis=0).nonzero()[0].max() < black.any(axis=0).nonzero()[0].min()
+    assert red.sum() * 2 == black.sum() == 4 * 400
+
+
 def test_states_are_said():
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     shown = visualize_classes(net, [0, 1], input_spec=InputSpec(size=(12, 12)), steps=2)

@@ -99,7 +99,9 @@ class DeepDream(ProbeCallback):
             context.sinks.picture(f"{self.label}/{layer}", drawn, context.epoch)
         small = figures.as_bytes(figures.reduced(torch.stack(dreams) / 255, STRIP_SIDE))
         self._strip.add(PictureColumn(context.epoch, small, tuple("" for _ in layers)))
-        strip = figures.picture_strip(self._strip, layers, "DeepDream · evolution", side=STRIP_SIDE)
+        strip = figures.picture_strip(
+            self._strip, layers, "DeepDream · evolution", original=photograph, side=STRIP_SIDE
+        )
         context.sinks.picture(f"{self.label}/evolution", strip, context.epoch)
 
     def _dream(self, context: VisualizationContext, photograph: Tensor, layers: Sequence[str]) -> list[_Dreamt]:

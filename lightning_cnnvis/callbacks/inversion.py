@@ -147,7 +147,7 @@ class FeatureInversion(ProbeCallback):
         self._strip.add(
             PictureColumn(epoch, small, tuple(map(figures.inversion_caption, pictures[:, 0, 0], errors[:, 0, 0])))
         )
-        strip = figures.picture_strip(self._strip, layers, "Inversion · evolution", side=STRIP_SIDE)
+        strip = figures.picture_strip(self._strip, layers, "Inversion · evolution", original=probes[0], side=STRIP_SIDE)
         context.sinks.picture(f"{self.label}/evolution", strip, epoch)
 
     def _invert(
