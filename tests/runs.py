@@ -133,7 +133,7 @@ def break_functions(patch, *names: str) -> None:
 
 PROJECTION = ("functional.top_activations.project_windows",)
 OPTIMISATION = tuple(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion"))
-FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_grid"))
+FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_pictures"))
 
 
 def pictures(folder: Path) -> dict[str, bytes]:

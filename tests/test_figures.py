@@ -11,6 +11,7 @@ from torch import nn
 
 from lightning_cnnvis import InputSpec, figures
 from lightning_cnnvis.evolution import LayerEvolution, PictureColumn, PictureStrip
+from lightning_cnnvis.figures import layout
 from lightning_cnnvis.functional import top_activations, visualize_classes
 from lightning_cnnvis.isolation import isolated
 
@@ -62,7 +63,7 @@ def test_top_features_shows_dead_maps_as_such():
     picture = figures.top_features(projections, 4, InputSpec(size=(12, 12)), "a layer")
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
-    assert (picture == figures.EMPTY).all(axis=2).sum() > 4 * 70 * 70
+    assert (picture == layout.EMPTY).all(axis=2).sum() > 4 * 70 * 70
 
 
 def test_evolution_strip_grows_with_the_epochs_and_marks_new_images():
@@ -78,7 +79,7 @@ def test_evolution_strip_grows_with_the_epochs_and_marks_new_images():
         evolution.add(column)
         picture = figures.evolution_strip(evolution, spec, "a layer")
         widths.append(picture.shape[1])
-        assert (picture == figures.MARK).all(axis=2).any() == (epoch == 8)
+        assert (picture == layout.MARK).all(axis=2).any() == (epoch == 8)
     assert widths == sorted(widths)
 
 
@@ -88,7 +89,7 @@ def test_labels_of_any_text_are_drawn():
     assert figures.labelled_pictures(pictures, names, names, "\n" * 9 + "title", "note").shape[1] < 1200
     strip = PictureStrip([PictureColumn(1, pictures, tuple(names))])
     assert figures.picture_strip(strip, names, "title").shape[1] < 1200
-    grid = figures.inversion_grid([[torch.rand(3, 8, 8)] * 5] * 2, names, [names] * 2, "title")
+    grid = figures.picture_grid([[torch.rand(3, 8, 8)] * 5] * 2, names, [names] * 2, "title")
     assert grid.shape[2] == 3
 
 
@@ -124,8 +125,8 @@ def test_states_are_said():
 def test_a_long_state_is_not_cut_off():
     """Every line of a caption is drawn in full on the smallest tiles there are."""
     for line in ("not converged", "p 0.45 · 12.3", "12.3 · 0.5× real"):
-        assert figures.font(figures.TEXT).getlength(line) <= 112
-    assert figures.font(figures.TEXT).getlength("not converged") <= 96
+        assert layout.font(layout.TEXT).getlength(line) <= 112
+    assert layout.font(layout.TEXT).getlength("not converged") <= 96
 
 
 def test_reconstructions_are_labelled_with_their_error_or_why_there_is_none():

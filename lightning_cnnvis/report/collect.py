@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.evolution import LayerEvolution
+from lightning_cnnvis.figures.projections import STRIP_SIDE
 from lightning_cnnvis.functional.deconvnet import Projections
 from lightning_cnnvis.functional.inversions import Inversions
 from lightning_cnnvis.functional.visualization import Visualizations
@@ -163,7 +164,7 @@ def _features(projections: Projections, k: int, spec: InputSpec) -> tuple[Featur
 
 def _tracks(evolution: LayerEvolution, spec: InputSpec) -> tuple[Track, ...]:
     assert evolution.fixed is not None
-    sources = spec.denormalize(figures.reduced(evolution.fixed.patches[:, 0].cpu(), figures.STRIP_SIDE))
+    sources = spec.denormalize(figures.reduced(evolution.fixed.patches[:, 0].cpu(), STRIP_SIDE))
     found = []
     for n, channel in enumerate(evolution.fixed.channels.tolist()):
         similarities, changed, before = [], [], None

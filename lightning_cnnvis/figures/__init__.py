@@ -1,0 +1,25 @@
+"""Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: a function a kind of figure."""
+
+from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
+from lightning_cnnvis.figures.layout import Picture, as_bytes, picture_grid, reduced, stacked, tile
+from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
+from lightning_cnnvis.figures.projections import contrast, evolution_strip, strip_column, top_features
+
+__all__ = [
+    "Picture",
+    "as_bytes",
+    "contrast",
+    "evolution_strip",
+    "forming_strip",
+    "inversion_caption",
+    "inversion_pictures",
+    "labelled_pictures",
+    "picture_grid",
+    "picture_strip",
+    "reduced",
+    "stacked",
+    "state_of",
+    "strip_column",
+    "tile",
+    "top_features",
+]

@@ -1,0 +1,128 @@
+"""Optimised images: how far each got, how it formed, and how it changes over the epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from PIL import Image
+from torch import Tensor
+
+from lightning_cnnvis.evolution import PictureStrip
+from lightning_cnnvis.figures.layout import (
+    PAPER,
+    TEXT,
+    Picture,
+    beside,
+    captioned,
+    figure,
+    font,
+    mosaic,
+    one_line,
+    picture_grid,
+    tile,
+)
+from lightning_cnnvis.functional.visualization import Visualizations
+
+
+def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:
+    """How far an optimised image got: a line of figures, and a line with its state.
+
+    Args:
+        shown: The images.
+        n: Which of them.
+        strongest: For channels: the strongest activation on real images, by channel, where it is known.
+
+    Returns:
+        The probability and the logit of a class; the peak of a channel, and how many times the strongest activation on
+        real images that is; else the score.
+    """
+    score = float(shown.scores[n])
+    if shown.probabilities is not None:
+        figures = f"p {float(shown.probabilities[n]):.2f} · {score:.3g}"
+    elif shown.peaks is not None:
+        peak, real = float(shown.peaks[n]), (strongest or {}).get(shown.targets[n], 0.0)
+        figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
+    else:
+        figures = f"{score:.3g}"
+    return f"{figures}\n{shown.states[n]}"
+
+
+def labelled_pictures(
+    pictures: Tensor, labels: Sequence[str], states: Sequence[str], title: str, note: str = "", *, side: int = 144
+) -> Picture:
+    """A grid of pictures, each with its label and what is to be said of its state.
+
+    Args:
+        pictures: ``(N, 3, h, w)``, ``uint8``.
+        labels: What each picture is of.
+        states: What is to be said of each.
+        title: Title of the figure.
+        note: A line below the title.
+        side: Length of a tile's longer side in pixels.
+
+    Returns:
+        The figure.
+    """
+    tiles = [
+        captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), one_line(label))
+        for picture, label, state in zip(pictures, labels, states, strict=True)
+    ]
+    columns = max(1, math.ceil(math.sqrt(len(tiles) * 1.5)))
+    return figure(mosaic(tiles, columns, gap=10), title, note)
+
+
+def forming_strip(
+    frames: Sequence[Tensor], steps: Sequence[int], labels: Sequence[str], states: Sequence[str], title: str
+) -> Picture:
+    """Optimised images as they form: a row an image, from noise on the left to what came of it on the right.
+
+    Args:
+        frames: ``(F, C, h, w)`` in [0, 1] of each image, after the steps.
+        steps: The steps after which the frames were kept.
+        labels: What each image is of.
+        states: What is to be said of each at the end.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+    """
+    captions = []
+    for label, state in zip(labels, states, strict=True):
+        below = "\n" * state.count("\n")  # so that the pictures of a row stand on one line
+        captions.append([one_line(label) + below, *[below] * (len(steps) - 2), state])
+    return picture_grid([list(of_image) for of_image in frames], [f"step {step}" for step in steps], captions, title)
+
+
+def picture_strip(
+    strip: PictureStrip, labels: Sequence[str], title: str, *, original: Tensor | None = None, side: int = 96
+) -> Picture:
+    """Pictures over the epochs: a row a label, a column an epoch.
+
+    Args:
+        strip: The epochs so far, at least one.
+        labels: What each row is of.
+        title: Title of the figure.
+        original: ``(C, H, W)`` in [0, 1], the image that all pictures were made from; shown beside each row.
+        side: Length of a tile's longer side in pixels.
+
+    Returns:
+        The figure.
+    """
+
+    def cells_of(pictures: Iterable[Tensor], captions: Iterable[str], head: str) -> Image.Image:
+        cells = [
+            captioned(tile(picture, side, smooth=True), caption, faint=True)
+            for picture, caption in zip(pictures, captions, strict=True)
+        ]
+        return captioned(mosaic(cells, 1, gap=10), head)
+
+    columns = [cells_of(column.pictures / 255, column.captions, f"epoch {column.epoch}") for column in strip.columns]
+    if original is not None:
+        blank = ["\n" * caption.count("\n") for caption in strip.columns[0].captions]
+        columns.insert(0, cells_of([original] * len(labels), blank, "original"))
+    height = (columns[0].height - TEXT - 5 + 10) // len(labels) - 10
+    labels = [one_line(label) for label in labels]
+    width = math.ceil(max(font(TEXT).getlength(label) for label in labels))
+    heads = [captioned(Image.new("RGB", (min(width, 160), height - TEXT - 5), PAPER), label) for label in labels]
+    return figure(beside([captioned(mosaic(heads, 1, gap=10), " "), *columns], gap=10), title)

@@ -1,0 +1,190 @@
+"""Projections of feature maps beside their image patches, at one epoch and over the epochs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from lightning_cnnvis.evolution import Column, Convergence, LayerEvolution
+from lightning_cnnvis.figures.layout import (
+    EMPTY,
+    FAINT,
+    GAP,
+    INK,
+    MARK,
+    PAPER,
+    TEXT,
+    Picture,
+    as_bytes,
+    beside,
+    captioned,
+    figure,
+    font,
+    mosaic,
+    reduced,
+    tile,
+)
+from lightning_cnnvis.functional.deconvnet import Projections
+from lightning_cnnvis.inputs import InputSpec
+
+STRIP_SIDE = 56
+
+
+def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
+    """Scales projections so that zero is mid-grey and nearly all of each fits into [0, 1].
+
+    Args:
+        projections: ``(N, C, H, W)``, values of any scale around zero.
+        percentile: Share of a picture's magnitudes, in percent, that is not clipped. Below 100, so that a few
+            strong pixels do not leave the rest grey.
+
+    Returns:
+        Pictures of the same shape in [0, 1].
+
+    Example:
+        >>> contrast(torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3)).flatten().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    magnitudes = projections.flatten(1).abs().float().sort(dim=1).values
+    last = magnitudes.shape[1] - 1
+    scale = magnitudes[:, math.ceil(last * percentile / 100)]
+    # a picture of few strokes may be zero at the percentile
+    scale = torch.where(scale > 0, scale, magnitudes[:, last]).clamp(min=torch.finfo(torch.float32).tiny)
+    return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+def top_features(
+    projections: Projections, k: int, input_spec: InputSpec, title: str, *, side: int = 80, columns: int | None = None
+) -> Picture:
+    """The top activations of feature maps: their projections beside the image patches, as Fig. 2 of the paper.
+
+    Zeiler & Fergus 2013, arXiv 1311.2901.
+
+    Args:
+        projections: ``maps * k`` units, map by map, each from the strongest down, as `TopActivations.project` gives.
+        k: How many units there are of each map.
+        input_spec: Tells how to turn patches back into pictures.
+        title: Title of the figure.
+        side: Length of a tile's longer side in pixels.
+        columns: How many feature maps stand side by side; chosen to fill a landscape page if None.
+
+    Returns:
+        The figure.
+    """
+    # reduced first: strokes of one pixel cancel out, and the contrast would be scaled for what nobody sees
+    pictures = contrast(reduced(projections.pixels, side))
+    patches = input_spec.denormalize(projections.patches)
+    active = (projections.activations > 0).tolist()
+    maps = len(projections) // k
+    inner = math.ceil(math.sqrt(k))
+    blocks = []
+    for start in range(0, maps * k, k):
+        units = range(start, start + k)
+        blank = Image.new("RGB", tile(patches[start], side).size, EMPTY)
+        down, seen = (
+            mosaic([tile(source[n], side) if active[n] else blank for n in units], inner)
+            for source in (pictures, patches)
+        )
+        channel, strongest = int(projections.channels[start]), float(projections.activations[start])
+        caption = f"#{channel}   {strongest:.3g}" if active[start] else f"#{channel}   never active"
+        blocks.append(captioned(mosaic([down, seen], 2, gap=3 * GAP), caption, faint=not active[start]))
+    if columns is None:
+        columns = max(1, round(math.sqrt(maps * 1.6 * blocks[0].height / blocks[0].width)))
+    note = (
+        f"Top {k} activations of {maps} feature maps (number, strongest activation): "
+        "projected to pixels, zero is mid-grey; beside them the image patches."
+    )
+    return figure(mosaic(blocks, columns, gap=14), title, note)
+
+
+def strip_column(
+    convergence: Convergence, strongest: Projections, sample_ids: Tensor, fixed: Projections, input_spec: InputSpec
+) -> Column:
+    """The pictures of one epoch of an evolution strip, small enough to be kept.
+
+    Args:
+        convergence: How much has changed since the epoch before.
+        strongest: ``F`` projections, each feature map's strongest activation.
+        sample_ids: ``(F,)``, the images they came from.
+        fixed: ``F`` projections from the images that stay the same.
+        input_spec: Tells how to turn patches back into pictures.
+
+    Returns:
+        The column.
+    """
+    return Column(
+        epoch=convergence.epoch,
+        projections=as_bytes(contrast(reduced(strongest.pixels, STRIP_SIDE))),
+        patches=as_bytes(input_spec.denormalize(reduced(strongest.patches, STRIP_SIDE))),
+        fixed=as_bytes(contrast(reduced(fixed.pixels, STRIP_SIDE))),
+        sample_ids=sample_ids.cpu(),
+        similarity=convergence.similarity,
+    )
+
+
+def evolution_strip(evolution: LayerEvolution, input_spec: InputSpec, title: str) -> Picture:
+    """How feature maps change over the epochs: a row a feature map, a column an epoch.
+
+    After Fig. 4 of Zeiler & Fergus 2013 (arXiv 1311.2901), with a second track below each map's first, on an image that
+    stays the same.
+
+    Args:
+        evolution: The epochs so far, at least one.
+        input_spec: Tells how to turn patches back into pictures.
+        title: Title of the figure.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If there is no epoch yet.
+    """
+    if evolution.fixed is None or not evolution.columns:
+        raise ValueError("The evolution has no epoch yet: add one before drawing it.")
+    side = STRIP_SIDE
+    sources = input_spec.denormalize(evolution.fixed.patches[:, 0])
+    cell = tile(sources[0], side).size
+    heads = [
+        _strip_head(int(c), tile(source, side)) for c, source in zip(evolution.fixed.channels, sources, strict=True)
+    ]
+    columns = [captioned(mosaic(heads, 1, gap=10), " ")]
+    before: Column | None = None
+    for column in evolution.columns:
+        cells = []
+        for row in range(len(heads)):
+            changed = before is not None and int(before.sample_ids[row]) != int(column.sample_ids[row])
+            cells.append(_strip_cell(column, row, cell, changed))
+        columns.append(captioned(mosaic(cells, 1, gap=10), f"epoch {column.epoch}"))
+        before = column
+    note = (
+        "Above: the strongest activation's projection, its image patch beside it, framed where the image is a new one. "
+        "Below: from the image on the left at every epoch, with the similarity to the column before."
+    )
+    return figure(beside(columns, gap=10), title, note)
+
+
+def _strip_head(channel: int, source: Image.Image) -> Image.Image:
+    head = Image.new("RGB", (source.width, 2 * source.height + GAP), PAPER)
+    ImageDraw.Draw(head).text((0, 0), f"#{channel}", INK, font(TEXT))
+    head.paste(source, (0, source.height + GAP))
+    return head
+
+
+def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) -> Image.Image:
+    width, height = size
+    cell = Image.new("RGB", (2 * width + GAP, 2 * height + GAP), PAPER)
+    draw = ImageDraw.Draw(cell)
+    for pictures, place in (
+        (column.projections, (0, 0)),
+        (column.patches, (width + GAP, 0)),
+        (column.fixed, (0, height + GAP)),
+    ):
+        cell.paste(tile(pictures[row] / 255, STRIP_SIDE), place)
+    if changed:
+        draw.rectangle((width + GAP, 0, 2 * width + GAP - 1, height - 1), outline=MARK, width=2)
+    if not column.similarity[row].isnan():
+        draw.text((width + 3 * GAP, height + 3 * GAP), f"{column.similarity[row]:.2f}", FAINT, font(TEXT))
+    return cell
