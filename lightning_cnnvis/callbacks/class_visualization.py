@@ -19,6 +19,7 @@ from lightning_cnnvis.distributed import gather_results, own_share
 from lightning_cnnvis.evolution import PictureColumn, PictureStrip
 from lightning_cnnvis.functional.activation_maximization import maximize_activation
 from lightning_cnnvis.functional.class_visualization import visualize_classes
+from lightning_cnnvis.functional.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.presets import Preset, check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.layers import activations
@@ -52,6 +53,8 @@ class ClassVisualization(VisualizationCallback):
         channels: Their numbers instead.
         preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``; see `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
+        statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
+            Those of everyday photographs if None.
         **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -75,6 +78,7 @@ class ClassVisualization(VisualizationCallback):
         channels: Sequence[int] | None = None,
         preset: Preset = "fourier",
         steps: int | None = None,
+        statistics: ImageStatistics | None = None,
         **options: Any,
     ) -> None:
         super().__init__(layers=layers, **options)
@@ -97,6 +101,7 @@ class ClassVisualization(VisualizationCallback):
         self.channels = None if channels is None else list(channels)
         self.preset: Preset = preset
         self.steps = steps
+        self.statistics = statistics
         self._strip = PictureStrip()
         self._shown_classes: list[int | str] = []
         self._shown_channels: dict[str, list[int]] = {}
@@ -192,7 +197,7 @@ class ClassVisualization(VisualizationCallback):
             preset=self.preset,
             steps=steps,
             seed=self.seed,
-            options=VisualizationOptions(frames=kept),
+            options=VisualizationOptions(frames=kept, statistics=self.statistics),
         )
         return _tiles(shown, shown.labels)
 
@@ -215,6 +220,7 @@ class ClassVisualization(VisualizationCallback):
             preset=self.preset,
             steps=steps,
             seed=self.seed,
+            options=VisualizationOptions(statistics=self.statistics),
         )
         return _tiles(shown, [f"#{channel}" for channel in channels], strongest)
 

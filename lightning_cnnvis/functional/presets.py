@@ -106,11 +106,12 @@ def _fourier(statistics: ImageStatistics | None, coarse: bool) -> Recipe:
     first, second = (0.6, 0.8) if coarse else (1.0, 1.0)
     return Recipe(
         phases=(
-            Phase(32, 0.08, transform=moves, input_scale=first),
-            Phase(32, 0.08, transform=moves, input_scale=second),
-            Phase(48, 0.08, final_lr=0.008, transform=moves),
+            Phase(32, 0.12, transform=moves, input_scale=first),
+            Phase(24, 0.12, transform=moves, input_scale=second),
+            Phase(32, 0.12, final_lr=0.012, transform=moves),
         ),
-        parameterization=Fourier(statistics),
+        # from grey, networks that end in fully connected layers get stuck: the units that speak for a class are off
+        parameterization=Fourier(statistics, init_std=0.1 if coarse else 0.6),
         optimizer=Adam(),
     )
 

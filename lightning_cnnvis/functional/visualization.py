@@ -39,6 +39,9 @@ class VisualizationOptions:
             of the depth.
         chunk: Images optimised at a time.
         precision: Of the network's passes; see `Recipe`.
+
+    Raises:
+        ValueError: If ``size`` is not a height and a width.
     """
 
     size: tuple[int, int] | None = None
@@ -48,6 +51,11 @@ class VisualizationOptions:
     diversity_layer: str | None = None
     chunk: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the size."""
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(f"size={self.size} is not a height and a width of at least 1 pixel.")
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,8 @@ def frame_steps(steps: int, count: int = 7) -> list[int]:
     """Steps to keep an image after, so that it can be seen to form: the start, the end, and halvings between.
 
     Example:
-        >>> frame_steps(112), frame_steps(3)
-        ([0, 3, 7, 14, 28, 56, 112], [0, 1, 3])
+        >>> frame_steps(88), frame_steps(3)
+        ([0, 2, 5, 11, 22, 44, 88], [0, 1, 3])
     """
     halvings = {steps // 2**n for n in range(count - 1)}
     return sorted({0, *halvings})

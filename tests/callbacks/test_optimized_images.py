@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec, figures
 from lightning_cnnvis.analysis import read_csv
 from lightning_cnnvis.functional import DreamOptions, maximize_activation
+from lightning_cnnvis.functional.parameterizations import ImageStatistics
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
 DATA = DataLoader(
@@ -161,6 +162,16 @@ def test_the_ratio_is_that_of_the_epoch_shown_last(tmp_path, monkeypatch):
     assert notes["5 · epoch 2"][1][-1].endswith("its peak.")
     # the last epoch is always shown
     assert notes["2 · epoch 3"][1][-1].endswith("on real images.")
+
+
+def test_the_statistics_of_ones_own_images(tmp_path):
+    statistics = ImageStatistics.measure(DATA.dataset.tensors[0])
+
+    def pictures(**options):
+        trainer = fit(tmp_path, classes(**options), max_epochs=1)
+        return (Path(trainer.logger.log_dir) / "cnnvis/class_visualization/classes/epoch_0001.png").read_bytes()
+
+    assert pictures() == pictures() != pictures(statistics=statistics)
 
 
 def test_units_and_no_classes(tmp_path, monkeypatch):

@@ -167,6 +167,16 @@ def test_bad_input(net):
         classes([1], steps=0)
     with pytest.raises(ValueError, match="samples_per_class=0"):
         classes([1], samples_per_class=0)
+    with pytest.raises(ValueError, match=r"Class 1\.5: give the index"):
+        classes([1.5])
+    with pytest.raises(ValueError, match="size=\\(0, 8\\)"):
+        VisualizationOptions(size=(0, 8))
+    with pytest.raises(ValueError, match="precision='fp8'"):
+        classes([1], options=VisualizationOptions(precision="fp8"))
+    with pytest.raises(LayerError, match="diversity needs one with maps"):
+        classes([1], samples_per_class=2, options=VisualizationOptions(diversity_layer="7"))
+    with pytest.raises(ValueError, match="positions='centre'"):
+        maximize_activation(net, "4", [1], positions="centre", input_spec=SPEC)
     with pytest.raises(ValueError, match="preset='lucid'"):
         classes([1], preset="lucid")
     with pytest.raises(ValueError, match=r"classifier's output"):
@@ -187,7 +197,7 @@ def test_bad_input(net):
 
 def test_steps_are_shared_among_phases():
     recipe = preset_recipe("fourier", SPEC, coarse=True)
-    assert [p.steps for p in with_steps(recipe, 56).phases] == [16, 16, 24]
+    assert [p.steps for p in with_steps(recipe, 44).phases] == [16, 12, 16]
     for steps in (1, 2, 3, 5, 1000):
         assert with_steps(recipe, steps).steps == steps
     assert with_steps(Recipe((Phase(3, 0.1),)), 7).steps == 7
