@@ -170,11 +170,7 @@ class Analysis:
             CheckpointError: If the weights lack the network's end.
             ValueError: If there is no such class, or the network is no classifier.
         """
-        if self.checkpoint.absent:
-            raise CheckpointError(
-                f"The weights lack {', '.join(self.checkpoint.absent)}, which tells the classes apart: give weights of "
-                "the whole network."
-            )
+        self.require_classes()
         if classes is None:
             with torch.no_grad(), isolated(self.model):
                 probe = blank_input(self.model, self.input_spec)
@@ -296,6 +292,18 @@ class Analysis:
         rebuilt = inversions.images.clamp(0, 1)
         grids = figures.inversion_pictures(inversions.originals, rebuilt, inversions.errors, names, method, self._title)
         return InvertResult({f"inversion/{name}": grid for name, grid in grids.items()}, inversions)
+
+    def require_classes(self) -> None:
+        """Refuses weights that end before the classes.
+
+        Raises:
+            CheckpointError: If the weights lack the network's end.
+        """
+        if self.checkpoint.absent:
+            raise CheckpointError(
+                f"The weights lack {', '.join(self.checkpoint.absent)}, which tells the classes apart: give weights of "
+                "the whole network."
+            )
 
     # The rest.
 

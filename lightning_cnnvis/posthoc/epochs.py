@@ -16,7 +16,12 @@ from torch import nn
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.analysis import to_csv
-from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureInversion, VisualizationCallback
+from lightning_cnnvis.callbacks import (
+    ClassVisualization,
+    DeconvNetProjection,
+    FeatureInversion,
+    VisualizationCallback,
+)
 from lightning_cnnvis.callbacks.shown_weights import FOLDER
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, epoch_of, find_checkpoints, load
 from lightning_cnnvis.evolution import LayerEvolution
@@ -160,6 +165,8 @@ def evolve(
     analysis = Analysis(_with_spec(loaded, folder), data, input_spec=input_spec)
     module, feed = _module_and_data(analysis)
     shows = _default_shows(config, module) if callbacks is None else list(callbacks)
+    if any(isinstance(callback, ClassVisualization) for callback in shows):
+        analysis.require_classes()
     for callback in shows:
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -48,8 +49,10 @@ class _Pictures:
     def __init__(self, pictures: dict[str, dict[int, bytes]]) -> None:
         self._pictures = pictures
 
-    def log_image(self, picture: Picture, name: str, step: int) -> None:
-        self._pictures.setdefault(name, {})[step] = encode_png(picture)
+    def log_image(self, picture: Picture | BytesIO, name: str, step: int) -> None:
+        # a picture as loggers get it: encoded already, or as it was drawn
+        png = picture.getvalue() if isinstance(picture, BytesIO) else encode_png(picture)
+        self._pictures.setdefault(name, {})[step] = png
 
 
 class _TrainerOfTheRun:

@@ -119,6 +119,8 @@ def _facts(analysis: Analysis, deconv: DeconvResult | None) -> tuple[tuple[str, 
     facts += [(name, f"{value:.3g}") for name, value in checkpoint.metrics.items()]
     if checkpoint.path is not None:
         facts.append(("Checkpoint", checkpoint.path.name))
+    if checkpoint.absent:
+        facts.append(("Weights are missing of", ", ".join(checkpoint.absent)))
     if deconv is not None and deconv.skipped:
         facts.append(("Images skipped", str(len(deconv.skipped))))
     return tuple(facts)

@@ -88,6 +88,10 @@ def test_weights_by_the_name_of_their_network(tmp_path, photos, capsys):
     main(["deconv", *named, "--data", photos, "--layers=features.1", "--features=2"])
     assert "The weights lack classifier: the network ends before it." in capsys.readouterr().err
     assert "weights of the whole network" in fails(capsys, "classes", *named)
+    (tmp_path / "run").mkdir()
+    torch.save(torch.load("features.pth"), tmp_path / "run" / "1.pth")
+    evolved = ["evolve", "run", "--model=torchvision:alexnet", "--data", photos, "--show=classes"]
+    assert "weights of the whole network" in fails(capsys, *evolved)
     assert "no layer 'classifier.6'" in fails(capsys, "deconv", *named, "--data", photos, "--layers=classifier.6")
 
 
