@@ -50,12 +50,16 @@ def parser_of(command: str) -> ArgumentParser:
     else:
         parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
     if command == "classes":
-        parser.add_argument("--classes", nargs="+", type=str, help="Names or numbers. Default: the first twelve.")
-    else:
         parser.add_argument(
-            "--layers", nargs="+", type=str, help=f"Names, as `lightning-cnnvis layers` lists them. {_LAYERS[command]}"
+            "--classes",
+            nargs="+",
+            type=str,
+            help="Names or numbers. Default: the first twelve, or none where --layers says what to show.",
         )
-    if command in {"deconv", "dream"}:
+    parser.add_argument(
+        "--layers", nargs="+", type=str, help=f"Names, as `lightning-cnnvis layers` lists them. {_LAYERS[command]}"
+    )
+    if command in _CHANNELS:
         parser.add_argument(
             "--channels", nargs="+", type=int, help=f"Numbers of feature maps, from 0. {_CHANNELS[command]}"
         )
@@ -97,9 +101,7 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
         help="What the weights are of, where the checkpoint does not say: torchvision:NAME, timm:NAME, or the import "
         "path of a LightningModule.",
     )
-    data = "A data module, by name or import path, for the input and the classes' names"
-    if command != "classes":
-        data = "A folder of images, image files, or a data module by name or import path"
+    data = "A folder of images, image files, or a data module by name or import path"
     parser.add_argument("--data", nargs="+", type=str, help=f"{data}. Default: the data of the checkpoint's own run.")
     parser.add_argument(
         "--input_size",
@@ -118,18 +120,23 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
 _RECTIFIED = "Default: the rectified output of every convolution."
 _LAYERS = {
     "deconv": _RECTIFIED,
+    "classes": "What their feature maps respond to most is shown. Default: none.",
     "dream": "Default: a low, a middle and a high one.",
     "invert": _RECTIFIED,
     "evolve": "Default: those of the run; named ones are drawn by deconv, unless --show says more.",
     "report": _RECTIFIED,
 }
-_CHANNELS = {"deconv": "Default: a random choice.", "dream": "Default: all together."}
+_CHANNELS = {
+    "deconv": "Default: a random choice.",
+    "classes": "Default: the random choice of deconv.",
+    "dream": "Default: all together.",
+}
 
 _ALEXNET = "alexnet.pth --model torchvision:alexnet"
 _EXAMPLES = {
     "layers": ["cnnvis_runs/version_0", _ALEXNET, "--model timm:resnet18"],
     "deconv": ["cnnvis_runs/version_0 --layers relu1 relu5", f"{_ALEXNET} --data photos --layers features.11"],
-    "classes": ["cnnvis_runs/version_0 --classes cat coffee", f"{_ALEXNET} --classes tabby 3 --steps 256"],
+    "classes": ["cnnvis_runs/version_0 --classes cat coffee", f"{_ALEXNET} --layers features.11 --channels 3 17"],
     "dream": ["cnnvis_runs/version_0 --data sky.jpg", f"{_ALEXNET} --data sky.jpg --layers features.8 --channels 7"],
     "invert": ["cnnvis_runs/version_0 --restarts 3", f"{_ALEXNET} --data cat.jpg --layers features.4 features.11"],
     "evolve": ["cnnvis_runs/version_0", "cnnvis_runs/version_0 --layers relu3 --epochs 1 5", "run --show classes"],

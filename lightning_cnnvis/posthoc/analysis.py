@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.deconvnet import choose_channels
 from lightning_cnnvis.callbacks.deepdream import choose_depths
 from lightning_cnnvis.callbacks.inversion import on_cpu
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, load
+from lightning_cnnvis.functional.activation_maximization import maximize_activation
 from lightning_cnnvis.functional.class_visualization import visualize_classes
 from lightning_cnnvis.functional.deconvnet import Projections, plan_windows
 from lightning_cnnvis.functional.deepdream import DreamOptions, dream
@@ -27,20 +25,19 @@ from lightning_cnnvis.functional.inversion import invert_layers
 from lightning_cnnvis.functional.inversion_methods import Method
 from lightning_cnnvis.functional.presets import Preset
 from lightning_cnnvis.functional.rectification import LRNRule, Rule
+from lightning_cnnvis.functional.top_activations import TopActivations
 from lightning_cnnvis.functional.tracing import is_about_shapes
-from lightning_cnnvis.input_discovery import find_input_spec
+from lightning_cnnvis.functional.visualization import Visualizations
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
-from lightning_cnnvis.posthoc import runs
-from lightning_cnnvis.posthoc.images import Batches, DataError, ImageFiles, Images, of_data_module
+from lightning_cnnvis.posthoc.images import DataError, Images
 from lightning_cnnvis.posthoc.layer_table import LayerTable, layer_table
 from lightning_cnnvis.posthoc.progress import optimizing, watched
 from lightning_cnnvis.posthoc.results import ClassesResult, DeconvResult, DreamResult, InvertResult
+from lightning_cnnvis.posthoc.source import Data, ImageSource
 
 MAX_DEFAULT_CLASSES = 12
-
-Data = str | Path | Sequence[str | Path] | pl.LightningDataModule | DataLoader[Any] | Tensor
 
 
 class Analysis:
@@ -73,13 +70,16 @@ class Analysis:
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.progress = progress
-        self._data = data
-        self._images: Images | None = None
-        self._source: Any = None
-        self.input_spec = input_spec or checkpoint.input_spec or self._find_spec()
+        self._source = ImageSource(checkpoint, data)
+        self.input_spec = input_spec or checkpoint.input_spec or self._source.input_spec()
         if not self.input_spec.class_names and checkpoint.data_options and not checkpoint.absent:
-            self.input_spec = replace(self.input_spec, class_names=self._class_names())
+            self.input_spec = replace(self.input_spec, class_names=self._source.class_names())
         self._check_input()
+
+    @property
+    def source(self) -> Any:
+        """Where the images come from: a data module, image files, a loader, or None."""
+        return self._source.found
 
     @property
     def images(self) -> Images:
@@ -88,9 +88,7 @@ class Analysis:
         Raises:
             DataError: If there are none.
         """
-        if self._images is None:
-            self._images = self._find_images()
-        return self._images
+        return self._source.images
 
     def layers(self) -> LayerTable:
         """The network's layers with kind, map size, receptive field, stride, and whether the deconvnet can pass."""
@@ -130,70 +128,74 @@ class Analysis:
         if k < 1 or (features is not None and features < 1):
             raise ValueError(f"k={k}, features={features}: show at least 1 of each.")
         followed = self._channels(layers, channels, features, rule, seed)
-        tops, seen = {}, 0
-        with isolated(self.model), Harvest(self.model, followed, k, rule=rule) as harvest, torch.no_grad():
-            batches = self.images.batches(self.input_spec)
-            for batch in watched(batches, len(self.images), "Images", "batch", shown=self.progress):
-                self.model(batch.to(blank_input(self.model, self.input_spec)))
-                seen += len(batch)
-        # fewer images than places would leave holes in the pictures
-        tops = {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
+        tops = self._top_activations(followed, k, rule)
         projections, pictures = {}, {}
         for layer, top in watched(tops.items(), len(tops), "Projections", "layer", shown=self.progress):
             found: Projections = top.project(self.model, layer, rule=rule, lrn=lrn).to("cpu")
             projections[layer] = found
             pictures[f"deconvnet/{layer}"] = figures.top_features(found, top.k, self.input_spec, self._title(layer))
-        return DeconvResult(pictures, min(k, seen), projections, tops, skipped=self.images.skipped)
+        shown = min(top.k for top in tops.values())
+        return DeconvResult(pictures, shown, projections, tops, skipped=self.images.skipped)
 
     def classes(
         self,
         classes: Sequence[int | str] | None = None,
+        layers: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
         *,
         samples_per_class: int = 1,
+        features: int | None = 16,
         preset: Preset = "fourier",
         steps: int | None = None,
         seed: int = 0,
     ) -> ClassesResult:
-        """Makes images of what the network takes for its classes; see `visualize_classes`.
+        """Makes images of what the network takes for its classes, or of what feature maps respond to most.
+
+        See `visualize_classes` and `maximize_activation`. Where there are images, a feature map's tile says how many
+        times its strongest activation on them was reached.
 
         Args:
-            classes: Names or numbers of the classes; the first twelve if None.
+            classes: Names or numbers of the classes; if None, the first twelve, or none where ``layers`` are named.
+            layers: Dotted names of modules whose feature maps, or units, are shown.
+            channels: The feature maps to show of each layer; the seeded random choice of `deconv` if None.
             samples_per_class: Images of each class.
+            features: How many feature maps to choose; every one if None.
             preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``.
             steps: Number of optimisation steps; the preset's if None.
             seed: Seed of the noise to start from.
 
         Returns:
-            The images, and the picture ``class_visualization/classes``.
+            The images, the picture ``class_visualization/classes``, and a picture ``class_visualization/<layer>`` of
+            each layer.
 
         Raises:
             CheckpointError: If the weights lack the network's end.
-            ValueError: If there is no such class, or the network is no classifier.
+            LayerError: If a layer is not there.
+            ValueError: If there is no such class or channel, or the network is no classifier.
         """
-        self.require_classes()
-        if classes is None:
-            with torch.no_grad(), isolated(self.model):
-                probe = blank_input(self.model, self.input_spec)
-                logits = plain_forward(self.model, [OUTPUT])(probe)[OUTPUT]
-            classes = list(range(min(MAX_DEFAULT_CLASSES, logits.shape[-1])))
-        with optimizing("Classes", shown=self.progress):
-            shown = visualize_classes(
-                self.model,
-                classes,
-                input_spec=self.input_spec,
-                samples_per_class=samples_per_class,
-                preset=preset,
-                steps=steps,
-                seed=seed,
+        if channels is not None and not layers:
+            raise ValueError(f"channels={list(channels)} of which layers? Name them: layers.")
+        followed = self._channels(layers, channels, features, "gradient", seed) if layers else {}
+        shown, pictures = None, {}
+        if classes or not followed:
+            shown = self._visualize_classes(classes, samples_per_class, preset, steps, seed)
+            pictures["class_visualization/classes"] = self._optimized_picture(
+                shown, "Classes", f"Optimised from noise to raise the class's logit ({preset}): probability and logit."
             )
-        picture = figures.labelled_pictures(
-            figures.as_bytes(shown.images),
-            shown.labels,
-            [figures.state_of(shown, n) for n in range(len(shown.labels))],
-            self._title("Classes"),
-            f"Optimised from noise to raise the class's logit ({preset}): probability and logit reached.",
-        )
-        return ClassesResult({"class_visualization/classes": picture}, shown)
+        strongest = self._strongest(followed)
+        maximized = {}
+        for layer, chosen in followed.items():
+            with optimizing(f"Feature maps of {layer}", shown=self.progress):
+                maximized[layer] = maximize_activation(
+                    self.model, layer, chosen, input_spec=self.input_spec, preset=preset, steps=steps, seed=seed
+                )
+            note = f"Optimised from noise to raise the mean of the feature map ({preset}): its peak"
+            if layer in strongest:
+                note += ", and how many times the strongest activation on the images"
+            pictures[f"class_visualization/{layer}"] = self._optimized_picture(
+                maximized[layer], layer, f"{note}.", strongest.get(layer)
+            )
+        return ClassesResult(pictures, shown, maximized, skipped=self.images.skipped if strongest else {})
 
     def dream(
         self,
@@ -318,6 +320,43 @@ class Analysis:
             raise LayerError(f"{type(self.model).__name__} has no convolution: name the layers to look at.")
         return rectified
 
+    def _visualize_classes(
+        self, classes: Sequence[int | str] | None, samples: int, preset: Preset, steps: int | None, seed: int
+    ) -> Visualizations:
+        self.require_classes()
+        if classes is None:
+            with torch.no_grad(), isolated(self.model):
+                probe = blank_input(self.model, self.input_spec)
+                logits = plain_forward(self.model, [OUTPUT])(probe)[OUTPUT]
+            classes = list(range(min(MAX_DEFAULT_CLASSES, logits.shape[-1])))
+        with optimizing("Classes", shown=self.progress):
+            return visualize_classes(
+                self.model,
+                classes,
+                input_spec=self.input_spec,
+                samples_per_class=samples,
+                preset=preset,
+                steps=steps,
+                seed=seed,
+            )
+
+    def _optimized_picture(
+        self, shown: Visualizations, title: str, note: str, strongest: Mapping[int, float] | None = None
+    ) -> figures.Picture:
+        states = [figures.state_of(shown, n, strongest) for n in range(len(shown.labels))]
+        return figures.labelled_pictures(figures.as_bytes(shown.images), shown.labels, states, self._title(title), note)
+
+    def _strongest(self, channels: Mapping[str, Sequence[int]]) -> dict[str, dict[int, float]]:
+        """The strongest activation of each feature map on the images, by layer; nothing where there are no images."""
+        try:
+            tops = self._top_activations(channels, 1, "gradient") if channels else {}
+        except DataError:
+            return {}
+        return {
+            layer: dict(zip(top.channels.tolist(), top.values[:, 0].tolist(), strict=True))
+            for layer, top in tops.items()
+        }
+
     def _known(self, layers: Sequence[str]) -> list[str]:
         """The layers, once it is clear that they are there."""
         for layer in layers:
@@ -348,6 +387,17 @@ class Analysis:
             found[layer] = list(chosen)
         return found
 
+    def _top_activations(self, channels: Mapping[str, Sequence[int]], k: int, rule: Rule) -> dict[str, TopActivations]:
+        """The strongest activations of feature maps over all images, at most as many as there are images."""
+        seen = 0
+        with isolated(self.model), Harvest(self.model, channels, k, rule=rule) as harvest, torch.no_grad():
+            batches = self.images.batches(self.input_spec)
+            for batch in watched(batches, len(self.images), "Images", "batch", shown=self.progress):
+                self.model(batch.to(blank_input(self.model, self.input_spec)))
+                seen += len(batch)
+        # fewer images than places would leave holes in the pictures
+        return {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
+
     def _check_input(self) -> None:
         with isolated(self.model), torch.no_grad():
             try:
@@ -359,66 +409,6 @@ class Analysis:
                     f"{self.checkpoint.name} does not run on an image of shape {self.input_spec.shape}: {error}. Say "
                     "what its input looks like: input_spec=InputSpec(size=..., channels=...)."
                 ) from error
-
-    def _find_spec(self) -> InputSpec:
-        source = self.source
-        if source is None or isinstance(source, ImageFiles):
-            raise DataError(
-                f"Nobody says what the input of {self.checkpoint.name} looks like: give its data module, or say it, "
-                "input_spec=InputSpec(size=..., mean=..., std=...), on the command line --input_size, --mean and --std."
-            )
-        known = getattr(source, "input_spec", None)
-        if isinstance(known, InputSpec):
-            return known
-        images = self.images  # sets the data module up
-        return find_input_spec(source, next(images.batches(InputSpec())))
-
-    def _class_names(self) -> tuple[str, ...]:
-        try:
-            module = runs.data_module(self.checkpoint)
-        except DataError:  # numbers will do
-            return ()
-        spec = getattr(module, "input_spec", None)
-        return spec.class_names if isinstance(spec, InputSpec) else ()
-
-    def _find_images(self) -> Images:
-        source = self.source
-        if source is None:
-            raise DataError(
-                "There are no images to show the network: give a folder of photographs, single images, or the data "
-                "module that it was trained with."
-            )
-        if isinstance(source, ImageFiles):
-            return source
-        return of_data_module(source) if isinstance(source, pl.LightningDataModule) else Batches(source)
-
-    @property
-    def source(self) -> Any:
-        """Where the images come from: a data module, image files, a loader, or None."""
-        if self._source is None:
-            self._source = self._resolve(self._data)
-        return self._source
-
-    def _resolve(self, data: Data | None) -> Any:
-        files = partial(ImageFiles.find, resize=self.checkpoint.resize)
-        if data is None:
-            return runs.data_module(self.checkpoint)
-        if isinstance(data, Tensor):
-            return [data]
-        if isinstance(data, str | Path):
-            path = Path(data).expanduser()
-            if path.exists() or isinstance(data, Path) or "/" in data:
-                return files(path)
-            try:
-                return runs.data_module(self.checkpoint, str(data))
-            except CheckpointError as error:
-                raise DataError(
-                    f"{data!r} is no file, no folder and no data module: {error} This package has "
-                    f"{', '.join(runs.own_data_modules())}."
-                ) from error
-        if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
-            return files([Path(one) for one in data])
-        return data
 
 
 def analyze(

@@ -27,11 +27,12 @@ from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, epoch_of, 
 from lightning_cnnvis.evolution import LayerEvolution
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import runs
-from lightning_cnnvis.posthoc.analysis import Analysis, Data
+from lightning_cnnvis.posthoc.analysis import Analysis
 from lightning_cnnvis.posthoc.curves import curves_picture, save_csv
 from lightning_cnnvis.posthoc.images import ImageFiles
 from lightning_cnnvis.posthoc.progress import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
+from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks import write
 from lightning_cnnvis.tags import tag_path
 from lightning_cnnvis.weights import read_file

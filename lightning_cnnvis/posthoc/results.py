@@ -75,13 +75,15 @@ class DeconvResult(Result):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassesResult(Result):
-    """Images optimised for classes.
+    """Images optimised for classes and for feature maps.
 
     Attributes:
-        visualizations: What `visualize_classes` gave.
+        visualizations: What `visualize_classes` gave; None if no classes were asked for.
+        features: What `maximize_activation` gave, by layer.
     """
 
-    visualizations: Visualizations
+    visualizations: Visualizations | None
+    features: Mapping[str, Visualizations]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,7 +14,6 @@ from lightning_cnnvis.evolution import LayerEvolution
 from lightning_cnnvis.figures.projections import STRIP_SIDE
 from lightning_cnnvis.functional.deconvnet import Projections
 from lightning_cnnvis.functional.inversions import Inversions
-from lightning_cnnvis.functional.visualization import Visualizations
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import Analysis, DeconvResult, LayerInfo
 from lightning_cnnvis.report.content import (
@@ -193,7 +192,8 @@ def _classes(analysis: Analysis, options: ReportOptions) -> tuple[Tile, ...]:
     count = min(options.classes, _number_of_classes(analysis))
     if not count:
         return ()
-    shown: Visualizations = analysis.classes(range(count), steps=options.steps, seed=options.seed).visualizations
+    shown = analysis.classes(range(count), steps=options.steps, seed=options.seed).visualizations
+    assert shown is not None
     pictures = _pictures(shown.images)
     return tuple(
         Tile(picture, label, figures.state_of(shown, n).replace("\n", " · "))

@@ -1,0 +1,104 @@
+"""Where the images for a trained network come from, and what they say of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
+from lightning_cnnvis.input_discovery import find_input_spec
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.posthoc import runs
+from lightning_cnnvis.posthoc.images import Batches, DataError, ImageFiles, Images, of_data_module
+
+Data = str | Path | Sequence[str | Path] | pl.LightningDataModule | DataLoader[Any] | Tensor
+
+
+class ImageSource:
+    """The images that a trained network is shown. They are looked for when they are needed.
+
+    Args:
+        checkpoint: The network.
+        data: Images, as `analyze` takes them; those of the checkpoint's own run if None.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, data: Data | None) -> None:
+        self._checkpoint = checkpoint
+        self._data = data
+
+    @cached_property
+    def found(self) -> Any:
+        """A data module, image files, a loader, or None.
+
+        Raises:
+            DataError: If there is nothing of that name.
+        """
+        data, files = self._data, partial(ImageFiles.find, resize=self._checkpoint.resize)
+        if data is None:
+            return runs.data_module(self._checkpoint)
+        if isinstance(data, Tensor):
+            return [data]
+        if isinstance(data, str | Path):
+            path = Path(data).expanduser()
+            if path.exists() or isinstance(data, Path) or "/" in data:
+                return files(path)
+            try:
+                return runs.data_module(self._checkpoint, str(data))
+            except CheckpointError as error:
+                raise DataError(
+                    f"{data!r} is no file, no folder and no data module: {error} This package has "
+                    f"{', '.join(runs.own_data_modules())}."
+                ) from error
+        if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
+            return files([Path(one) for one in data])
+        return data
+
+    @cached_property
+    def images(self) -> Images:
+        """The images.
+
+        Raises:
+            DataError: If there are none.
+        """
+        source = self.found
+        if source is None:
+            raise DataError(
+                "There are no images to show the network: give a folder of photographs, single images, or the data "
+                "module that it was trained with."
+            )
+        if isinstance(source, ImageFiles):
+            return source
+        return of_data_module(source) if isinstance(source, pl.LightningDataModule) else Batches(source)
+
+    def input_spec(self) -> InputSpec:
+        """What the images say of the network's input.
+
+        Raises:
+            DataError: If they say nothing.
+        """
+        source = self.found
+        if source is None or isinstance(source, ImageFiles):
+            raise DataError(
+                f"Nobody says what the input of {self._checkpoint.name} looks like: give its data module, or say it, "
+                "input_spec=InputSpec(size=..., mean=..., std=...), on the command line --input_size, --mean and --std."
+            )
+        known = getattr(source, "input_spec", None)
+        if isinstance(known, InputSpec):
+            return known
+        images = self.images  # sets the data module up
+        return find_input_spec(source, next(images.batches(InputSpec())))
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in the checkpoint's own run; none if they cannot be found."""
+        try:
+            module = runs.data_module(self._checkpoint)
+        except DataError:  # numbers will do
+            return ()
+        spec = getattr(module, "input_spec", None)
+        return spec.class_names if isinstance(spec, InputSpec) else ()
