@@ -130,7 +130,9 @@ def _roll(images: Tensor, shift: Tensor) -> Tensor:
     rows = (torch.arange(height, device=images.device) - shift[:, :1]) % height
     columns = (torch.arange(width, device=images.device) - shift[:, 1:]) % width
     if len(images) == 1:
-        return images.index_select(2, rows[0]).index_select(3, columns[0])
+        # rows are copied whole: those that begin at the right place in the picture set twice side by side
+        twice = torch.cat([images, images], 3).unfold(3, width, 1)
+        return twice.index_select(3, columns[0, :1]).squeeze(3).index_select(2, rows[0])
     rolled = images.gather(2, rows[:, None, :, None].expand_as(images))
     return rolled.gather(3, columns[:, None, None, :].expand_as(images))
 
