@@ -108,7 +108,7 @@ def _fourier(statistics: ImageStatistics | None, coarse: bool) -> Recipe:
         phases=(
             Phase(32, 0.12, transform=moves, input_scale=first),
             Phase(24, 0.12, transform=moves, input_scale=second),
-            Phase(32, 0.12, final_lr=0.012, transform=moves),
+            Phase(40, 0.12, final_lr=0.012, transform=moves),
         ),
         # from grey, networks that end in fully connected layers get stuck: the units that speak for a class are off
         parameterization=Fourier(statistics, init_std=0.1 if coarse else 0.6),
