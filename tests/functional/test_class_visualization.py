@@ -197,7 +197,7 @@ def test_bad_input(net):
 
 def test_steps_are_shared_among_phases():
     recipe = preset_recipe("fourier", SPEC, coarse=True)
-    assert [p.steps for p in with_steps(recipe, 44).phases] == [16, 12, 16]
+    assert [p.steps for p in with_steps(recipe, 48).phases] == [16, 12, 20]
     for steps in (1, 2, 3, 5, 1000):
         assert with_steps(recipe, steps).steps == steps
     assert with_steps(Recipe((Phase(3, 0.1),)), 7).steps == 7
