@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from lightning_cnnvis import InputSpec, figures
@@ -104,6 +105,25 @@ def test_a_strip_shows_what_it_was_made_from_beside_each_row():
     assert (red.any(axis=1) == black.any(axis=1)).all()
     assert red.any(axis=0).nonzero()[0].max() < black.any(axis=0).nonzero()[0].min()
     assert red.sum() * 2 == black.sum() == 4 * 400
+
+
+def test_letters_that_the_font_lacks_are_drawn_without_their_accents():
+    assert layout.one_line("Café, 3 × 2\n− übermäßig …") == "Cafe, 3 x 2 - ubermaßig …"
+    assert layout.one_line("猫") == "猫"  # nothing is like it
+    box = bytes(layout.font(layout.TEXT).getmask("\uffff"))
+    assert all(bytes(layout.font(layout.TEXT).getmask(c)) != box for c in layout.one_line("2.0× real · ↗3"))
+
+
+def test_long_notes_go_on_several_lines():
+    note = "Above: what was seen. " * 12
+    lines = layout.wrapped(note, layout.TEXT, 300)
+    assert len(lines) > 3
+    assert " ".join(lines) == note.strip()
+    assert max(map(layout.font(layout.TEXT).getlength, lines)) <= 300
+    body = Image.new("RGB", (300, 40), layout.MARK)
+    drawn = layout.figure(body, "title", note)
+    assert drawn.shape[1] < 700
+    assert (drawn == layout.MARK).all(axis=2).sum() == 300 * 40
 
 
 def test_states_are_said():

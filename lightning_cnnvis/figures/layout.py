@@ -7,6 +7,7 @@ one, `figure` adds the title.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
@@ -111,15 +112,16 @@ def captioned(image: Image.Image, caption: str, *, faint: bool = False) -> Image
 
 
 def figure(body: Image.Image, title: str, note: str = "") -> Picture:
-    """Adds a title, a note below it and a margin."""
-    head = HEADING + 8 + (TEXT + 8 if note else 0)
+    """Adds a title, a note below it, on as many lines as it takes, and a margin."""
     longest = max(font(HEADING).getlength(title), font(TEXT).getlength(note))
-    width = max(body.width, math.ceil(min(longest, 1200))) + 2 * MARGIN
-    sheet = Image.new("RGB", (width, body.height + head + 2 * MARGIN), PAPER)
+    width = max(body.width, math.ceil(min(longest, 640)))
+    lines = wrapped(note, TEXT, width)
+    head = HEADING + 8 + ((TEXT + 5) * len(lines) + 3 if lines else 0)
+    sheet = Image.new("RGB", (width + 2 * MARGIN, body.height + head + 2 * MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 2), shortened(title, HEADING, width - 2 * MARGIN), INK, font(HEADING))
-    if note:
-        draw.text((MARGIN, MARGIN + HEADING + 4), shortened(note, TEXT, width - 2 * MARGIN), FAINT, font(TEXT))
+    draw.text((MARGIN, MARGIN - 2), shortened(title, HEADING, width), INK, font(HEADING))
+    for n, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + HEADING + 4 + (TEXT + 5) * n), line, FAINT, font(TEXT))
     sheet.paste(body, (MARGIN, MARGIN + head))
     return np.asarray(sheet)
 
@@ -163,8 +165,37 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def one_line(text: str) -> str:
-    """Without the control characters that a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    r"""What can be drawn of a text: without control characters, letters that the font lacks without their accents.
+
+    Example:
+        >>> one_line("crème\nbrûlée 2×")
+        'creme brulee 2x'
+    """
+    return "".join(_nearest(c) if c.isprintable() else " " for c in text)
+
+
+@cache
+def _nearest(character: str) -> str:
+    """The character, or what the font has in its place; the font's box where it has nothing like it."""
+    base = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+    candidates = (character, base, {"×": "x", "–": "-", "−": "-", "↗": "->"}.get(character, ""))
+    return next((c for c in candidates if c and all(map(_is_there, c))), character)
+
+
+def _is_there(character: str) -> bool:
+    return character.isspace() or bytes(font(TEXT).getmask(character)) != bytes(font(TEXT).getmask("\uffff"))
+
+
+def wrapped(text: str, size: int, width: int) -> list[str]:
+    """A text on as many lines as it takes for none to be wider than ``width`` pixels."""
+    lines: list[str] = []
+    for word in one_line(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font(size).getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(shortened(word, size, width))
+    return lines
 
 
 def shortened(text: str, size: int, width: int) -> str:

@@ -68,7 +68,8 @@ def labelled_pictures(
         captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), one_line(label))
         for picture, label, state in zip(pictures, labels, states, strict=True)
     ]
-    columns = max(1, math.ceil(math.sqrt(len(tiles) * 1.5)))
+    rows = max(1, round(math.sqrt(len(tiles) / 1.5)))
+    columns = math.ceil(len(tiles) / rows)
     return figure(mosaic(tiles, columns, gap=10), title, note)
 
 
