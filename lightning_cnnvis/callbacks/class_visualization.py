@@ -12,11 +12,12 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection, Strongest, choose_channels
 from lightning_cnnvis.callbacks.failure import naming_layer
+from lightning_cnnvis.callbacks.strip import StripCallback
 from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn, PictureStrip
+from lightning_cnnvis.evolution import PictureColumn
 from lightning_cnnvis.functional.activation_maximization import maximize_activation
 from lightning_cnnvis.functional.class_visualization import visualize_classes
 from lightning_cnnvis.functional.parameterizations import ImageStatistics
@@ -31,7 +32,7 @@ STRIP_SIDE = 96
 """Longest side of the pictures that a strip, and so a checkpoint, keeps."""
 
 
-class ClassVisualization(VisualizationCallback):
+class ClassVisualization(StripCallback):
     """Shows what the network takes for its classes: images optimised from noise, the same noise at every epoch.
 
     With ``layers``, also what feature maps of these respond to most (activation maximisation). Two epochs differ by the
@@ -102,7 +103,6 @@ class ClassVisualization(VisualizationCallback):
         self.preset: Preset = preset
         self.steps = steps
         self.statistics = statistics
-        self._strip = PictureStrip()
         self._shown_classes: list[int | str] = []
         self._shown_channels: dict[str, list[int]] = {}
 
@@ -242,21 +242,6 @@ class ClassVisualization(VisualizationCallback):
         with torch.no_grad():
             logits = context.network(context.to_network(torch.zeros(1, *context.input_spec.shape)))
         return list(range(min(MAX_DEFAULT_CLASSES, logits.shape[-1])))
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begins anew."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._strip = PictureStrip()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Adds the strip."""
-        return {**super().state_dict(), "strip": self._strip.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
-        super().load_state_dict(state_dict)
-        self._strip = PictureStrip.from_state_dict(state_dict["strip"])
 
 
 class _Tile(NamedTuple):

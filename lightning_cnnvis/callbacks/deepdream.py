@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -18,7 +17,7 @@ from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn, PictureStrip
+from lightning_cnnvis.evolution import PictureColumn
 from lightning_cnnvis.functional.deepdream import DreamOptions, dream, zoom
 from lightning_cnnvis.layers import trace_layers
 from lightning_cnnvis.sinks import Picture
@@ -69,7 +68,6 @@ class DeepDream(ProbeCallback):
         self.options = options
         self.zoom_frames = zoom_frames
         self._shown_layers: list[str] = []
-        self._strip = PictureStrip()
 
     def check(self, context: VisualizationContext) -> None:
         """Tries the layers out with a single step on a blank picture."""
@@ -123,23 +121,6 @@ class DeepDream(ProbeCallback):
         if not rectified:
             raise ValueError(f"{type(context.network).__name__} has no convolution: name the layers to dream at.")
         return choose_depths(rectified)
-
-    # Lightning's hooks.
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begins anew."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._strip = PictureStrip()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Adds the strip."""
-        return {**super().state_dict(), "strip": self._strip.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
-        super().load_state_dict(state_dict)
-        self._strip = PictureStrip.from_state_dict(state_dict["strip"])
 
 
 class _Dreamt(NamedTuple):

@@ -21,7 +21,7 @@ from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.failure import naming_layer
 from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
 from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn, PictureStrip
+from lightning_cnnvis.evolution import PictureColumn
 from lightning_cnnvis.functional.inversion import invert_layers
 from lightning_cnnvis.functional.inversion_methods import Method
 from lightning_cnnvis.functional.inversions import Inversions
@@ -93,7 +93,6 @@ class FeatureInversion(ProbeCallback):
         self._measurements: list[Measurement] = []
         self._photographs = None if images_from is None else [read_photograph(path) for path in images_from]
         self._shown_layers: list[str] = []
-        self._strip = PictureStrip()
 
     def check(self, context: VisualizationContext) -> None:
         """Fits the photographs to the input, and tries the layers out with a single step."""
@@ -192,17 +191,16 @@ class FeatureInversion(ProbeCallback):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._strip, self._measurements = PictureStrip(), []
+            self._measurements = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the strip and the measurements."""
+        """Adds the measurements."""
         measurements = [asdict(measurement) for measurement in self._measurements]
-        return {**super().state_dict(), "strip": self._strip.state_dict(), "measurements": measurements}
+        return {**super().state_dict(), "measurements": measurements}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
-        self._strip = PictureStrip.from_state_dict(state_dict["strip"])
         self._measurements = [Measurement(**known) for known in state_dict["measurements"]]
 
 

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.run_images import images_of_run, validation_is_sure
+from lightning_cnnvis.callbacks.strip import StripCallback
 from lightning_cnnvis.distributed import gather_results
 from lightning_cnnvis.inputs import InputSpec, images_of
 
 
-class ProbeCallback(VisualizationCallback):
+class ProbeCallback(StripCallback):
     """Base of callbacks that work on fixed images: given ones, or the first that the run shows to the network.
 
     The images are those of the first validation batch, or of the first training batch where there is no validation.
