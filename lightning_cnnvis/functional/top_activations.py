@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.chunks import in_chunks
 from lightning_cnnvis.functional.deconvnet import Projections, Seed, project_windows
 from lightning_cnnvis.functional.engine import chunk_size
 from lightning_cnnvis.functional.receptive_field import ReceptiveField
@@ -117,14 +118,15 @@ class TopActivations:
         strongest = output.amax((2, 3)) if has_map else output
 
         def enter(places: Tensor, rows: Tensor, samples: Tensor) -> None:
-            width = output.shape[3] if has_map else 1
-            step = chunk_size(output[:1] if has_map else inputs)
-            best = [
-                output[samples[part], rows[part]].flatten(1).argmax(dim=1) if has_map else torch.zeros_like(rows[part])
-                for part in (slice(start, start + step) for start in range(0, len(rows), step))
-            ]
-            at = torch.cat(best)
-            positions = torch.stack([at // width, at % width], dim=1)
+            positions = rows.new_zeros(len(rows), 2)
+            if has_map:
+
+                def best(part: slice) -> Tensor:
+                    return output[samples[part], rows[part]].flatten(1).argmax(dim=1)
+
+                places_in_map = torch.cat(list(in_chunks(best, len(rows), chunk_size(output))))
+                width = output.shape[3]
+                positions = torch.stack([places_in_map // width, places_in_map % width], dim=1)
             self._positions.flatten(0, 1)[places] = positions
             self._store.put(places, inputs.detach(), samples, self.geometry.corners(positions), keep=keep)
 
@@ -144,7 +146,14 @@ class TopActivations:
 
         def enter(places: Tensor, rows: Tensor, columns: Tensor) -> None:
             self._positions.flatten(0, 1)[places] = other._positions[rows, columns]
-            self._store.set(places, other._windows[rows, columns])
+            windows = other._windows
+
+            def copy(part: slice) -> None:
+                self._store.set(places[part], windows[rows[part], columns[part]])
+
+            # a few at a time: all of them would take as much memory again
+            for _ in in_chunks(copy, len(rows), chunk_size(windows[0])):
+                pass
 
         self._admit(other._values, other._sample_ids, enter)
 

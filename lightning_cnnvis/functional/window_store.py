@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_cnnvis.chunks import in_chunks
 from lightning_cnnvis.functional.engine import chunk_size
 from lightning_cnnvis.functional.windows import Windows, cut
 
@@ -89,10 +90,13 @@ class WindowStore:
     def _cut(self, places: Tensor, images: Tensor, samples: Tensor, corners: Tensor) -> None:
         size = self._geometry.size
         windows = self._like(images[:1, :, : size[0], : size[1]])
+
         # a few at a time: all of them would take as much memory again, and leave the caches
-        step = chunk_size(windows)
-        for part in (slice(start, start + step) for start in range(0, len(places), step)):
+        def copy(part: slice) -> None:
             windows.index_copy_(0, places[part], cut(images, corners[part], size, samples[part]))
+
+        for _ in in_chunks(copy, len(places), chunk_size(windows)):
+            pass
 
     def _like(self, window: Tensor) -> Tensor:
         if not self._windows.numel():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis import figures
+from lightning_cnnvis.callbacks.class_visualization import MAX_DEFAULT_CLASSES
 from lightning_cnnvis.callbacks.deconvnet import choose_channels
 from lightning_cnnvis.callbacks.deepdream import choose_depths
 from lightning_cnnvis.callbacks.inversion import on_cpu
@@ -36,8 +37,6 @@ from lightning_cnnvis.posthoc.layer_table import LayerTable, layer_table
 from lightning_cnnvis.posthoc.progress import optimizing, watched
 from lightning_cnnvis.posthoc.results import ClassesResult, DeconvResult, DreamResult, InvertResult
 from lightning_cnnvis.posthoc.source import Data, ImageSource
-
-MAX_DEFAULT_CLASSES = 12
 
 
 class Analysis:
