@@ -19,7 +19,8 @@ import pytorch_lightning as pl
 from PIL import Image
 
 from lightning_cnnvis import FeatureInversion, ImageClassifier, ImageFolder, PhotoCrops
-from lightning_cnnvis.analysis import Measurement, correlations, plot, to_csv
+from lightning_cnnvis.evolution.accuracy import Measurement, correlations, to_csv
+from lightning_cnnvis.figures.accuracy import plot
 
 LAYERS = ["relu1", "relu2", "relu3", "relu4", "relu5", "fc6", "fc7"]
 

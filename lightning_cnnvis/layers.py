@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -214,3 +215,46 @@ def _is_rectifier(module: nn.Module) -> bool:
 
 def _continues_chain(module: nn.Module) -> bool:
     return isinstance(module, (*_RECTIFIERS, *_NORMALIZATIONS))
+
+
+def _without_compile(name: str) -> str:
+    """The name of a layer as it was before ``torch.compile`` wrapped modules."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def find_network(module: nn.Module, attribute: str | None) -> tuple[str, nn.Module]:
+    """The network to visualise, and its dotted name in the LightningModule."""
+    if attribute is not None:
+        network: Any = module
+        for part in attribute.split("."):
+            network = getattr(network, part, None)
+        if not isinstance(network, nn.Module):
+            children = ", ".join(repr(name) for name, _ in module.named_children())
+            raise LayerError(f"network={attribute!r} is not a module of {type(module).__name__}. It has {children}.")
+        return attribute, _uncompiled(network)
+    every = {id(parameter) for parameter in module.parameters()}
+    holders = [
+        (name, child)
+        for name, child in module.named_children()
+        if every and {id(parameter) for parameter in child.parameters()} == every
+    ]
+    path, network = holders[0] if len(holders) == 1 else ("", module)
+    return path, _uncompiled(network)
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    inner = getattr(network, "_orig_mod", network)
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def find_layer(network: nn.Module, name: str, path: str) -> str:
+    """The layer's name in the network, given its name there or in the LightningModule."""
+    names: dict[str, str] = {_without_compile(known): known for known, _ in network.named_modules()}
+    plain = _without_compile(name)
+    inside = plain.removeprefix(f"{path}.") if path else plain
+    for candidate in (plain, inside):
+        if candidate in names and candidate:
+            return names[candidate]
+    get_layer(network, inside)  # raises, with the near names
+    return inside

@@ -131,8 +131,11 @@ def break_functions(patch, *names: str) -> None:
         patch.setattr(import_module(f"lightning_cnnvis.{module}"), function, fails)
 
 
-PROJECTION = ("functional.top_activations.project_windows",)
-OPTIMISATION = tuple(f"functional.{module}.optimize" for module in ("class_visualization", "deepdream", "inversion"))
+PROJECTION = ("functional.activations.top_k.project_windows",)
+OPTIMISATION = tuple(
+    f"functional.{module}.optimize"
+    for module in ("visualization.classes", "deepdream.octaves", "inversion.reconstruction")
+)
 FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_pictures"))
 
 

@@ -189,7 +189,7 @@ def test_a_callback_leaves_no_trace(tmp_path, monkeypatch, changed, broken):
 
 @pytest.mark.parametrize(
     ("within", "who"),
-    [("functional.engine.RectifiedBackward", KINDS[0]), ("functional.optimize.report", KINDS[1])],
+    [("functional.deconvnet.batching.RectifiedBackward", KINDS[0]), ("functional.optimization.loop.report", KINDS[1])],
 )
 def test_ctrl_c_in_the_middle_of_a_callback_leaves_no_trace(tmp_path, monkeypatch, changed, within, who):
     def interrupt(*_):

@@ -32,10 +32,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_functional_imports_neither_lightning_nor_the_glue():
-    names = "\n".join(
-        f"import lightning_cnnvis.functional.{path.stem}" for path in (PACKAGE / "functional").glob("[a-z]*.py")
-    )
-    loaded = loaded_by(names)
+    modules = (path.relative_to(PACKAGE.parent).with_suffix("") for path in (PACKAGE / "functional").rglob("[a-z]*.py"))
+    loaded = loaded_by("\n".join(f"import {'.'.join(module.parts)}" for module in modules))
     glue = {f"lightning_cnnvis.{name}" for name in ("callbacks", "sinks", "cli", "figures", "models", "data")}
     assert not loaded & ({"pytorch_lightning", "lightning"} | glue)
 

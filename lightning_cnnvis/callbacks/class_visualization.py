@@ -13,20 +13,18 @@ from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationContext
-from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection, Strongest, choose_channels
-from lightning_cnnvis.callbacks.failure import naming_layer
-from lightning_cnnvis.callbacks.strip import StripCallback
-from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn
-from lightning_cnnvis.functional.activation_maximization import maximize_activation
-from lightning_cnnvis.functional.class_visualization import visualize_classes
-from lightning_cnnvis.functional.parameterizations import ImageStatistics
-from lightning_cnnvis.functional.presets import Preset, check_preset, preset_recipe
-from lightning_cnnvis.functional.visualization import VisualizationOptions, Visualizations, frame_steps
+from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.failure import naming_layer
+from lightning_cnnvis.callbacks.base.strip import StripCallback
+from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection, Strongest
+from lightning_cnnvis.evolution.strips import PictureColumn
+from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES, choose_channels
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.presets import Preset, check_preset, preset_recipe
+from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
+from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.layers import activations
-
-MAX_DEFAULT_CLASSES = 12
-"""How many classes are shown where none are named."""
 
 STRIP_SIDE = 96
 """Longest side of the pictures that a strip, and so a checkpoint, keeps."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,14 +13,15 @@ from torch import nn
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
-from lightning_cnnvis.callbacks.run_images import validation_is_sure
-from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import Convergence, LayerEvolution
-from lightning_cnnvis.functional.deconvnet import Projections, plan_windows
-from lightning_cnnvis.functional.rectification import LRNRule, Rule, check_choice
-from lightning_cnnvis.functional.top_activations import TopActivations
-from lightning_cnnvis.functional.tracing import is_about_shapes
+from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
+from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
+from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.network.defaults import choose_channels
+from lightning_cnnvis.functional.network.forward import is_about_shapes
 from lightning_cnnvis.layers import LayerError, trace_layers
 
 STRIP_ROWS = 8
@@ -279,28 +279,6 @@ class DeconvNetProjection(VisualizationCallback):
             layer: LayerEvolution.from_state_dict(state) for layer, state in state_dict["evolutions"].items()
         }
         self._strongest = {layer: Strongest(*known) for layer, known in state_dict["strongest"].items()}
-
-
-def choose_channels(layer: str, maps: int, features: int | None, seed: int) -> list[int]:
-    """A random choice of a layer's feature maps that does not depend on which other layers are shown.
-
-    Args:
-        layer: The layer's name.
-        maps: How many feature maps it has.
-        features: How many to choose; every one if None.
-        seed: Of the choice.
-
-    Returns:
-        Their numbers, ascending.
-
-    Example:
-        >>> choose_channels("relu1", 96, 4, seed=0) == choose_channels("relu1", 96, 4, seed=0)
-        True
-    """
-    if features is None or features >= maps:
-        return list(range(maps))
-    generator = torch.Generator().manual_seed(seed + zlib.crc32(layer.encode()))
-    return sorted(torch.randperm(maps, generator=generator)[:features].tolist())
 
 
 def _merged(parts: Sequence[TopActivations]) -> TopActivations:

@@ -12,15 +12,16 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.animations import as_picture
 from lightning_cnnvis.callbacks.base import VisualizationContext
-from lightning_cnnvis.callbacks.failure import naming_layer
-from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
-from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn
-from lightning_cnnvis.functional.deepdream import DreamOptions, dream, zoom
+from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.failure import naming_layer
+from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback
+from lightning_cnnvis.evolution.strips import PictureColumn
+from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream, zoom
+from lightning_cnnvis.functional.network.defaults import choose_depths
+from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import trace_layers
-from lightning_cnnvis.sinks import Picture
+from lightning_cnnvis.pictures import Picture, as_picture
 
 STRIP_SIDE, PICTURE_SIDE = 128, 384
 
@@ -128,14 +129,3 @@ class _Dreamt(NamedTuple):
 
     picture: Tensor
     zoom: list[Picture]
-
-
-def choose_depths(layers: Sequence[str]) -> list[str]:
-    """A low, a middle and a high layer.
-
-    Example:
-        >>> choose_depths(["relu1", "relu2", "relu3", "relu4", "relu5"])
-        ['relu2', 'relu3', 'relu5']
-    """
-    places = (len(layers) // 4, len(layers) // 2, len(layers) - 1)
-    return [layers[place] for place in dict.fromkeys(places)]

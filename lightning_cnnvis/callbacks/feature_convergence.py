@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_cnnvis.callbacks.base.failure import warn_of_failure
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
-from lightning_cnnvis.callbacks.failure import warn_of_failure
-from lightning_cnnvis.evolution import Convergence
+from lightning_cnnvis.evolution.features import Convergence
 from lightning_cnnvis.sinks import SinkError, Sinks
 
 

@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.callbacks.context import VisualizationContext
-from lightning_cnnvis.callbacks.run_images import images_of_run, sample_ids
-from lightning_cnnvis.functional.harvest import Harvest
-from lightning_cnnvis.functional.rectification import Rule
-from lightning_cnnvis.functional.top_activations import TopActivations
-from lightning_cnnvis.inputs import images_of
+from lightning_cnnvis.callbacks.base import VisualizationContext
+from lightning_cnnvis.callbacks.base.run_images import images_of_run, sample_ids
+from lightning_cnnvis.functional.activations.harvest import Harvest
+from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.network.canonical import Rule
+from lightning_cnnvis.inputs.batches import images_of
 
 
 class EpochHarvest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ from torch import Tensor
 from torchvision.transforms.functional import center_crop, resize
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.analysis import Measurement, plot, to_csv
 from lightning_cnnvis.callbacks.base import VisualizationContext
-from lightning_cnnvis.callbacks.failure import naming_layer
-from lightning_cnnvis.callbacks.probe import ProbeCallback, read_photograph
-from lightning_cnnvis.distributed import gather_results, own_share
-from lightning_cnnvis.evolution import PictureColumn
-from lightning_cnnvis.functional.inversion import invert_layers
-from lightning_cnnvis.functional.inversion_methods import Method
-from lightning_cnnvis.functional.inversions import Inversions
+from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.failure import naming_layer
+from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback
+from lightning_cnnvis.evolution.accuracy import Measurement, to_csv
+from lightning_cnnvis.evolution.strips import PictureColumn
+from lightning_cnnvis.figures.accuracy import plot
+from lightning_cnnvis.functional.inversion.methods import Method
+from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
+from lightning_cnnvis.functional.inversion.results import Inversions, on_cpu
+from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import trace_layers
 
 STRIP_SIDE = 96
@@ -45,7 +47,7 @@ class FeatureInversion(ProbeCallback):
     the share of reconstructions that the network takes for the original's class.
 
     At the end of the training: ``inversion/accuracy``, each layer's error against the validation accuracy over the
-    epochs, with the rank correlation, as a table (CSV) and a plot; see `lightning_cnnvis.analysis`.
+    epochs, with the rank correlation, as a table (CSV) and a plot; see `lightning_cnnvis.evolution.accuracy`.
 
     Args:
         layers: Dotted module names; every rectified convolution if None.
@@ -202,9 +204,3 @@ class FeatureInversion(ProbeCallback):
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._measurements = [Measurement(**known) for known in state_dict["measurements"]]
-
-
-def on_cpu(inversions: Inversions) -> Inversions:
-    """The same with its tensors on the CPU, to be sent from process to process."""
-    tensors: dict[str, Any] = {name: v.cpu() for name, v in vars(inversions).items() if isinstance(v, Tensor)}
-    return replace(inversions, **tensors)

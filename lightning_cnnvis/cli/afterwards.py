@@ -23,7 +23,7 @@ from lightning_cnnvis.callbacks import (
 )
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.cli.errors import check_writable, fail
-from lightning_cnnvis.functional.deepdream import DreamOptions
+from lightning_cnnvis.functional.deepdream.octaves import DreamOptions
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import Analysis, Result, analyze, evolve
 from lightning_cnnvis.report import ReportOptions, report

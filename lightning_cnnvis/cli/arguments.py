@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from lightning_cnnvis.cli import AFTERWARDS
 from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
-from lightning_cnnvis.functional.deepdream import DreamOptions
+from lightning_cnnvis.functional.deepdream.octaves import DreamOptions
 from lightning_cnnvis.posthoc import Analysis
 from lightning_cnnvis.report import ReportOptions
 

@@ -16,13 +16,14 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cnnvis.callbacks.shown_weights import FOLDER as WEIGHTS
+from lightning_cnnvis.checkpoints import CheckpointError
+from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.models import ImageClassifier
-from lightning_cnnvis.weights import CheckpointError, fit_weights, read_file, state_dict_of
 
 DATA_SETS = ["PhotoCrops", "CIFAR10", "Imagenette", "ImageFolder"]
 

@@ -1,9 +1,10 @@
 """Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: a function a kind of figure."""
 
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
-from lightning_cnnvis.figures.layout import Picture, as_bytes, picture_grid, reduced, stacked, tile
+from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
 from lightning_cnnvis.figures.projections import contrast, evolution_strip, strip_column, top_features
+from lightning_cnnvis.pictures import Picture, as_bytes
 
 __all__ = [
     "Picture",

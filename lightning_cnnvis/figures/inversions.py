@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from lightning_cnnvis.figures.layout import Picture, picture_grid
+from lightning_cnnvis.figures.layout import picture_grid
+from lightning_cnnvis.pictures import Picture
 
 
 def inversion_pictures(

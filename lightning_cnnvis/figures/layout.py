@@ -12,24 +12,16 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-Picture = npt.NDArray[np.uint8]
+from lightning_cnnvis.pictures import Picture, as_bytes
 
 PAPER, INK, FAINT, EMPTY, MARK = (255, 255, 255), (25, 25, 30), (110, 110, 120), (228, 228, 232), (235, 105, 20)
 GAP = 2
 MARGIN = 12
 TEXT, HEADING = 13, 17
-
-
-def as_bytes(pictures: Tensor) -> Tensor:
-    """Pictures ``(N, C, H, W)`` in [0, 1] as ``uint8`` of three channels, on the CPU."""
-    if pictures.shape[1] != 3:
-        pictures = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    return pictures.detach().float().nan_to_num().clamp(0, 1).mul(255).round().byte().cpu()
 
 
 def reduced(pictures: Tensor, side: int) -> Tensor:

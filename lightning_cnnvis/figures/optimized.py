@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from PIL import Image
 from torch import Tensor
 
-from lightning_cnnvis.evolution import PictureStrip
+from lightning_cnnvis.evolution.strips import PictureStrip
 from lightning_cnnvis.figures.layout import (
     PAPER,
     TEXT,
-    Picture,
     beside,
     captioned,
     figure,
@@ -22,7 +21,8 @@ from lightning_cnnvis.figures.layout import (
     picture_grid,
     tile,
 )
-from lightning_cnnvis.functional.visualization import Visualizations
+from lightning_cnnvis.functional.visualization.results import Visualizations
+from lightning_cnnvis.pictures import Picture
 
 
 def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lightning_cnnvis.evolution import Column, Convergence, LayerEvolution
+from lightning_cnnvis.evolution.features import Column, Convergence, LayerEvolution
 from lightning_cnnvis.figures.layout import (
     EMPTY,
     FAINT,
@@ -17,8 +17,6 @@ from lightning_cnnvis.figures.layout import (
     MARK,
     PAPER,
     TEXT,
-    Picture,
-    as_bytes,
     beside,
     captioned,
     figure,
@@ -27,8 +25,9 @@ from lightning_cnnvis.figures.layout import (
     reduced,
     tile,
 )
-from lightning_cnnvis.functional.deconvnet import Projections
+from lightning_cnnvis.functional.deconvnet.projection import Projections
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.pictures import Picture, as_bytes
 
 STRIP_SIDE = 56
 

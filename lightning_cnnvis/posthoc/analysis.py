@@ -11,30 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks.class_visualization import MAX_DEFAULT_CLASSES
-from lightning_cnnvis.callbacks.deconvnet import choose_channels
-from lightning_cnnvis.callbacks.deepdream import choose_depths
-from lightning_cnnvis.callbacks.inversion import on_cpu
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, load
-from lightning_cnnvis.functional.activation_maximization import maximize_activation
-from lightning_cnnvis.functional.class_visualization import visualize_classes
-from lightning_cnnvis.functional.deconvnet import Projections, plan_windows
-from lightning_cnnvis.functional.deepdream import DreamOptions, dream
-from lightning_cnnvis.functional.forward import OUTPUT, blank_input, plain_forward
-from lightning_cnnvis.functional.harvest import Harvest
-from lightning_cnnvis.functional.inversion import invert_layers
-from lightning_cnnvis.functional.inversion_methods import Method
-from lightning_cnnvis.functional.presets import Preset
-from lightning_cnnvis.functional.rectification import LRNRule, Rule
-from lightning_cnnvis.functional.top_activations import TopActivations
-from lightning_cnnvis.functional.tracing import is_about_shapes
-from lightning_cnnvis.functional.visualization import Visualizations
+from lightning_cnnvis.functional.activations.harvest import Harvest
+from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
+from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
+from lightning_cnnvis.functional.inversion.methods import Method
+from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
+from lightning_cnnvis.functional.inversion.results import on_cpu
+from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES, choose_channels, choose_depths
+from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, is_about_shapes, plain_forward
+from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.presets import Preset
+from lightning_cnnvis.functional.visualization.results import Visualizations
+from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
 from lightning_cnnvis.posthoc.images import DataError, Images
 from lightning_cnnvis.posthoc.layer_table import LayerTable, layer_table
-from lightning_cnnvis.posthoc.progress import optimizing, watched
+from lightning_cnnvis.posthoc.progress_bar import optimizing, watched
 from lightning_cnnvis.posthoc.results import ClassesResult, DeconvResult, DreamResult, InvertResult
 from lightning_cnnvis.posthoc.source import Data, ImageSource
 

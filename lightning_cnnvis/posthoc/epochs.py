@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.analysis import to_csv
 from lightning_cnnvis.callbacks import (
     ClassVisualization,
     DeconvNetProjection,
@@ -23,19 +22,21 @@ from lightning_cnnvis.callbacks import (
     VisualizationCallback,
 )
 from lightning_cnnvis.callbacks.shown_weights import FOLDER
-from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, epoch_of, find_checkpoints, load
-from lightning_cnnvis.evolution import LayerEvolution
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, find_checkpoints, load
+from lightning_cnnvis.checkpoints.files import read_file
+from lightning_cnnvis.checkpoints.loading import epoch_of
+from lightning_cnnvis.evolution.accuracy import to_csv
+from lightning_cnnvis.evolution.features import LayerEvolution
+from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
-from lightning_cnnvis.posthoc.curves import curves_picture, save_csv
 from lightning_cnnvis.posthoc.images import ImageFiles
-from lightning_cnnvis.posthoc.progress import watched
+from lightning_cnnvis.posthoc.progress_bar import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
-from lightning_cnnvis.sinks import write
-from lightning_cnnvis.tags import tag_path
-from lightning_cnnvis.weights import read_file
+from lightning_cnnvis.sinks.atomic import write
+from lightning_cnnvis.sinks.tags import tag_path
 
 QUICK_STEPS = 50
 

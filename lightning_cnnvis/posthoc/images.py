@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_cnnvis.inputs import InputSpec, images_of
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.batches import images_of
 
 IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from lightning_cnnvis.functional.receptive_field import read_field
-from lightning_cnnvis.functional.rectifiability import check_rectifiable
-from lightning_cnnvis.functional.rectification import UnrectifiableError
-from lightning_cnnvis.functional.tracing import noise_image, trace
+from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_rectifiable
+from lightning_cnnvis.functional.network.forward import noise_image
+from lightning_cnnvis.functional.network.receptive_field import read_field
+from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, trace_layers

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,43 +15,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_cnnvis.inputs import images_of
-from lightning_cnnvis.sinks import Picture, encode_png
+from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.sinks.recording import Recorder
 
 _LIKE_THE_RUN = ("precision", "limit_val_batches", "deterministic", "benchmark")
 """The Trainer's options that what a validation computes depends on."""
-
-
-class Recorder:
-    """Takes in what a run's logger would: pictures as PNG files in memory, and numbers.
-
-    Attributes:
-        pictures: PNG files by tag and epoch.
-        scalars: Numbers by tag and epoch.
-    """
-
-    log_dir = None
-
-    def __init__(self) -> None:
-        self.pictures: dict[str, dict[int, bytes]] = {}
-        self.scalars: dict[str, dict[int, float]] = {}
-        self.experiment = _Pictures(self.pictures)  # what Lightning calls the library behind a logger
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Takes in numbers; what the pictures cost is not the training's."""
-        for name, value in metrics.items():
-            if not name.startswith("cnnvis/"):
-                self.scalars.setdefault(name, {})[step] = float(value)
-
-
-class _Pictures:
-    def __init__(self, pictures: dict[str, dict[int, bytes]]) -> None:
-        self._pictures = pictures
-
-    def log_image(self, picture: Picture | BytesIO, name: str, step: int) -> None:
-        # a picture as loggers get it: encoded already, or as it was drawn
-        png = picture.getvalue() if isinstance(picture, BytesIO) else encode_png(picture)
-        self._pictures.setdefault(name, {})[step] = png
 
 
 class _TrainerOfTheRun:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.functional.deconvnet import Projections
-from lightning_cnnvis.functional.deepdream import Dream
-from lightning_cnnvis.functional.inversions import Inversions
-from lightning_cnnvis.functional.top_activations import TopActivations
-from lightning_cnnvis.functional.visualization import Visualizations
-from lightning_cnnvis.sinks import Picture, encode_png, write
-from lightning_cnnvis.tags import tag_path
+from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.projection import Projections
+from lightning_cnnvis.functional.deepdream.octaves import Dream
+from lightning_cnnvis.functional.inversion.results import Inversions
+from lightning_cnnvis.functional.visualization.results import Visualizations
+from lightning_cnnvis.pictures import Picture, encode_png
+from lightning_cnnvis.sinks.atomic import write
+from lightning_cnnvis.sinks.tags import tag_path
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,7 +14,8 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 import lightning_cnnvis.data
 from lightning_cnnvis.callbacks import FeatureConvergence, VisualizationCallback
-from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, import_class
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
+from lightning_cnnvis.checkpoints.loading import import_class
 from lightning_cnnvis.posthoc.images import DataError
 
 CONFIG_NAME = "config.yaml"

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
-from lightning_cnnvis.input_discovery import find_input_spec
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.discovery import find_input_spec
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.images import Batches, DataError, ImageFiles, Images, of_data_module
 

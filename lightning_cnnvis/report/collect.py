@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.evolution import LayerEvolution
+from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.projections import STRIP_SIDE
-from lightning_cnnvis.functional.deconvnet import Projections
-from lightning_cnnvis.functional.inversions import Inversions
+from lightning_cnnvis.functional.deconvnet.projection import Projections
+from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.posthoc import Analysis, DeconvResult, LayerInfo
 from lightning_cnnvis.report.content import (
     Curves,
@@ -26,7 +27,6 @@ from lightning_cnnvis.report.content import (
     Tile,
     Track,
 )
-from lightning_cnnvis.sinks import Picture
 
 SIDE = 64
 """Longer side of the tiles of feature maps, in pixels."""

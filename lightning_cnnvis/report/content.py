@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_cnnvis.sinks import Picture
+from lightning_cnnvis.pictures import Picture
 
 
 @dataclass(frozen=True)

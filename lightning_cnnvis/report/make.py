@@ -10,16 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from lightning_cnnvis.analysis import require
 from lightning_cnnvis.callbacks import DeconvNetProjection
 from lightning_cnnvis.checkpoints import Checkpoint
+from lightning_cnnvis.evolution.accuracy import require
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
 from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
 from lightning_cnnvis.report.plots import plots_of
-from lightning_cnnvis.sinks import write
+from lightning_cnnvis.sinks.atomic import write
 
 
 def report(

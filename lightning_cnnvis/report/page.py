@@ -9,9 +9,9 @@ import math
 from PIL import Image
 
 from lightning_cnnvis._version import __version__
+from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.report.content import ReportContent
-from lightning_cnnvis.report.curves import COLORS, svg
-from lightning_cnnvis.sinks import Picture
+from lightning_cnnvis.report.svg import COLORS, svg
 
 
 def render(content: ReportContent) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from lightning_cnnvis.analysis import Measurement, correlations
-from lightning_cnnvis.posthoc.curves import TITLES
+from lightning_cnnvis.evolution.accuracy import Measurement, correlations
+from lightning_cnnvis.figures.curves import TITLES
 from lightning_cnnvis.report.content import Curves
 
 _NOTES = {

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_cnnvis.functional.class_visualization import visualize_classes
-from lightning_cnnvis.functional.parameterizations import ImageStatistics
-from lightning_cnnvis.functional.transforms import resize
-from lightning_cnnvis.functional.visualization import VisualizationOptions
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.transforms import resize
+from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.results import VisualizationOptions
 from tests.benchmarks.real_models import IMAGENET, photographs, save_sheet, squeezenet
 
 CLASSES = [13, 22, 130, 162, 291, 340, 386, 417, 497, 555, 701, 779, 817, 920, 937, 949]

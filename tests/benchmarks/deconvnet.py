@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from lightning_cnnvis.functional.deconvnet import plan_windows, project, project_windows
-from lightning_cnnvis.functional.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.windows import Windows, cut
+from lightning_cnnvis.functional.deconvnet.projection import plan_windows, project, project_windows
+from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
+from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.models import ZFNet
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.deepdream import DreamOptions, dream
+from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
 from lightning_cnnvis.layers import get_layer
 from tests.benchmarks.real_models import IMAGENET, photograph, save_sheet, squeezenet
 

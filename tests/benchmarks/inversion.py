@@ -25,9 +25,9 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.inversion import InversionOptions, invert, invert_layers
-from lightning_cnnvis.functional.inversion_methods import Method, inversion_method
-from lightning_cnnvis.functional.transforms import resize
+from lightning_cnnvis.functional.inversion.methods import Method, inversion_method
+from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
+from lightning_cnnvis.functional.optimization.transforms import resize
 from tests.benchmarks.real_models import IMAGENET, data_folder, photograph, photographs, save_sheet
 
 LAYERS = {"relu1": "1", "relu2": "4", "relu3": "7", "relu4": "9", "relu5": "11", "pool5": "12"}

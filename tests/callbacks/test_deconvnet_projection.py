@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureConvergence
-from lightning_cnnvis.functional.harvest import top_activations
+from lightning_cnnvis.functional.activations.harvest import top_activations
 from lightning_cnnvis.inputs import InputSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|log_every_n_steps|isinstance\\(treespec)")

@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.callbacks.base import VisualizationCallback
 from lightning_cnnvis.callbacks.shown_weights import ShownWeights
-from lightning_cnnvis.functional.top_activations import TopActivations
+from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.sinks import SinkError
 
 

@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec, figures
-from lightning_cnnvis.analysis import read_csv
+from lightning_cnnvis.evolution.accuracy import read_csv
 from lightning_cnnvis.functional import DreamOptions, maximize_activation
-from lightning_cnnvis.functional.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
 DATA = DataLoader(

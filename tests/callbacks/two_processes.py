@@ -18,7 +18,7 @@ import torch
 from runs import Augmented, every_callback, fit
 from torch.utils.data import DataLoader
 
-from lightning_cnnvis.functional.top_activations import TopActivations
+from lightning_cnnvis.functional.activations.top_k import TopActivations
 
 
 class Note(pl.Callback):
@@ -48,7 +48,7 @@ class FailOnRankOne(pl.Callback):
                 raise RuntimeError("no luck")
 
             TopActivations.update = fails
-            for name in ("class_visualization", "deepdream", "inversion"):
+            for name in ("visualization.classes", "deepdream.octaves", "inversion.reconstruction"):
                 import_module(f"lightning_cnnvis.functional.{name}").optimize = fails
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.receptive_field import receptive_field
+from lightning_cnnvis.functional.network.receptive_field import receptive_field
 from lightning_cnnvis.models import AlexNet, ZFNet
 
 LAYERS = ["conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5"]

@@ -104,7 +104,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, 
 
 def test_without_jinja2(checkpoint, capsys, monkeypatch):
     monkeypatch.setattr(
-        "lightning_cnnvis.analysis.importlib.util.find_spec", lambda name: None if name == "jinja2" else 1
+        "lightning_cnnvis.evolution.accuracy.importlib.util.find_spec", lambda name: None if name == "jinja2" else 1
     )
     assert "pip install 'lightning-cnnvis[analysis]'" in fails(capsys, checkpoint, "--data", "photos")
 

@@ -14,8 +14,8 @@ from PIL import Image
 from report_contents import HOSTILE, content, picture
 
 from lightning_cnnvis.report.content import Curves, ReportContent
-from lightning_cnnvis.report.curves import svg
 from lightning_cnnvis.report.page import data_uri, render
+from lightning_cnnvis.report.svg import svg
 
 
 class Page(HTMLParser):

@@ -1,0 +1,82 @@
+"""Which epochs are shown: those of the schedule, as long as they do not cost too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_cnnvis.callbacks.base.schedule import Schedule
+from lightning_cnnvis.callbacks.base.timing import CostAccount
+
+
+class Pace:
+    """Says which epochs are due, and puts them off while visualisations take too much of the training time.
+
+    Args:
+        who: The callback, for the warning.
+        schedule: The epochs to show.
+        max_overhead: Largest share of the training time; None for no limit.
+        free_seconds: What the visualisations may take whatever the share.
+    """
+
+    def __init__(self, who: str, schedule: Schedule, max_overhead: float | None, free_seconds: float) -> None:
+        self.who = who
+        self.schedule = schedule
+        self.max_overhead = max_overhead
+        self.free_seconds = free_seconds
+        self.last_epoch: int | None = None  # where it is known
+        self.put_off = False
+        self._warned = False
+        self._decision: tuple[int, bool] | None = None
+
+    def due(self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Iterable[CostAccount]) -> bool:
+        """Whether an epoch is to be shown; found once an epoch, and the same on every rank. Every rank must ask.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            trainer: The trainer.
+            own: The account of the callback.
+            accounts: The accounts of all visualisations of the run.
+        """
+        if self._decision is None or self._decision[0] != epoch:
+            self._decision = (epoch, self._decide(epoch, trainer, own, accounts))
+        return self._decision[1]
+
+    def _decide(self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Iterable[CostAccount]) -> bool:
+        if epoch == self.last_epoch:
+            return True
+        if epoch not in self.schedule and not self.put_off:
+            return False
+        spent = sum(account.seconds for account in accounts)
+        overhead = spent / own.elapsed
+        too_much = self.max_overhead is not None and spent > self.free_seconds and overhead > self.max_overhead
+        # the ranks' clocks differ, but all of them must show the same epochs
+        self.put_off = bool(trainer.strategy.broadcast(too_much))
+        if self.put_off and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"{self.who} puts epoch {epoch} off: visualisations took {overhead:.0%} of the training "
+                f"time so far, more than max_overhead={self.max_overhead}. It goes on when the share is below, and "
+                "shows the last epoch in any case. Show less or less often, or raise max_overhead."
+            )
+        return not self.put_off
+
+    def next_try(self, epoch: int) -> str | None:
+        """When what failed at an epoch is tried again, in words; None if it was the last."""
+        if epoch == self.last_epoch:
+            return None
+        following = self.schedule.after(epoch)
+        if following is None or (self.last_epoch is not None and following > self.last_epoch):
+            return "the last epoch"
+        return f"epoch {following}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"put_off": self.put_off}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint left off."""
+        self.put_off = state_dict["put_off"]

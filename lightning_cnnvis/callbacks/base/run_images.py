@@ -1,0 +1,90 @@
+"""The images of a run: when its loaders will show some, and where to get some when they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Subset
+
+from lightning_cnnvis.callbacks.base.context import VisualizationContext
+from lightning_cnnvis.inputs.batches import images_of
+
+_LOADER_BITS = 32  # sample ids of one loader are below those of the next by 2 to this power
+_BATCH_SIZE = 32  # where a loader's batches are made by a sampler of the user's
+
+
+def validation_is_sure(trainer: pl.Trainer) -> bool:
+    """Whether the epoch under way will be validated, unless training stops."""
+    every = trainer.check_val_every_n_epoch
+    return bool(trainer.enable_validation) and every is not None and (trainer.current_epoch + 1) % every == 0
+
+
+def images_of_run(
+    context: VisualizationContext, images: str | Callable[[Any], Tensor] | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Images straight from the data sets: those of the validation, or of the training if there is none.
+
+    For an epoch whose batches nobody saw: training stopped early, or was resumed just before its validation. The run's
+    loaders are left alone; each process reads its share, as a distributed sampler deals it out.
+
+    Args:
+        context: The context.
+        images: How to get the images out of a batch; see `images_of`.
+
+    Yields:
+        The sample id of a batch's first image, and the images ``(N, C, H, W)``, on the device. Ids go up in steps of
+        the number of processes, and are those that `sample_ids` tells of an unshuffled validation.
+    """
+    trainer = context.trainer
+    rank, world = trainer.global_rank, trainer.world_size
+    for index, (loader, length) in enumerate(_loaders_and_lengths(trainer)):
+        first = (index << _LOADER_BITS) + rank
+        for batch in islice(_of_our_own(loader, rank, world), length):
+            found = images_of(trainer.strategy.batch_to_device(batch, context.device), images)
+            yield first, found
+            first += world * len(found)
+
+
+def sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
+    """First id, step and end of the ids of a loader's images; on every process, equal ids mean the same image."""
+    first = index << _LOADER_BITS  # an image of one loader is not one of another's
+    loader = loaders[index] if isinstance(loaders, list | tuple) else loaders
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return first, 1, None
+    return first + sampler.rank, sampler.num_replicas, first + len(sampler.dataset)  # type: ignore[arg-type]
+
+
+def _loaders_and_lengths(trainer: pl.Trainer) -> list[tuple[Any, int | None]]:
+    """The loaders, and how many batches of each are read; None is all."""
+    loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
+    loaders = list(loaders.values()) if isinstance(loaders, Mapping) else loaders
+    loaders = list(loaders) if isinstance(loaders, list | tuple) else [loaders]
+    lengths: list[Any] = list(trainer.num_val_batches) if trainer.val_dataloaders else []
+    lengths += [math.inf] * (len(loaders) - len(lengths))
+    return [
+        (loader, None if math.isinf(length) else int(length)) for loader, length in zip(loaders, lengths, strict=True)
+    ]
+
+
+def _of_our_own(loader: Any, rank: int, world: int) -> Iterable[Any]:
+    """A loader of the same data in the order of the data set: the run's own keeps its place, its seeds, its workers."""
+    if not isinstance(loader, DataLoader):
+        return loader  # type: ignore[no-any-return]
+    dataset = loader.dataset
+    if not isinstance(dataset, IterableDataset):
+        dataset = Subset(dataset, range(rank, len(dataset), world))  # type: ignore[arg-type]
+    unbatched = loader.batch_size is None and loader.batch_sampler is None
+    return DataLoader(
+        dataset,
+        batch_size=None if unbatched else loader.batch_size or _BATCH_SIZE,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )

@@ -1,0 +1,7 @@
+"""Checkpoints and weights, from whatever trained them, as networks that can be looked at."""
+
+from lightning_cnnvis.checkpoints.files import CheckpointError
+from lightning_cnnvis.checkpoints.loading import Checkpoint, find_checkpoints, load
+from lightning_cnnvis.checkpoints.zoo import ModelNameError
+
+__all__ = ["Checkpoint", "CheckpointError", "ModelNameError", "find_checkpoints", "load"]

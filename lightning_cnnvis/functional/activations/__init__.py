@@ -1,0 +1,1 @@
+"""Strongest activations over many images."""

@@ -1,0 +1,207 @@
+"""Top activations picked up from the forward passes that a network makes anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
+from lightning_cnnvis.functional.deconvnet.projection import plan_windows
+from lightning_cnnvis.functional.network.canonical import Rule
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import get_layer
+
+
+class Harvest:
+    """Follows the forward passes that a network makes anyway, and keeps the top activations of some layers.
+
+    Used as a context: the hooks are there inside it only.
+
+    Args:
+        model: The network.
+        channels: The channels to follow, by layer; all of them where None.
+        k: How many activations to keep of each feature map.
+        rule: The projection rule that the layers must allow.
+        guard: Called with a layer's name, gives a context in which the layer's work is done. Where the context swallows
+            an exception, the layer is dropped. By default exceptions pass.
+
+    Attributes:
+        tops: `TopActivations` by layer, once the network has run.
+
+    Raises:
+        LayerError: In the first forward pass, if a layer cannot be followed or projected; see `project`.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> with Harvest(net, {"1": None}, k=2) as harvest, torch.no_grad():
+        ...     for batch in torch.rand(3, 4, 3, 16, 16):
+        ...         _ = net(batch)
+        >>> harvest.tops["1"].values.shape, harvest.tops["1"].patches.shape
+        (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
+    """
+
+    _planning: ClassVar[bool] = False  # passes on our own account, which no other harvest of the network may count
+
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: Mapping[str, Sequence[int] | None],
+        k: int = 9,
+        *,
+        rule: Rule = "deconvnet",
+        guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self.model = model
+        self.channels = channels
+        self.k = k
+        self.rule: Rule = rule
+        self.tops: dict[str, TopActivations] = {}
+        self._guard = guard
+        self._live = list(channels)
+        self.number()
+        self._inputs: Tensor | None = None
+        self._keep = False  # whether the inputs are a copy of our own
+        self._sample_ids = torch.empty(0)
+        self._handles: list[RemovableHandle] = []
+
+    def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:
+        """Says which sample ids the coming images have: by default 0, 1, 2 and so on.
+
+        Args:
+            first: Id of the first of them.
+            step: Distance between two: the number of processes, where each sees every so manieth image.
+            stop: Images with this id or above are passed over: those that a distributed sampler adds to even out the
+                processes. None if there are none.
+        """
+        self._next_id, self._step, self._stop = first, step, stop
+
+    def __enter__(self) -> Harvest:
+        """Begins to follow the network."""
+        modules = {layer: get_layer(self.model, layer) for layer in self.channels}
+        self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        for layer, module in modules.items():
+            self._handles.append(module.register_forward_hook(self._hook_of(layer)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Removes the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._inputs = None
+
+    def _begin(self, _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        if self._planning:
+            return
+        self._inputs = None
+        for layer in self._live[:1]:
+            with self._guard(layer):
+                images = _image_batch((*args, *kwargs.values()))
+                ids = self._next_id + self._step * torch.arange(len(images), device=images.device)
+                self._next_id += self._step * len(images)
+                if self._stop is not None:
+                    ids = ids.masked_fill(ids >= self._stop, NO_SAMPLE)
+                self._inputs, self._sample_ids = images, ids
+        for layer in [layer for layer in self._live if layer not in self.tops and self._inputs is not None]:
+            with self._guarded(layer):
+                self.tops[layer] = self._begin_layer(layer)
+        self._keep = False
+        if self._inputs is not None and any(top.would_keep(self._inputs) for top in self.tops.values()):
+            with self._guard(self._live[0]):
+                # one copy for all layers: what becomes of the batch is not ours to say
+                self._inputs, self._keep = self._inputs.clone(), True
+
+    def _begin_layer(self, layer: str) -> TopActivations:
+        assert self._inputs is not None
+        Harvest._planning = True
+        try:
+            with isolated(self.model):
+                windows = plan_windows(self.model, layer, self._inputs, rule=self.rule)
+        finally:
+            Harvest._planning = False
+        channels = self.channels[layer]
+        followed = range(windows.field.map_shape[0]) if channels is None else channels
+        return TopActivations(windows, torch.tensor(list(followed), device=self._inputs.device), self.k)
+
+    @contextmanager
+    def _guarded(self, layer: str) -> Iterator[None]:
+        """Drops a layer whose work failed without stopping the others, if the guard lets it."""
+        done = False
+        with self._guard(layer):
+            yield
+            done = True
+        if not done:
+            self._live.remove(layer)
+            self.tops.pop(layer, None)
+
+    def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            if self._inputs is None or self._planning or layer not in self._live:
+                return
+            with self._guarded(layer):
+                self.tops[layer].update(output, self._inputs, self._sample_ids, keep=self._keep)
+
+        return hook
+
+
+def _image_batch(arguments: Iterable[object]) -> Tensor:
+    images = next((x for x in arguments if isinstance(x, Tensor) and x.ndim == 4), None)
+    if images is None:
+        raise ValueError("The network was called without a batch of images (N, C, H, W): there is nothing to follow.")
+    return images
+
+
+def top_activations(
+    model: nn.Module,
+    loader: Iterable[object],
+    layers: Sequence[str],
+    k: int = 9,
+    channels: Sequence[int] | None = None,
+) -> dict[str, TopActivations]:
+    """The strongest activations of every feature map over a data set.
+
+    Args:
+        model: The network. It runs in evaluation mode and is left as it was.
+        loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them, normalised as the network
+            expects them. They are moved to the model's device.
+        layers: Dotted module names.
+        k: How many activations to keep of each feature map, at most one from an image.
+        channels: The channels to follow in every layer; all if None.
+
+    Returns:
+        The top activations, by layer.
+
+    Raises:
+        LayerError: If a layer is not there, does not run exactly once, or has neither a map nor a vector.
+        ValueError: If there are fewer images than ``k``, or an activation is not a number.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> top = top_activations(net, torch.rand(3, 4, 3, 16, 16), ["1"], k=2)["1"]
+        >>> top.values.shape
+        torch.Size([8, 2])
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    count = 0
+    with (
+        isolated(model),
+        Harvest(model, dict.fromkeys(layers, channels), k, rule="gradient") as harvest,
+        torch.no_grad(),
+    ):
+        for batch in loader:
+            images = batch[0] if isinstance(batch, list | tuple) else batch
+            if not isinstance(images, Tensor):
+                raise ValueError(f"The loader gave a {type(images).__name__}, not a tensor of images (N, C, H, W).")
+            count += len(images)
+            model(images.to(device))
+    if count < k:
+        raise ValueError(f"k={k} exceeds the {count} images that the loader gave: lower k, or give more images.")
+    for layer, top in harvest.tops.items():
+        if top.values.isnan().any():
+            raise ValueError(f"Layer {layer!r} has activations that are NaN: check the images and the weights.")
+    return harvest.tops

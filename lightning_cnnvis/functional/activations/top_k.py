@@ -1,0 +1,317 @@
+"""The strongest activations of every feature map over a stream of images, with the image windows that caused them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.activations.window_store import WindowStore
+from lightning_cnnvis.functional.deconvnet.projection import Projections, Seed, project_windows
+from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
+from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
+from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
+from lightning_cnnvis.isolation import isolated
+
+NO_SAMPLE = -1
+"""The sample id of a place that no image has taken."""
+
+_STATE = ("_values", "_sample_ids", "_positions", "_windows")
+
+
+class TopActivations:
+    """The k strongest activations of each feature map, at most one from an image.
+
+    It is fed batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
+    of the batch; see `WindowStore`. Everything stays on the device of the batches. The state takes at most
+    ``maps * k * (C * h * w * itemsize + 52)`` bytes for windows of ``C * h * w`` values, and less as long as the images
+    so far do; twice as much for the moment when images that were kept are cut up.
+
+    Equal activations are ranked by sample id, and within an image the first place in reading order counts. So the
+    result does not depend on how the images are batched or shared out.
+
+    Args:
+        windows: The windows of the layer's units.
+        channels: ``(maps,)``, the channels of the layer to follow.
+        k: How many activations to keep of each.
+
+    Raises:
+        ValueError: If k is below 1.
+    """
+
+    def __init__(self, windows: Windows, channels: Tensor, k: int = 9) -> None:
+        if k < 1:
+            raise ValueError(f"k={k}: keep at least 1 activation of each feature map.")
+        self.geometry = windows
+        self.channels = channels
+        maps, device = len(channels), channels.device
+        # The places of a map are in no order, so that a new winner replaces the weakest without moving the others.
+        # float32 whatever the default type is, which Lightning may have changed; float64 once activations are
+        self._values = torch.full((maps, k), -torch.inf, dtype=torch.float32, device=device)
+        self._sample_ids = torch.full((maps, k), NO_SAMPLE, device=device)
+        self._positions = torch.zeros(maps, k, 2, dtype=torch.long, device=device)
+        self._store = WindowStore(windows, maps * k, device)
+
+    @property
+    def k(self) -> int:
+        """How many activations of each map are kept."""
+        return self._values.shape[1]
+
+    @property
+    def values(self) -> Tensor:
+        """``(maps, k)``, the activations from the strongest down; -inf where there were fewer images."""
+        return self._ranked(self._values)
+
+    @property
+    def sample_ids(self) -> Tensor:
+        """``(maps, k)``, the images they come from; -1 where there were fewer."""
+        return self._ranked(self._sample_ids)
+
+    @property
+    def positions(self) -> Tensor:
+        """``(maps, k, 2)``, their rows and columns in the layer's map."""
+        return self._ranked(self._positions)
+
+    @property
+    def windows(self) -> Tensor:
+        """``(maps, k, C, h, w)``, the parts of the input that are enough to compute each; see `Windows`."""
+        return self._ranked(self._windows)
+
+    @property
+    def patches(self) -> Tensor:
+        """``(maps, k, C, h, w)``, the receptive fields cut out of the input; zero where there were fewer images."""
+        patches = cut(self.windows.flatten(0, 1), self._within(), self.geometry.field_size)
+        return patches.view(*self._values.shape, *patches.shape[1:])
+
+    def would_keep(self, inputs: Tensor) -> bool:
+        """Whether `update` would keep a batch of images if it may."""
+        return self._store.has_room(inputs)
+
+    def update(self, output: Tensor, inputs: Tensor, sample_ids: Tensor, *, keep: bool = False) -> None:
+        """Takes in a batch.
+
+        Args:
+            output: ``(N, K, H', W')`` or ``(N, K)``, what the layer computed.
+            inputs: ``(N, C, H, W)``, what the network was given.
+            sample_ids: ``(N,)``, a number of its own for each image, the same whenever it comes. Images with
+                a negative number are passed over.
+            keep: Whether ``inputs`` may be kept, because nobody will write into it.
+
+        Raises:
+            ValueError: If the images are not of the size that the windows were made for.
+        """
+        size = (inputs.shape[2], inputs.shape[3])
+        if size != self.geometry.field.input_size:
+            raise ValueError(
+                f"Images of {size} after images of {self.geometry.field.input_size}: top activations need images of "
+                "one size."
+            )
+        output = output.detach()
+        if len(self.channels) != output.shape[1]:
+            output = output.index_select(1, self.channels)
+        has_map = output.ndim == 4
+        strongest = output.amax((2, 3)) if has_map else output
+
+        def enter(places: Tensor, rows: Tensor, samples: Tensor) -> None:
+            positions = rows.new_zeros(len(rows), 2)
+            if has_map:
+
+                def best(part: slice) -> Tensor:
+                    return output[samples[part], rows[part]].flatten(1).argmax(dim=1)
+
+                places_in_map = torch.cat(list(in_chunks(best, len(rows), chunk_size(output))))
+                width = output.shape[3]
+                positions = torch.stack([places_in_map // width, places_in_map % width], dim=1)
+            self._positions.flatten(0, 1)[places] = positions
+            self._store.put(places, inputs.detach(), samples, self.geometry.corners(positions), keep=keep)
+
+        self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), enter)
+
+    def merge(self, other: TopActivations) -> None:
+        """Takes in what another has seen, of the same layer and channels; an image that both saw counts once.
+
+        Args:
+            other: The other one, on the same device.
+
+        Raises:
+            ValueError: If it follows other channels.
+        """
+        if not torch.equal(self.channels, other.channels):
+            raise ValueError("Only the top activations of the same channels can be merged.")
+
+        def enter(places: Tensor, rows: Tensor, columns: Tensor) -> None:
+            self._positions.flatten(0, 1)[places] = other._positions[rows, columns]
+            windows = other._windows
+
+            def copy(part: slice) -> None:
+                self._store.set(places[part], windows[rows[part], columns[part]])
+
+            # a few at a time: all of them would take as much memory again
+            for _ in in_chunks(copy, len(rows), chunk_size(windows[0])):
+                pass
+
+        self._admit(other._values, other._sample_ids, enter)
+
+    @property
+    def batches(self) -> list[Tensor]:
+        """The batches of images that are kept, so that windows need not be cut out of them yet."""
+        return self._store.batches
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the state takes, apart from the `batches` that are kept."""
+        return sum(x.nbytes for x in (self._values, self._sample_ids, self._positions)) + self._store.nbytes
+
+    def __len__(self) -> int:
+        """The number of feature maps."""
+        return len(self.channels)
+
+    def __getitem__(self, maps: slice) -> TopActivations:
+        """A part of the feature maps."""
+        return self._copy(lambda state: state[maps])
+
+    def to(self, device: torch.device | str) -> TopActivations:
+        """The same on another device."""
+        return self._copy(lambda state: state.to(device))
+
+    def best(self, k: int) -> TopActivations:
+        """The k strongest of each feature map only."""
+        order = _rank(self._values, self._sample_ids)[:, :k]
+        rows = torch.arange(len(order), device=order.device)[:, None]
+        return self._copy(lambda state: state if state is self.channels else state[rows, order])
+
+    def where(self, keep: Tensor, other: TopActivations) -> TopActivations:
+        """Feature maps of this one where ``keep``, a mask ``(maps,)``, is true, and of another one elsewhere."""
+        copy = self._copy(torch.clone)
+        for name in _STATE:
+            getattr(copy, name)[~keep] = getattr(other, name)[~keep]
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and builtins, on the CPU."""
+        state = {name: getattr(self, name).cpu() for name in ("channels", *_STATE)}
+        return {"geometry": asdict(self.geometry), **state}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> TopActivations:
+        """The inverse of `state_dict`."""
+        geometry = {**state["geometry"], "field": ReceptiveField(**state["geometry"]["field"])}
+        top = TopActivations(Windows(**geometry), state["channels"])
+        for name in _STATE:
+            setattr(top, name, state[name])
+        return top
+
+    def _copy(self, change: Callable[[Tensor], Tensor]) -> TopActivations:
+        copy = TopActivations(self.geometry, change(self.channels), self.k)
+        for name in _STATE:
+            setattr(copy, name, change(getattr(self, name)))
+        return copy
+
+    def project(
+        self,
+        model: nn.Module,
+        layer: str,
+        *,
+        rule: Rule = "deconvnet",
+        seed: Seed = "activation",
+        lrn: LRNRule = "identity",
+    ) -> Projections:
+        """Projects all of them back to pixels.
+
+        Args:
+            model: The network. It runs in evaluation mode and is left as it was.
+            layer: Dotted name of the layer.
+            rule: As for `project`.
+            seed: As for `project`.
+            lrn: As for `project`.
+
+        Returns:
+            ``maps * k`` projections, map by map, each from the strongest down. They are zero where there were fewer
+            images than k.
+
+        Raises:
+            ValueError: If an activation is not finite.
+        """
+        positions = self.positions.flatten(0, 1)
+        windows = self.windows.flatten(0, 1)
+        corners = self.geometry.corners(positions)
+        channels = self.channels.repeat_interleave(self.k)
+        with isolated(model):
+            pixels, values = project_windows(
+                model,
+                windows,
+                layer,
+                channels,
+                self.geometry.positions_within(positions, corners),
+                rule=rule,
+                seed=seed,
+                lrn=lrn,
+                geometry=self.geometry,
+            )
+        taken = (self.sample_ids.flatten() != NO_SAMPLE).view(-1, 1, 1, 1)
+        return Projections(
+            pixels=cut(pixels, self._within(), self.geometry.field_size) * taken,
+            patches=self.patches.flatten(0, 1),
+            corners=self.geometry.field_corners(positions),
+            boxes=self.geometry.boxes(positions),
+            channels=channels,
+            positions=positions,
+            activations=values,
+            image_size=self.geometry.field.input_size,
+        )
+
+    @property
+    def _windows(self) -> Tensor:
+        windows = self._store.windows()
+        return windows.view(*self._values.shape, *windows.shape[1:]) if windows.numel() else windows
+
+    @_windows.setter
+    def _windows(self, windows: Tensor) -> None:
+        cut_out = windows.flatten(0, 1) if windows.numel() else None
+        self._store = WindowStore(self.geometry, self._values.numel(), windows.device, cut_out)
+
+    def _within(self) -> Tensor:
+        """Top and left pixel of the fields in their windows, ``(maps * k, 2)``."""
+        positions = self.positions.flatten(0, 1)
+        return self.geometry.field_corners(positions) - self.geometry.corners(positions)
+
+    def _ranked(self, state: Tensor) -> Tensor:
+        order = _rank(self._values, self._sample_ids)
+        return state[torch.arange(len(order), device=order.device)[:, None], order]
+
+    def _admit(self, values: Tensor, sample_ids: Tensor, enter: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+        """Lets candidates ``(maps, n)`` in.
+
+        ``enter(places, rows, columns)`` sets positions and windows of those that get a place, numbered map by map.
+        """
+        k = self.k
+        values = values.to(torch.promote_types(values.dtype, self._values.dtype))
+        self._values = self._values.to(values.dtype)
+        known = (sample_ids[:, :, None] == self._sample_ids[:, None, :]).any(2)
+        values = values.masked_fill(known | (sample_ids < 0), -torch.inf)
+        candidates = torch.cat([self._values, values], 1), torch.cat([self._sample_ids, sample_ids], 1)
+        chosen = torch.zeros_like(candidates[0], dtype=torch.bool)
+        chosen.scatter_(1, _rank(*candidates)[:, :k], True)
+        # a place that is empty may stay so
+        chosen[:, k:] &= values != -torch.inf
+        entering, leaving = chosen[:, k:], ~chosen[:, :k]
+        # where candidates are fewer than empty places, only the first of these are taken
+        leaving &= leaving.cumsum(1) <= entering.sum(1, keepdim=True)
+        rows, columns = entering.nonzero(as_tuple=True)
+        places = leaving.nonzero(as_tuple=True)
+        if not len(rows):
+            return
+        self._values[places] = values[rows, columns]
+        self._sample_ids[places] = sample_ids[rows, columns]
+        enter(places[0] * k + places[1], rows, columns)
+
+
+def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:
+    """The order of each row, strongest first and equal ones by sample id; NaN counts as strongest."""
+    by_id = sample_ids.argsort(dim=1)
+    by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
+    return by_id.gather(1, by_value)

@@ -1,0 +1,223 @@
+"""Many units projected at once, each computed on no more of its image than it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
+from lightning_cnnvis.functional.deconvnet.cropped_forward import ConeMode
+from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_rectifiable
+from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
+from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward, Rule
+from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
+from lightning_cnnvis.functional.network.forward import is_about_shapes, noise_image
+from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field
+from lightning_cnnvis.functional.network.tracing import trace
+from lightning_cnnvis.layers import LayerError, activations
+
+Seed = Literal["activation", "one"]
+
+
+def plan_windows(
+    model: nn.Module, layer: str, images: Tensor, *, rule: Rule = "deconvnet", windowed: bool = True
+) -> Windows:
+    """Checks that units of a layer can be projected by a rule, and says on which windows.
+
+    The plan is tried out on an image of noise, so that a network that knows where in the image it looks, as by
+    coordinates among its inputs, gets whole images. The model must be isolated and in evaluation mode.
+
+    Args:
+        model: The network.
+        layer: Dotted module name.
+        images: ``(N, C, H, W)``; only their shape matters.
+        rule: As for `project`.
+        windowed: As for `project`.
+
+    Returns:
+        The windows of the layer's units.
+
+    Raises:
+        LayerError: As for `project`.
+        UnrectifiableError: As for `project`.
+    """
+    size = (images.shape[2], images.shape[3])
+    image = noise_image(model, size, images.shape[1])
+    output, nodes = trace(model, layer, image)
+    if output.ndim not in (2, 4):
+        raise LayerError(
+            f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
+            "vector (N, K). Name another layer."
+        )
+    if rule != "gradient":
+        check_rectifiable(model, layer, image)
+    field = read_field(output, nodes, size)
+    if windowed and not field.whole_image:
+        for windows in (Windows(field, cone=True), Windows(field)):
+            if _holds(windows, model, layer, image, output.detach()):
+                return windows
+    return Windows(ReceptiveField(size, (0, 0), (0, 0), field.map_shape, size))
+
+
+@torch.no_grad()
+def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output: Tensor) -> bool:
+    """Whether units at two corners and in the middle of the map are on their windows what they are on an image."""
+    rows, columns = output.shape[2:]
+    positions = torch.tensor([[0, 0], [rows // 2, columns // 2], [rows - 1, columns - 1]], device=image.device)
+    corners = windows.corners(positions)
+    inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
+    try:
+        within = windows.positions_within(positions, corners)
+        forward = _forward(model, layer, inputs, within, rule="gradient", lrn="identity", geometry=windows)
+    except NotLocal:
+        return False
+    except RuntimeError as error:
+        if not is_about_shapes(error):
+            raise
+        return False
+    units = forward.output[torch.arange(len(positions)), :, forward.rows, forward.columns]
+    expected = output[0, :, positions[:, 0], positions[:, 1]].T
+    # far above rounding errors, far below another value
+    tolerance = torch.finfo(output.dtype).eps ** 0.25 * output.abs().max()
+    return bool(((units - expected).abs() <= tolerance).all())
+
+
+def project_windows(
+    model: nn.Module,
+    windows: Tensor,
+    layer: str,
+    channels: Tensor,
+    positions: Tensor,
+    *,
+    rule: Rule = "deconvnet",
+    seed: Seed = "activation",
+    lrn: LRNRule = "identity",
+    geometry: Windows | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Projects one unit of each window; what `project` does once the windows are cut.
+
+    The model must be isolated and in evaluation mode.
+
+    Args:
+        model: The network.
+        windows: ``(N, C, h, w)``, parts of images or whole ones.
+        layer: Dotted module name.
+        channels: ``(N,)``.
+        positions: ``(N, 2)``, row and column in the layer's map of the window.
+        rule: As for `project`.
+        seed: As for `project`.
+        lrn: As for `project`.
+        geometry: What `plan_windows` said. With it, no more of a window is computed than leads to the unit.
+
+    Returns:
+        The projections ``(N, C, h, w)`` and the activations ``(N,)``.
+
+    Raises:
+        ValueError: If an activation is not finite.
+    """
+    # neighbours share a chunk, because what lies outside of the image for all of its units is not computed
+    order = (positions[:, 0] * (positions[:, 1].max() + 1) + positions[:, 1]).argsort()
+
+    def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
+        chosen = order[part]
+        try:
+            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=geometry)
+        except NotLocal:
+            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=None)
+        units: tuple[Tensor, ...] = torch.arange(len(chosen), device=windows.device), channels[chosen]
+        if forward.output.ndim == 4:
+            units = *units, forward.rows, forward.columns
+        values = forward.output.detach()[units]
+        signal = torch.zeros_like(forward.output)
+        signal[units] = values if seed == "activation" else torch.ones_like(values)
+        with RectifiedBackward(rule):
+            (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
+        return forward.place(pixels), values
+
+    parts = list(in_chunks(project_chunk, len(windows), chunk_size(windows)))
+    place_of = order.argsort()
+    pixels, values = (torch.cat(tensors)[place_of] for tensors in zip(*parts, strict=True))
+    if not values.isfinite().all():
+        unit = int(values.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"The activation of channel {int(channels[unit])} of layer {layer!r} on image {unit} is "
+            f"{float(values[unit])}: check the image and the weights for NaN and infinity."
+        )
+    return pixels, values
+
+
+class _Forward(NamedTuple):
+    """A forward pass: its leaf, its output, where in it the units are, and how the leaf's pixels lie in the window."""
+
+    inputs: Tensor
+    output: Tensor
+    rows: Tensor
+    columns: Tensor
+    place: Callable[[Tensor], Tensor]
+
+
+def _forward(
+    model: nn.Module,
+    layer: str,
+    windows: Tensor,
+    positions: Tensor,
+    *,
+    rule: Rule,
+    lrn: LRNRule,
+    geometry: Windows | None,
+) -> _Forward:
+    if geometry is not None and geometry.cone:
+        with RectifiableForward(rule, lrn):
+            return _forward_on_cones(model, layer, windows, positions, geometry.field)
+    inputs = _leaf(windows)
+    with RectifiableForward(rule, lrn):
+        output = activations(model, inputs, [layer])[layer]
+    return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
+
+
+def _forward_on_cones(
+    model: nn.Module, layer: str, windows: Tensor, positions: Tensor, field: ReceptiveField
+) -> _Forward:
+    size = (windows.shape[2], windows.shape[3])
+    cone = ConeMode(field, positions, size)
+    corners = cone.corners
+    inputs = _leaf(cut_or_zero(windows, corners, cone.size))
+    cone.begin(inputs)
+    with cone:
+        output = activations(model, inputs, [layer])[layer]
+    row, column = (torch.full_like(positions[:, 0], place) for place in cone.units(output))
+    return _Forward(inputs, output, row, column, lambda pixels: cut_or_zero(pixels, -corners, size))
+
+
+def _leaf(inputs: Tensor) -> Tensor:
+    # a tensor from an inference mode cannot be a leaf; its copy can
+    inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+    if inputs.device.type == "cpu":
+        # there, convolutions and poolings are up to twice as fast with the channels side by side
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return inputs.requires_grad_()
+
+
+def cut_or_zero(images: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cuts equally large windows out of images, one of each, zero where they leave it.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        corners: ``(N, 2)``, top and left pixel of each window; it may lie outside of the image.
+        size: Height and width of the windows.
+
+    Returns:
+        ``(N, C, *size)``.
+    """
+    low, high = torch.aminmax(corners, dim=0)
+    (top, left), (bottom, right) = low.tolist(), (high + torch.tensor(size, device=high.device)).tolist()
+    height, width = images.shape[2:]
+    before = max(-top, 0), max(-left, 0)
+    behind = max(bottom - height, 0), max(right - width, 0)
+    padded = F.pad(images, (before[1], behind[1], before[0], behind[0]))
+    return cut(padded, corners + torch.tensor(before, device=corners.device), size)

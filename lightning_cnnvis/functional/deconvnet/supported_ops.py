@@ -1,0 +1,166 @@
+"""Whether a deconvnet can pass a network: which operations are linear, which are rectifiers, and which neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
+from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS, RectifiableForward
+from lightning_cnnvis.functional.network.graph import children, kind, nodes_between
+from lightning_cnnvis.layers import activations
+
+
+def check_rectifiable(model: nn.Module, layer: str, image: Tensor) -> None:
+    """Checks that a deconvnet can pass every operation between the images and a layer.
+
+    The model must be isolated and in evaluation mode.
+
+    Args:
+        model: The network.
+        layer: Dotted name of the layer at which the way down begins.
+        image: ``(1, C, H, W)``, any image that the network takes; not a blank one.
+
+    Raises:
+        UnrectifiableError: If one of them is neither linear nor a rectifier nor a max-pooling. The message
+            names the module and what to do.
+    """
+    graph = _Graph(model, layer, image)
+    # the last one found is the nearest to the image: layers before it can be projected
+    offenders = [node for node in graph.nodes if not _passable(node, graph.on_path)]
+    problem = "is neither linear nor a rectifier nor a max-pooling"
+    if not offenders and any(True for _ in graph.factors()):
+        # a factor that comes from the image without a gradient, as a mask does, is found by another image
+        other = _Graph(model, layer, image.flip(-1).neg())
+        offenders = [
+            node
+            for (node, factor), (_, changed) in zip(graph.factors(), other.factors(), strict=True)
+            if factor.shape != changed.shape or not torch.equal(factor, changed)
+        ]
+        problem = "multiplies by something that the image decides"
+    if not offenders:
+        return
+    offender = offenders[-1]
+    remedy = "; if it is meant to be a ReLU, write it as one." if kind(offender) in _MASKS else "."
+    raise UnrectifiableError(
+        f"A deconvnet cannot pass {kind(offender)} in {graph.module_of(offender)}: it {problem}. "
+        f"Name a layer before it, or use rule='gradient'{remedy}"
+    )
+
+
+class _Graph:
+    """The graph from a layer to an image, and where in the model each part of it was made."""
+
+    def __init__(self, model: nn.Module, layer: str, image: Tensor) -> None:
+        image = image.detach().clone().requires_grad_()
+        # modules with the nodes at which they began and ended; inner ones end before the modules around them
+        self.ended: list[tuple[str, list[Node], Node]] = []
+        # modules that were still running when the layer was done, from the outermost in
+        self.running: list[tuple[str, list[Node]]] = []
+        handles = [
+            handle
+            for name, module in model.named_modules()
+            for handle in (
+                module.register_forward_pre_hook(self._hook_before(name)),
+                module.register_forward_hook(self._hook_after()),
+            )
+        ]
+        try:
+            with RectifiableForward("deconvnet", "identity"):
+                output = activations(model, image, [layer])[layer]
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.model = model
+        self.output = output
+        self.nodes = nodes_between(output, image)
+        self.on_path = set(self.nodes)
+
+    def _hook_before(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            begin = [x.grad_fn for x in inputs if isinstance(x, Tensor) and x.grad_fn is not None]
+            self.running.append((name, begin))
+
+        return hook
+
+    def _hook_after(self) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            name, begin = self.running.pop()
+            if isinstance(output, Tensor) and output.grad_fn is not None:
+                self.ended.append((name, begin, output.grad_fn))
+
+        return hook
+
+    def factors(self) -> Iterator[tuple[Node, Tensor]]:
+        """The products of something that depends on the image with something that has no gradient to it."""
+        for node in self.nodes:
+            if kind(node) in ("Mul", "Div"):
+                for factor in (getattr(node, f"_saved_{name}", None) for name in ("self", "other")):
+                    if isinstance(factor, Tensor) and factor.grad_fn not in self.on_path:
+                        yield node, factor
+
+    def module_of(self, node: Node) -> str:
+        """The innermost module whose forward pass made the operation, in words."""
+        top = self.output.grad_fn
+        assert top is not None
+        unfinished = ((name, begin, top) for name, begin in reversed(self.running))
+        spans = chain(self.ended, unfinished)
+        name = next((name for name, begin, end in spans if _made_between(node, begin, end)), "")
+        return f"module {name!r}" if name else f"the forward method of {type(self.model).__name__}"
+
+
+def _passable(node: Node, on_path: set[Node]) -> bool:
+    name = kind(node)
+    if name in _LINEAR:
+        return True
+    first = node.next_functions[0][0] if node.next_functions else None
+    if name in _PRODUCTS:
+        # linear as long as one factor only depends on the image
+        return sum(child in on_path for child in children(node)) == 1
+    conditions: dict[str, Callable[[Any], bool]] = {
+        "Div": lambda _: first in on_path and sum(child in on_path for child in children(node)) == 1,
+        "Hardtanh": lambda n: n._saved_min_val == 0,
+        "Threshold": lambda n: n._saved_threshold == 0,
+        "NativeBatchNorm": lambda n: not n._saved_training,
+        "CudnnBatchNorm": lambda n: not n._saved_training,
+        "MiopenBatchNorm": lambda n: not n._saved_training,
+    }
+    return name in conditions and conditions[name](node)
+
+
+def _made_between(wanted: Node, begin: list[Node], end: Node) -> bool:
+    seen = set(begin)
+    stack = [end]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        if node is wanted:
+            return True
+        seen.add(node)
+        stack.extend(children(node))
+    return False
+
+
+_MASKS = {"Clamp", "ClampMin", "MaskedFill", "Maximum", "Mul", "Where"}
+
+_PRODUCTS = {"Mul", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Linear", "Convolution"}
+
+_LINEAR = {
+    # rectifiers and switches, whose rule is known
+    "Relu", "LeakyRelu", "PreluKernel", "MaxPool2DWithIndices", "AdaptiveMaxPool2D",
+    *RESPONSE_NORMS,
+    # sums, averages
+    "Add", "Sub", "Neg", "Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "NativeDropout",
+    # moving values about
+    "AccumulateGrad", "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "ConstantPadNd", "Expand", "Flip",
+    "Im2Col", "Index", "IndexSelect", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D",
+    "Repeat", "ReplicationPad2D", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze",
+    "Stack", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D",
+    "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleNearestExact2D", "View",
+}  # fmt: skip

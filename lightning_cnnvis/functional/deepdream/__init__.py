@@ -1,0 +1,1 @@
+"""DeepDream: photographs enhanced at a layer, octave by octave, and the zoom."""

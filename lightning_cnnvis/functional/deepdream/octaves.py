@@ -1,0 +1,309 @@
+"""DeepDream: a picture in which a layer sees more of what it sees.
+
+Mordvintsev, Olah & Tyka 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/; the steps
+are those of https://github.com/google/deepdream: octaves, jitter, a normalised step, guidance by a second image, zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
+from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
+from lightning_cnnvis.functional.optimization.gradients import model_gradient
+from lightning_cnnvis.functional.optimization.loop import Batch, Phase, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.objectives import Objective, guided, layer_energy
+from lightning_cnnvis.functional.optimization.optimizers import PyramidDescent
+from lightning_cnnvis.functional.optimization.parameterizations import Fourier, Pixels
+from lightning_cnnvis.functional.optimization.regularizers import Bounds
+from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll, resize
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """How strongly and at which scales a picture is dreamt.
+
+    Args:
+        octaves: Number of sizes, the smallest first. Sizes that are too small for the layer are left out.
+        octave_scale: Ratio of two sizes.
+        steps: Steps at each size.
+        step_size: Mean change of a pixel in a step, in grey levels (1/255).
+        jitter: Largest random shift before a step, in pixels; at most a seventh of the picture's shorter side.
+        levels: Scales that share the step equally; see `PyramidDescent`. 0 takes the gradient as it is, which gives
+            finer texture.
+        tile: Largest height and width that goes through the network at once; larger pictures go in tiles.
+        margin: Pixels that a tile sees beyond its borders on every side, rounded up to a multiple of 32.
+        precision: Of the network's passes; see `Recipe`.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    octaves: int = 4
+    octave_scale: float = 1.4
+    steps: int = 10
+    step_size: float = 1.5
+    jitter: int = 32
+    levels: int = 3
+    tile: int = 1024
+    margin: int = 64
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        if self.octaves < 1 or self.steps < 1:
+            raise ValueError(f"octaves={self.octaves}, steps={self.steps}: a dream takes at least 1 of each.")
+        if self.levels < 0:
+            raise ValueError(f"levels={self.levels}: give 0 for the plain gradient, or the number of halvings.")
+        if self.octave_scale <= 1:
+            raise ValueError(f"octave_scale={self.octave_scale}: an octave must be larger than the one before.")
+        if self.step_size <= 0 or self.jitter < 0 or self.margin < 0:
+            raise ValueError(
+                f"step_size={self.step_size}, jitter={self.jitter}, margin={self.margin}: the step must be "
+                "positive, the others not negative."
+            )
+        if self.tile < 2 * aligned(self.margin) + ALIGNMENT:
+            raise ValueError(f"tile={self.tile} leaves nothing inside a margin of {self.margin} on both sides.")
+
+
+@dataclass(frozen=True)
+class Dream:
+    """A dreamt picture.
+
+    Attributes:
+        images: ``(N, C, H, W)`` in [0, 1].
+        sizes: Height and width of each octave.
+        losses: ``(N, steps)``, minus the objective before each step, of all octaves one after the other.
+    """
+
+    images: Tensor
+    sizes: tuple[tuple[int, int], ...]
+    losses: Tensor
+
+
+def dream(
+    model: nn.Module,
+    image: Tensor | None,
+    layer: str | Sequence[str],
+    *,
+    input_spec: InputSpec,
+    channels: Sequence[int] | None = None,
+    guide: Tensor | None = None,
+    seed: int = 0,
+    options: DreamOptions | None = None,
+) -> Dream:
+    """Enhances what a layer sees in a picture. Low layers give strokes, high layers objects.
+
+    Args:
+        model: The network. Left as it was.
+        image: ``(N, C, H, W)`` or ``(C, H, W)``, of any size, in [0, 1]; None dreams from noise of the network's input
+            size.
+        layer: Dotted name of a layer with maps, or several, whose objectives are added.
+        input_spec: Channels and normalisation of the network's input.
+        channels: Enhances these channels alone; None takes all.
+        guide: ``(C, h, w)`` or ``(1, C, h, w)`` in [0, 1], whose features are to appear: at each place of the
+            layer, the one with the largest dot product.
+        seed: Of the jitter and the noise.
+        options: See `DreamOptions`.
+
+    Returns:
+        The pictures at their full size.
+
+    Raises:
+        LayerError: If a layer is not there.
+        ValueError: If the picture has other channels than the network, or is not finite, or is too small for the
+            layer; if a channel is out of range, or both ``channels`` and ``guide`` are given.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> picture = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+        >>> dreamt = dream(net, picture, "1", input_spec=InputSpec(), options=DreamOptions(octaves=2, steps=3))
+        >>> dreamt.images.shape, dreamt.sizes
+        (torch.Size([1, 3, 20, 30]), ((14, 21), (20, 30)))
+    """
+    options = options or DreamOptions()
+    layers = [layer] if isinstance(layer, str) else list(layer)
+    if guide is not None and channels is not None:
+        raise ValueError("Both channels and guide are given: a dream follows one of them.")
+    (start_seed,) = image_seeds(seed, "dream")
+    if image is None:
+        image = _noise(input_spec, start_seed)
+    like = model_options(model)
+    base = _checked(image, input_spec, "image").to(like.device, torch.float32)
+    with isolated(model):
+        sizes = _octave_sizes(model, layers, base, channels, options)
+        objective = _objective(model, layers, channels, guide, input_spec)
+        detail, losses = torch.zeros_like(base[..., :1, :1]), []
+        for size in sizes:
+            octave = resize(base, size)
+            start = (octave + resize(detail, size)).clamp(0, 1)
+            optimized = optimize(
+                model,
+                objective,
+                _recipe(options, size),
+                Batch([start_seed] * len(start), starts=start, chunk=1),
+                input_spec=replace(input_spec, size=size),
+                gradient_of=lambda part: tiled(
+                    model_gradient(model, objective, part, precision=options.precision),
+                    options.tile,
+                    options.margin,
+                ),
+            )
+            detail = optimized.images - octave
+            losses.append(optimized.losses)
+    return Dream(optimized.images, tuple(sizes), torch.cat(losses, 1))
+
+
+def zoom(
+    model: nn.Module,
+    image: Tensor | None,
+    layer: str | Sequence[str],
+    *,
+    input_spec: InputSpec,
+    frames: int = 100,
+    scale: float = 0.05,
+    seed: int = 0,
+    options: DreamOptions | None = None,
+) -> Iterator[Tensor]:
+    """Dreams a picture, zooms into it, dreams again, and so on: an endless fall.
+
+    Between two frames, each channel gets back the mean and the contrast of the first frame, or the colours would grow
+    until all is black and white.
+
+    Args:
+        model: The network. Left as it was between two frames, too.
+        image: As for `dream`, one picture.
+        layer: As for `dream`.
+        input_spec: As for `dream`.
+        frames: Number of frames.
+        scale: Fraction of the height and width that each zoom cuts off.
+        seed: Of the jitter and the noise.
+        options: Of each frame's dream; None takes three octaves of four small steps, since the frames add up.
+
+    Yields:
+        Frames ``(C, H, W)`` in [0, 1], the first one not yet zoomed.
+
+    Raises:
+        ValueError: As for `dream`; if ``frames`` is not positive, or ``scale`` is not between 0 and 1.
+    """
+    if frames < 1 or not 0 < scale < 1:
+        raise ValueError(f"frames={frames}, scale={scale}: give at least 1 frame, and a scale between 0 and 1.")
+    options = options or DreamOptions(octaves=3, steps=4, step_size=1.0)
+    closer = RandomAffine(jitter=0.0, scale=(1 / (1 - scale), 1 / (1 - scale)), rotate=0.0)
+    colors: tuple[Tensor, Tensor] | None = None
+    for frame_seed in image_seeds(seed, *range(frames)):
+        frame = dream(model, image, layer, input_spec=input_spec, seed=frame_seed, options=options).images[:1]
+        yield frame[0]
+        size = (frame.shape[-2], frame.shape[-1])
+        deviation, mean = torch.std_mean(frame, (-2, -1), keepdim=True)
+        if colors is None:
+            colors = deviation, mean
+        closer_frame = closer(frame, frame.new_zeros(1, closer.draws), size) - mean
+        image = (closer_frame * (colors[0] / deviation.clamp_min(1e-6)) + colors[1]).clamp(0, 1)
+
+
+def _recipe(options: DreamOptions, size: tuple[int, int]) -> Recipe:
+    jitter = min(options.jitter, min(size) // 7)
+    return Recipe(
+        phases=(Phase(options.steps, options.step_size / 255, transform=RandomRoll(jitter)),),
+        parameterization=Pixels(center=0.0),
+        optimizer=PyramidDescent(options.levels),
+        constraint=Bounds(0.0, 1.0),
+        precision=options.precision,
+        rescue=False,
+    )
+
+
+def _objective(
+    model: nn.Module,
+    layers: Sequence[str],
+    channels: Sequence[int] | None,
+    guide: Tensor | None,
+    input_spec: InputSpec,
+) -> Objective:
+    if guide is None:
+        return reduce(add, (layer_energy(layer, channels) for layer in layers))
+    inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(model_options(model)))
+    recorded = _forward_of_any_size(model, layers, inputs, "guide")
+    for layer, activations in recorded.items():
+        if activations.ndim != 4:
+            raise LayerError(f"Layer {layer!r} gives {tuple(activations.shape)}: a guide needs a layer with maps.")
+    return reduce(add, (guided(layer, recorded[layer].float()) for layer in layers))
+
+
+def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor, name: str) -> Mapping[str, Tensor]:
+    """What the layers compute; says so if the picture's size does not go through the network."""
+    try:
+        with torch.no_grad():
+            return plain_forward(model, layers)(inputs)
+    except RuntimeError as error:
+        if not is_about_shapes(error):
+            raise
+        height, width = inputs.shape[-2:]
+        raise ValueError(
+            f"The {name} of {height}×{width} pixels does not go through the network to {list(layers)}: {error}"
+        ) from error
+
+
+def _octave_sizes(
+    model: nn.Module, layers: Sequence[str], base: Tensor, channels: Sequence[int] | None, options: DreamOptions
+) -> list[tuple[int, int]]:
+    """The octaves' sizes, smallest first, without those that the layers cannot take; refuses channels they lack."""
+    if not layers:
+        raise ValueError("layer is empty: name at least one.")
+    height, width = base.shape[-2:]
+    shrink = [options.octave_scale**-i for i in reversed(range(options.octaves))]
+    sizes = [(max(1, round(height * s)), max(1, round(width * s))) for s in shrink[:-1]] + [(height, width)]
+    like = model_options(model)
+    for first, (rows, columns) in enumerate(sizes):
+        probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile)).to(like)
+        try:
+            recorded = _forward_of_any_size(model, layers, probe, "picture")
+        except ValueError:
+            if first == len(sizes) - 1:
+                raise
+        else:
+            _check_channels(recorded, channels)
+            return sizes[first:]
+    return sizes
+
+
+def _check_channels(recorded: Mapping[str, Tensor], channels: Sequence[int] | None) -> None:
+    if channels is not None and len(channels) == 0:
+        raise ValueError("channels is empty: name at least one, or None for all.")
+    for layer, activations in recorded.items():
+        for number in channels or ():
+            if not 0 <= number < activations.shape[1]:
+                raise ValueError(
+                    f"Channel {number} is out of range: layer {layer!r} has channels 0 to {activations.shape[1] - 1}."
+                )
+
+
+def _noise(input_spec: InputSpec, seed: int) -> Tensor:
+    natural = Fourier(init_std=0.5)
+    params = natural.init([torch.Generator().manual_seed(seed)], input_spec.shape)
+    return natural.decode(params, input_spec.size)
+
+
+def _checked(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
+    """The picture as ``(N, C, H, W)``."""
+    batch = image[None] if image.ndim == 3 else image
+    if batch.ndim != 4 or batch.shape[1] != input_spec.channels:
+        raise ValueError(
+            f"{name} of shape {tuple(image.shape)}: the network takes ({input_spec.channels}, height, width)."
+        )
+    # resampling leaves pixels a rounding error outside
+    inside = batch.is_floating_point() and ((batch > -1e-3) & (batch < 1 + 1e-3)).all()
+    if not inside:
+        raise ValueError(f"{name} must hold finite floating-point pixels between 0 and 1.")
+    return batch.detach().clamp(0, 1)

@@ -1,0 +1,193 @@
+"""The code of an image: what a layer computed for it, and the objective of coming close to that again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.inversion.metrics import squared_distance
+from lightning_cnnvis.functional.network.chunks import in_chunks
+from lightning_cnnvis.functional.network.forward import plain_forward
+from lightning_cnnvis.functional.optimization.objectives import Loss, Objective
+
+Select = Callable[[Tensor], Tensor]
+"""A layer's output ``(N, ...)`` -> the part of it that is to be reproduced, ``(N, ...)``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a layer's output is to be reproduced, the masks of Mahendran & Vedaldi.
+
+    Args:
+        channels: Only these channels (or units of a fully connected layer); None takes all.
+        positions: Only these positions of the maps: the side of a square at the centre, or top, left, bottom and
+            right, exclusive. None takes all.
+    """
+
+    channels: Sequence[int] | None = None
+    positions: int | tuple[int, int, int, int] | None = None
+
+    def select(self, layer: str, shape: Sequence[int]) -> Select:
+        """The function that takes the part of a layer's output.
+
+        Args:
+            layer: Name of the layer, for errors.
+            shape: Shape ``(N, ...)`` of its output.
+
+        Raises:
+            ValueError: If the layer has no such channels or positions.
+
+        Example:
+            >>> select = Part(channels=[0], positions=1).select("conv", (2, 4, 3, 3))
+            >>> select(torch.arange(72.0).view(2, 4, 3, 3)).flatten()
+            tensor([ 4., 40.])
+        """
+        channels = None if self.channels is None else [int(channel) for channel in self.channels]
+        if channels is not None and not (channels and all(0 <= channel < shape[1] for channel in channels)):
+            raise ValueError(
+                f"channels={channels}: layer {layer!r} has channels 0 to {shape[1] - 1}; name at least one of them."
+            )
+        box = None if self.positions is None else self._box(layer, shape)
+
+        def select(output: Tensor) -> Tensor:
+            if channels is not None:
+                output = output[:, channels]
+            return output if box is None else output[..., box[0] : box[2], box[1] : box[3]]
+
+        return select
+
+    def _box(self, layer: str, shape: Sequence[int]) -> Sequence[int]:
+        if len(shape) != 4:
+            raise ValueError(
+                f"positions={self.positions}: layer {layer!r} gives {tuple(shape)}, no maps with positions. "
+                "Choose channels instead."
+            )
+        height, width = shape[2:]
+        if isinstance(self.positions, int):
+            top, left = (height - self.positions + 1) // 2, (width - self.positions + 1) // 2
+            box: Sequence[int] = (top, left, top + self.positions, left + self.positions)
+        else:
+            box = self.positions or ()
+        if len(box) != 4 or not (0 <= box[0] < box[2] <= height and 0 <= box[1] < box[3] <= width):
+            raise ValueError(f"positions={self.positions} is no part of the {height}×{width} maps of layer {layer!r}.")
+        return box
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a layer computed for the originals, in the part that is to be reproduced.
+
+    Attributes:
+        features: ``(N, ...)``, Φ₀.
+        norms: ``(N,)``, ‖Φ₀‖².
+        select: Takes a whole output of the layer and returns the part.
+    """
+
+    features: Tensor
+    norms: Tensor
+    select: Select
+
+
+def encode(model: nn.Module, images: Tensor, layer: str, part: Part, chunk: int) -> Code:
+    """The code of images in a layer.
+
+    Args:
+        model: The network, in evaluation mode.
+        images: ``(N, C, H, W)``, normalised for the network.
+        layer: Dotted module name.
+        part: Which part of the output counts.
+        chunk: Images in a forward pass.
+
+    Returns:
+        The code.
+
+    Raises:
+        ValueError: If the layer has no such part, or computes something that is not finite.
+    """
+    outputs = outputs_of(model, images, [layer], chunk)[layer]
+    select = part.select(layer, outputs.shape)
+    features = select(outputs)
+    if not features.isfinite().all():
+        raise ValueError(f"Layer {layer!r} computes NaN or infinite values for the images: the network has diverged.")
+    return Code(features, features.square().flatten(1).sum(1), select)
+
+
+def outputs_of(model: nn.Module, inputs: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
+    """What layers compute, without gradients, at least in float32, in chunks that fit the memory.
+
+    Args:
+        model: The network, in evaluation mode.
+        inputs: ``(N, C, H, W)``.
+        layers: Dotted module names, or `OUTPUT`.
+        chunk: Images in a forward pass.
+
+    Returns:
+        Layer -> ``(N, ...)``.
+    """
+    forward = plain_forward(model, layers)
+
+    def work(part: slice) -> Mapping[str, Tensor]:
+        with torch.no_grad():
+            return forward(inputs[part])
+
+    parts = list(in_chunks(work, len(inputs), chunk))
+    outputs = {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
+    return {layer: output.to(torch.promote_types(output.dtype, torch.float32)) for layer, output in outputs.items()}
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """The images of a batch: layer by layer in order of depth, restart by restart, original by original.
+
+    Args:
+        codes: Of the originals, layer -> code, in the order of the forward pass.
+        weights: Factor on each layer's error.
+        restarts: Number of reconstructions of each original.
+    """
+
+    codes: Mapping[str, Code]
+    weights: Mapping[str, float]
+    restarts: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, restarts and originals."""
+        return len(self.codes), self.restarts, len(next(iter(self.codes.values())).norms)
+
+    def rows(self, part: slice) -> dict[str, slice]:
+        """Which of each layer's images a part of the batch holds."""
+        _, restarts, originals = self.shape
+        rows = {}
+        for index, layer in enumerate(self.codes):
+            first = index * restarts * originals
+            start, stop = (min(max(end - first, 0), restarts * originals) for end in (part.start, part.stop))
+            if start < stop:
+                rows[layer] = slice(start, stop)
+        return rows
+
+    def objective(self) -> Objective:
+        """The squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², weighted; not divided where Φ₀ is 0."""
+
+        def bind(part: slice, device: torch.device) -> Loss:
+            wanted = {}
+            for layer, rows in self.rows(part).items():
+                code = self.codes[layer]
+                originals = torch.arange(rows.start, rows.stop, device=code.norms.device) % len(code.norms)
+                norms = torch.where(code.norms > 0, code.norms, 1.0)
+                factors = (self.weights[layer] / norms[originals]).to(device)
+                wanted[layer] = (code.select, code.features[originals].to(device), factors)
+
+            def loss(recorded: Mapping[str, Tensor]) -> Tensor:
+                return torch.cat(
+                    [
+                        factors * squared_distance(select(recorded[layer]), features)
+                        for layer, (select, features, factors) in wanted.items()
+                    ]
+                )
+
+            return loss
+
+        return Objective(tuple(self.codes), bind)

@@ -1,0 +1,149 @@
+"""What came of an inversion, and how close it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.inversion.metrics import (
+    mean_distance_between,
+    psnr,
+    sample_variance,
+    squared_distance,
+    ssim,
+)
+from lightning_cnnvis.functional.inversion.representations import Code, outputs_of
+from lightning_cnnvis.functional.network.chunks import in_chunks
+from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.layers import LayerError
+
+
+@dataclass(frozen=True)
+class Inversions:
+    """Reconstructions of images from their features, and how close they came.
+
+    L layers, R restarts, N images. Errors compare the features Φ(x) of a reconstruction with those of the original,
+    Φ₀, in the channels and positions asked for. Everything is measured on ``images`` as they are.
+
+    Attributes:
+        layers: Names of the layers.
+        images: ``(L, R, N, C, H, W)``; in [0, 1] for the method ``"fourier"``, around it for the published ones,
+            which do not bound their pixels: clip for a picture.
+        originals: ``(N, C, H, W)`` in [0, 1].
+        errors: ``(L, R, N)``, squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², definition (a); NaN where Φ₀ is 0,
+            and where a published method diverged: its image is not finite then.
+        relative_errors: ``(L, R, N)``, ‖Φ(x) − Φ₀‖² over the mean squared distance between the features of two
+            different originals, definition (c); NaN for a single image. The one number that depends on the other
+            images.
+        pixel_variances: ``(L, N)``, variance between the restarts of a pixel in [0, 1], mean over the image; NaN for
+            a single restart.
+        feature_variances: ``(L, N)``, variance between the restarts' features, summed, over ‖Φ₀‖²; NaN likewise.
+        label_kept: ``(L, R, N)`` bool, whether the largest output of the network is the same as for the original.
+            None if the network's output is not ``(N, classes)``.
+        psnr: ``(L, R, N)``, peak signal-to-noise ratio to the original in dB, of the clipped images.
+        ssim: ``(L, R, N)``, structural similarity to the original, likewise; NaN for images below 11 pixels.
+        losses: ``(L, R, N, steps)``, the weighted error and the penalties, before each step.
+    """
+
+    layers: tuple[str, ...]
+    images: Tensor
+    originals: Tensor
+    errors: Tensor
+    relative_errors: Tensor
+    pixel_variances: Tensor
+    feature_variances: Tensor
+    label_kept: Tensor | None
+    psnr: Tensor
+    ssim: Tensor
+    losses: Tensor
+
+    @property
+    def root_errors(self) -> Tensor:
+        """``(L, R, N)``, ‖Φ(x) − Φ₀‖ / ‖Φ₀‖, definition (b): the root of (a)."""
+        return self.errors.sqrt()
+
+
+def measured(
+    model: nn.Module,
+    inputs: Tensor,
+    codes: Mapping[str, Code],
+    images: Tensor,
+    losses: Tensor,
+    *,
+    input_spec: InputSpec,
+    chunk: int,
+) -> Inversions:
+    """Measures reconstructions.
+
+    Args:
+        model: The network, in evaluation mode.
+        inputs: The originals ``(N, C, H, W)``, normalised for the network.
+        codes: Of the originals, layer -> code.
+        images: The reconstructions ``(L, R, N, C, H, W)``, layers in the order of ``codes``.
+        losses: ``(L, R, N, steps)``.
+        input_spec: The network's input.
+        chunk: Images compared at a time.
+
+    Returns:
+        Images and losses with their measures.
+    """
+    restarts, count = images.shape[1:3]
+    originals = input_spec.denormalize(inputs.to(images))
+    labels = _labels(model, inputs)
+    errors, relative = images.new_empty(images.shape[:3]), images.new_empty(images.shape[:3])
+    feature_variances = images.new_empty(len(codes), count)
+    kept = torch.empty(images.shape[:3], dtype=torch.bool, device=images.device)
+    recorded_layers = [] if labels is None else [OUTPUT]
+    for index, (layer, code) in enumerate(codes.items()):
+        between = mean_distance_between(code.features)
+        for n in range(count):
+            again = input_spec.normalize(images[index, :, n]).to(inputs)
+            recorded = outputs_of(model, again, [*dict.fromkeys([layer, *recorded_layers])], restarts)
+            features = code.select(recorded[layer])
+            distances = squared_distance(features, code.features[n])
+            norm = torch.where(code.norms[n] > 0, code.norms[n], torch.nan)
+            errors[index, :, n] = distances / norm
+            relative[index, :, n] = distances / between
+            feature_variances[index, n] = sample_variance(features).sum() / norm
+            if labels is not None:
+                kept[index, :, n] = recorded[OUTPUT].argmax(1) == labels[n]
+    flat = images.flatten(0, 2)
+
+    def likeness(part: slice) -> tuple[Tensor, Tensor]:
+        mine = originals[torch.arange(part.start, part.stop, device=originals.device) % count]
+        return psnr(flat[part], mine), ssim(flat[part], mine)
+
+    ratios, similarities = (torch.cat(p) for p in zip(*in_chunks(likeness, len(flat), chunk), strict=True))
+    return Inversions(
+        layers=tuple(codes),
+        images=images,
+        originals=originals,
+        errors=errors,
+        relative_errors=relative,
+        pixel_variances=torch.stack([sample_variance(of_layer).flatten(1).mean(1) for of_layer in images]),
+        feature_variances=feature_variances,
+        label_kept=None if labels is None else kept,
+        psnr=ratios.view(images.shape[:3]),
+        ssim=similarities.view(images.shape[:3]),
+        losses=losses,
+    )
+
+
+def _labels(model: nn.Module, inputs: Tensor) -> Tensor | None:
+    """The largest output for each input, if the model is a classifier."""
+    try:
+        outputs = outputs_of(model, inputs, [OUTPUT], len(inputs))[OUTPUT]
+    except LayerError:
+        return None
+    return outputs.argmax(1) if outputs.ndim == 2 else None
+
+
+def on_cpu(inversions: Inversions) -> Inversions:
+    """The same with its tensors on the CPU, to be sent from process to process."""
+    tensors: dict[str, Any] = {name: v.cpu() for name, v in vars(inversions).items() if isinstance(v, Tensor)}
+    return replace(inversions, **tensors)

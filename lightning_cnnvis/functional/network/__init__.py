@@ -1,0 +1,1 @@
+"""Networks: forward passes, receptive fields, the autograd graph, defaults."""

@@ -1,0 +1,81 @@
+"""Work done in chunks that fit the memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterator[T]:
+    """Calls ``work`` on consecutive slices of ``range(total)``.
+
+    When the device runs out of memory, the chunk is halved and tried again, and later chunks keep the smaller
+    size. A chunk of one that does not fit raises the error.
+
+    Args:
+        work: Takes a slice and returns its result. It must be repeatable: a failed chunk is run again.
+        total: Number of items.
+        chunk_size: Number of items in a chunk to begin with.
+
+    Yields:
+        The results, in order.
+
+    Raises:
+        ValueError: If ``chunk_size`` is not positive.
+
+    Example:
+        >>> list(in_chunks(lambda part: (part.start, part.stop), total=5, chunk_size=2))
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk={chunk_size}: at least 1 image is worked on at a time.")
+    start = 0
+    while start < total:
+        part = slice(start, min(start + chunk_size, total))
+        try:
+            result = work(part)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or part.stop - part.start == 1:
+                raise
+        else:
+            yield result
+            start = part.stop
+            continue
+        # out of the except block, where the failed attempt's tensors are free
+        chunk_size = (part.stop - part.start) // 2
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+_ALLOCATION_FAILED = re.compile(r"can't allocate memory|not enough memory|STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device ran out of memory, which the CPU, cuDNN and cuBLAS say in other words than CUDA.
+
+    Example:
+        >>> try:
+        ...     torch.empty(2**55)
+        ... except RuntimeError as error:
+        ...     print(is_out_of_memory(error))
+        True
+    """
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and bool(_ALLOCATION_FAILED.search(str(error)))
+    )
+
+
+PIXELS_IN_A_CHUNK = {"cpu": 32 * 96 * 96, "cuda": 512 * 96 * 96}
+"""How many pixels are projected at once to begin with: on a CPU what its caches hold, elsewhere what keeps it busy."""
+
+
+def chunk_size(images: Tensor) -> int:
+    """How many images of this size are taken at once to begin with."""
+    pixels = PIXELS_IN_A_CHUNK.get(images.device.type, PIXELS_IN_A_CHUNK["cuda"])
+    return max(1, pixels // (images.shape[2] * images.shape[3]))

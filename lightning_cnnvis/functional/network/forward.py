@@ -1,0 +1,185 @@
+"""The network's passes in an optimisation: only as deep as needed, for each sample only as deep as it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.chunks import is_out_of_memory
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.layers import LayerError, activations, get_layer
+
+OUTPUT = ""
+"""Names the model's own output where a layer is asked for, as ``named_modules()`` names the model itself."""
+
+Forward = Callable[[Tensor], Mapping[str, Tensor]]
+"""Inputs ``(N, C, H, W)`` -> what was recorded, layer -> ``(M, ...)``."""
+
+
+def blank_input(model: nn.Module, input_spec: InputSpec) -> Tensor:
+    """Zeros ``(1, C, H, W)`` that go through the model, to find out the sizes of its layers."""
+    return torch.zeros(1, *input_spec.shape).to(model_options(model))
+
+
+def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
+    """A forward pass that stops behind the deepest of the layers.
+
+    Args:
+        model: The network.
+        layers: Dotted module names, and `OUTPUT` for the model's output.
+
+    Returns:
+        The pass; it records every layer for every sample.
+    """
+    modules = [layer for layer in layers if layer != OUTPUT]
+    if OUTPUT not in layers:
+        return lambda inputs: activations(model, inputs, modules)
+
+    def forward(inputs: Tensor) -> Mapping[str, Tensor]:
+        recorded: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for layer in modules:
+                handle = get_layer(model, layer).register_forward_hook(_store(recorded, layer))
+                stack.callback(handle.remove)
+            output = model(inputs)
+        if not isinstance(output, Tensor):
+            raise LayerError(f"The model returns a {type(output).__name__}, not a tensor: name the layer to look at.")
+        return {**recorded, OUTPUT: output}
+
+    return forward
+
+
+def _store(recorded: dict[str, Tensor], layer: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        # a later in-place operation may overwrite the output
+        recorded[layer] = output.clone()
+
+    return hook
+
+
+def staged_forward(model: nn.Module, counts: Mapping[str, int], probe: Tensor) -> Forward:
+    """A forward pass that each sample leaves at its own layer.
+
+    The batch is sorted by depth: first the samples of the shallowest layer, last those of the deepest. Behind
+    each layer its samples are dropped, so that they do not pay for the layers below. Where the network cannot
+    go on with a part of the batch at some layer (inside a residual block, say, the branches would no longer fit
+    together), this is found out at once on ``probe``, and the samples go on to the deepest layer.
+
+    Args:
+        model: The network, in evaluation mode.
+        counts: Layer -> number of samples, in the order of the forward pass.
+        probe: One input ``(1, C, H, W)``, to try the pass on.
+
+    Returns:
+        The pass. It records for each layer its own samples alone.
+
+    Raises:
+        LayerError: If a layer is not there, or the layers are not in the order in which they run.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+        >>> forward = staged_forward(net, {"0": 2, "2": 1}, torch.zeros(1, 3, 8, 8))
+        >>> {layer: output.shape[0] for layer, output in forward(torch.zeros(3, 3, 8, 8)).items()}
+        {'0': 2, '2': 1}
+    """
+    layers = [layer for layer in counts if counts[layer]]
+    order = _running_order(model, layers, probe)
+    if order != layers:
+        raise LayerError(f"The layers {layers} do not run in this order: sort the samples as {order}.")
+    if len(layers) > 1 and _can_narrow(model, layers, probe):
+        return lambda inputs: _narrowing_pass(model, layers, [counts[layer] for layer in layers], inputs)
+    whole = plain_forward(model, layers)
+
+    def forward(inputs: Tensor) -> Mapping[str, Tensor]:
+        recorded, start, mine = whole(inputs), 0, {}
+        for layer in layers:
+            mine[layer] = recorded[layer][start : start + counts[layer]]
+            start += counts[layer]
+        return mine
+
+    return forward
+
+
+def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> list[str]:
+    order: list[str] = []
+    with ExitStack() as stack:
+        for layer in layers:
+            if layer != OUTPUT:
+                hook = get_layer(model, layer).register_forward_hook(
+                    lambda _module, _inputs, _output, layer=layer: order.append(layer)
+                )
+                stack.callback(hook.remove)
+        with torch.no_grad():
+            plain_forward(model, layers)(probe)
+    return [*dict.fromkeys(order), *([OUTPUT] if OUTPUT in layers else [])]
+
+
+def _narrowing_pass(
+    model: nn.Module, layers: Sequence[str], counts: Sequence[int], inputs: Tensor
+) -> Mapping[str, Tensor]:
+    recorded: dict[str, Tensor] = {}
+
+    def hook_of(layer: str, count: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            recorded[layer] = output[:count].clone()
+            return output[count:]
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer, count in zip(layers[:-1], counts[:-1], strict=True):
+            handle = get_layer(model, layer).register_forward_hook(hook_of(layer, count))
+            stack.callback(handle.remove)
+        recorded[layers[-1]] = plain_forward(model, layers[-1:])(inputs)[layers[-1]]
+    return recorded
+
+
+def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
+    """Whether the samples can leave on the way: tried on different samples, one a layer."""
+    noise = torch.randn(
+        (len(layers), *probe.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    ).to(probe)
+    with torch.no_grad():
+        expected = plain_forward(model, layers)(noise)
+        try:
+            narrowed = _narrowing_pass(model, layers, [1] * len(layers), noise)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+            # branches of different batch sizes; the whole pass just went well, so nothing else is wrong
+            return False
+    return all(
+        narrowed[layer].shape[0] == 1 and torch.allclose(narrowed[layer][0], expected[layer][i], rtol=1e-3, atol=1e-4)
+        for i, layer in enumerate(layers)
+    )
+
+
+def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | None = None) -> Tensor:
+    """One image ``(1, C, H, W)`` of Gaussian noise, always the same, of the model's dtype and device.
+
+    The number of channels is read off the first convolution if it is None.
+    """
+    weights = model_options(model)
+    if channels is None:
+        convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+        channels = next((m.in_channels for m in convolutions), 3)
+    noise = torch.randn(1, channels, *input_size, generator=torch.Generator().manual_seed(0))
+    return noise.to(weights)
+
+
+def model_options(model: nn.Module) -> Tensor:
+    """An empty tensor of the dtype and on the device of the model's weights."""
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    return weight.detach().new_empty(0)
+
+
+_ABOUT_SHAPES = re.compile("size|shape|channel|dimension", re.IGNORECASE)
+
+
+def is_about_shapes(error: RuntimeError) -> bool:
+    """Whether torch's complaint is about the shape of its input; not about memory, the device or anything else."""
+    return type(error) is RuntimeError and bool(_ABOUT_SHAPES.search(str(error)))

@@ -1,0 +1,358 @@
+"""The one optimisation loop: parameterisation -> transforms -> network -> loss -> step.
+
+Class visualisation, activation maximisation, DeepDream and inversion are recipes for it. Images are optimised side
+by side in a batch, yet an image depends on its own target and seed alone: every random number is drawn from a
+generator of the image's own, every step is computed row by row, and nothing is averaged over the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.chunks import in_chunks
+from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
+from lightning_cnnvis.functional.optimization.objectives import Objective
+from lightning_cnnvis.functional.optimization.optimizers import Adam, Optimizer
+from lightning_cnnvis.functional.optimization.parameterizations import (
+    Fourier,
+    Parameterization,
+)
+from lightning_cnnvis.functional.optimization.progress import report
+from lightning_cnnvis.functional.optimization.regularizers import (
+    Constraint,
+    Regularizer,
+)
+from lightning_cnnvis.functional.optimization.transforms import Transform, resize
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+
+RESCUE_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of steps with the same settings.
+
+    Args:
+        steps: Number of steps.
+        lr: Learning rate at the first step.
+        final_lr: Learning rate that a cosine reaches at the last step; None keeps ``lr``.
+        transform: Random moves of the image before the network sees it.
+        input_scale: Size of the network's input, relative to the recipe's. Only networks that take any size
+            can use another value than 1.
+        reset: Starts the phase with a fresh optimiser state, as Mahendran & Vedaldi 2014 reset the momentum.
+        decay: Fraction of the parameters taken off in a step of learning rate 1, apart from the loss (decoupled weight
+            decay, arXiv 1711.05101).
+
+    Raises:
+        ValueError: If ``steps`` or ``lr`` is not positive.
+    """
+
+    steps: int
+    lr: float
+    final_lr: float | None = None
+    transform: Transform | None = None
+    input_scale: float = 1.0
+    reset: bool = False
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        if self.steps < 1:
+            raise ValueError(f"steps={self.steps}: an optimisation takes at least 1 step.")
+        if self.lr <= 0:
+            raise ValueError(f"lr={self.lr}: the learning rate must be positive.")
+
+    def lr_at(self, index: int) -> float:
+        """The learning rate of the step with this index, from 0, within the phase."""
+        if self.final_lr is None or self.steps == 1:
+            return self.lr
+        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * index / (self.steps - 1))) / 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How images are optimised, whatever they are optimised for.
+
+    Args:
+        phases: The schedule.
+        parameterization: What the steps are taken in.
+        optimizer: How the steps are taken.
+        regularizers: Penalties on the image, added to the loss.
+        prior: Coefficient of the mean squared parameter, added to the loss. With `Fourier`, whose parameters natural
+            images make independent and normal, that is how unlikely the image is.
+        constraint: What is done to the parameters after each step.
+        precision: Of the network's forward and backward pass. ``"bfloat16"`` is faster on GPUs; then rounding may
+            make an image depend visibly on its batch.
+        rescue: Lets gradients pass through dead ReLUs during the first 16 steps, for images whose
+            objective has no gradient at all, and for them alone.
+    """
+
+    phases: tuple[Phase, ...]
+    parameterization: Parameterization = field(default_factory=Fourier)
+    optimizer: Optimizer = field(default_factory=Adam)
+    regularizers: tuple[Regularizer, ...] = ()
+    prior: float = 0.0
+    constraint: Constraint | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    rescue: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to do."""
+        object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "regularizers", tuple(self.regularizers))
+        if not self.phases:
+            raise ValueError("phases=(): a recipe has at least one phase of steps.")
+        if self.precision not in {"float32", "bfloat16"}:
+            raise ValueError(f"precision={self.precision!r}: choose 'float32' or 'bfloat16'.")
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which images to optimise, and how they share the work.
+
+    Args:
+        seeds: One an image; see `image_seeds`.
+        size: Height and width of the images; None takes the network's input size.
+        starts: Images ``(N, C, H, W)`` in [0, 1] to start from; None starts from noise of the image's seed.
+        group: Number of consecutive images that may depend on each other, such as the samples of a class under
+            a diversity term. They stay in one chunk.
+        chunk: Images optimised at a time. Halved when the memory runs out.
+        frames: Steps after which the images are kept, 0 being the start.
+    """
+
+    seeds: Sequence[int]
+    size: tuple[int, int] | None = None
+    starts: Tensor | None = None
+    group: int = 1
+    chunk: int = 16
+    frames: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that the numbers fit together."""
+        if not self.seeds:
+            raise ValueError("seeds is empty: name at least one image to optimise.")
+        if self.starts is not None and len(self.starts) != len(self.seeds):
+            raise ValueError(f"{len(self.starts)} starts for {len(self.seeds)} seeds: give one an image.")
+        if self.group < 1 or len(self.seeds) % self.group:
+            raise ValueError(f"group={self.group} does not divide the {len(self.seeds)} images.")
+        if self.chunk < 1:
+            raise ValueError(f"chunk={self.chunk}: at least 1 image is optimised at a time.")
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What `optimize` returns.
+
+    Attributes:
+        images: ``(N, C, H, W)``, not clipped where the parameterisation is not bounded.
+        losses: ``(N, steps)``, objective and penalties before each step.
+        frames: ``(N, F, C, H, W)``, the images after the steps asked for, in ascending order.
+        rescued: ``(N,)`` bool, whether gradients had to be let through dead ReLUs.
+        dead: ``(N,)`` bool, whether the objective had no gradient at the last step.
+    """
+
+    images: Tensor
+    losses: Tensor
+    frames: Tensor
+    rescued: Tensor
+    dead: Tensor
+
+
+def image_seeds(seed: int, *identities: object) -> list[int]:
+    """A seed for each image that depends on nothing but ``seed`` and what the image shows.
+
+    Args:
+        seed: The run's seed.
+        identities: One an image: anything whose ``repr`` says which it is, such as ``("class", 3, 0)``.
+
+    Returns:
+        Seeds for `torch.Generator`, the same on every machine.
+
+    Example:
+        >>> image_seeds(0, "cat", "dog") == [image_seeds(0, "cat")[0], image_seeds(0, "dog")[0]]
+        True
+    """
+    digests = (hashlib.blake2b(repr((seed, i)).encode(), digest_size=8).digest() for i in identities)
+    return [int.from_bytes(digest, "big") >> 1 for digest in digests]
+
+
+def optimize(
+    model: nn.Module,
+    objective: Objective,
+    recipe: Recipe,
+    batch: Batch,
+    *,
+    input_spec: InputSpec,
+    gradient_of: Callable[[slice], Gradient] | None = None,
+) -> Optimized:
+    """Optimises images so that the network's activations minimise an objective.
+
+    The model is left as it was (`isolated`). Nothing in the loop waits for the device.
+
+    Args:
+        model: The network.
+        objective: What is minimised, one loss an image.
+        recipe: How.
+        batch: Which images, from which seeds.
+        input_spec: Size, channels and normalisation of the network's input.
+        gradient_of: Makes the function that computes the losses and their gradients for a part of the images;
+            None takes `model_gradient`. DeepDream goes tile by tile here, and inversion lets each image leave the
+            forward pass at its own layer.
+
+    Returns:
+        The images, on the model's device, with their history.
+
+    Raises:
+        LayerError: If a layer of the objective is not there.
+        ValueError: If the starts have other channels than the network's input.
+
+    Example:
+        >>> from lightning_cnnvis.functional.optimization.objectives import channel
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> optimized = optimize(
+        ...     net,
+        ...     channel("0", [0, 5]),
+        ...     Recipe((Phase(steps=4, lr=0.05),)),
+        ...     Batch(image_seeds(0, 0, 5)),
+        ...     input_spec=InputSpec(size=(16, 16)),
+        ... )
+        >>> optimized.images.shape, bool((optimized.losses[:, -1] < optimized.losses[:, 0]).all())
+        (torch.Size([2, 3, 16, 16]), True)
+    """
+    if batch.starts is not None and batch.starts.shape[1] != input_spec.channels:
+        raise ValueError(
+            f"starts of shape {tuple(batch.starts.shape)}: the network's input has {input_spec.channels} channels."
+        )
+    frames = sorted(set(batch.frames))
+    if frames and not 0 <= frames[0] <= frames[-1] <= recipe.steps:
+        raise ValueError(f"frames={list(batch.frames)}: the steps go from 0 to {recipe.steps}.")
+    group = batch.group
+
+    def work(groups: slice) -> Optimized:
+        part = slice(groups.start * group, groups.stop * group)
+        gradient = (
+            gradient_of(part) if gradient_of else model_gradient(model, objective, part, precision=recipe.precision)
+        )
+        return _optimize_part(gradient, recipe, batch, part, input_spec=input_spec, like=_like(model))
+
+    with isolated(model):
+        # the resampling of images has no deterministic backward pass on GPUs
+        torch.use_deterministic_algorithms(False)
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        parts = list(in_chunks(work, len(batch.seeds) // group, max(1, batch.chunk // group)))
+    return Optimized(*(torch.cat([getattr(part, name) for part in parts]) for name in Optimized.__annotations__))
+
+
+def _optimize_part(
+    gradient: Gradient, recipe: Recipe, batch: Batch, part: slice, *, input_spec: InputSpec, like: Tensor
+) -> Optimized:
+    """The loop, for the images of one chunk; ``like`` has the device and dtype of the work."""
+    generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds[part]]
+    if batch.starts is None:
+        size = batch.size or input_spec.size
+        params = recipe.parameterization.init(generators, (input_spec.channels, *size)).to(like)
+    else:
+        size = (batch.starts.shape[-2], batch.starts.shape[-1])
+        params = recipe.parameterization.encode(batch.starts[part].to(like))
+    uniforms = [_draw(phase, generators).to(like) for phase in recipe.phases]
+    # the normalisation as a factor and an offset, made once: its constants would come from the host at every step
+    offset = input_spec.normalize(like.new_zeros(1, input_spec.channels, 1, 1))
+    factor = input_spec.normalize(like.new_ones(1, input_spec.channels, 1, 1)) - offset
+    dead = rescue = torch.zeros(len(generators), dtype=torch.bool, device=like.device)
+    state = recipe.optimizer.init(params)
+    losses, frames = [], []
+    step = since_reset = 0
+    for phase, uniform in zip(recipe.phases, uniforms, strict=True):
+        input_size = _scaled(input_spec.size, phase.input_scale)
+        if phase.reset:
+            state, since_reset = recipe.optimizer.init(params), 0
+        for index in range(phase.steps):
+            params = params.detach().requires_grad_()
+            images = recipe.parameterization.decode(params, size)
+            if step in batch.frames:
+                frames.append(images.detach())
+            seen = phase.transform(images, uniform[index], input_size) if phase.transform else images
+            inputs = resize(seen, input_size) * factor + offset
+            rescued = rescue if recipe.rescue and step < RESCUE_STEPS else None
+            loss, slope = gradient(inputs.detach(), rescued)
+            dead = slope.flatten(1).abs().amax(1) == 0
+            if rescued is not None:
+                rescue = rescue | dead
+            penalty = torch.zeros_like(loss)
+            for regularizer in recipe.regularizers:
+                penalty = penalty + regularizer(images)
+            if recipe.prior:
+                penalty = penalty + recipe.prior * params.flatten(1).square().mean(1)
+            (steepest,) = torch.autograd.grad((inputs * slope).sum() + penalty.sum(), params)
+            losses.append(loss + penalty.detach())
+            step, since_reset = step + 1, since_reset + 1
+            report(part.start * recipe.steps + step * len(generators), len(batch.seeds) * recipe.steps)
+            with torch.no_grad():
+                lr = phase.lr_at(index)
+                decayed = params * (1 - lr * phase.decay)
+                params, state = recipe.optimizer.step(decayed, steepest, state, lr, since_reset)
+                if recipe.constraint is not None:
+                    params = recipe.constraint(params, steepest, step)
+    final = recipe.parameterization.decode(params.detach(), size)
+    if step in batch.frames:
+        frames.append(final)
+    kept = torch.stack(frames, 1) if frames else final.new_zeros(len(final), 0, *final.shape[1:])
+    return Optimized(final, torch.stack(losses, 1), kept, rescue, dead)
+
+
+def _draw(phase: Phase, generators: Sequence[torch.Generator]) -> Tensor:
+    """Uniform numbers ``(steps, N, draws)`` for the phase's transform."""
+    draws = phase.transform.draws if phase.transform else 0
+    return torch.stack([torch.rand(phase.steps, draws, generator=g) for g in generators], 1)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+
+
+def _like(model: nn.Module) -> Tensor:
+    """An empty tensor on the model's device, in the precision of its parameters but at least float32."""
+    weight = model_options(model)
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """A recipe with another number of steps, shared among its phases as before.
+
+    Args:
+        recipe: Any recipe.
+        steps: Steps of all phases; with fewer steps than phases, the first phases are left out.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If ``steps`` is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: an optimisation takes at least 1 step.")
+    phases: list[Phase] = []
+    left, total = steps, recipe.steps
+    for phase in reversed(recipe.phases):
+        share = min(left, max(1, round(steps * phase.steps / total)))
+        if share:
+            phases.insert(0, replace(phase, steps=share))
+        left -= share
+    # what rounding left over
+    phases[-1] = replace(phases[-1], steps=phases[-1].steps + left)
+    return replace(recipe, phases=tuple(phases))

@@ -1,0 +1,1 @@
+"""Images that classes and units respond to most."""

@@ -1,0 +1,127 @@
+"""Class visualisation: images of what a classifier takes for its classes.
+
+Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579), Olah et al. 2017
+(https://doi.org/10.23915/distill.00007).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
+from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
+from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
+from lightning_cnnvis.functional.visualization.presets import Preset
+from lightning_cnnvis.functional.visualization.results import (
+    VisualizationOptions,
+    Visualizations,
+    batch_for,
+    on_clean_image,
+    recipe_for,
+    visualizations,
+)
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import trace_layers
+
+REACHED_PROBABILITY = 0.9
+"""A class counts as reached at this probability on the clean image."""
+
+
+def visualize_classes(
+    model: nn.Module,
+    classes: Sequence[int | str],
+    *,
+    input_spec: InputSpec,
+    samples_per_class: int = 1,
+    preset: Preset | Recipe = "fourier",
+    steps: int | None = None,
+    seed: int = 0,
+    options: VisualizationOptions | None = None,
+) -> Visualizations:
+    """Makes images of what a classifier takes for its classes, by raising their logits.
+
+    An image depends on the seed, its class and the number of its sample alone, whatever other classes are asked for.
+    With several samples, the samples of one class also depend on each other, through the diversity term.
+
+    Args:
+        model: A classifier that returns logits ``(N, classes)``. Left as it was.
+        classes: Indices, or names from ``input_spec.class_names``.
+        input_spec: The network's input.
+        samples_per_class: Images of each class, side by side in the result.
+        preset: Name of a recipe (`preset_recipe`), or a recipe of one's own.
+        steps: Number of steps; None takes the recipe's.
+        seed: Of all random numbers.
+        options: See `VisualizationOptions`.
+
+    Returns:
+        ``len(classes) * samples_per_class`` images, the samples of a class one after the other.
+
+    Raises:
+        ValueError: If a class is out of range or unknown, a number is not positive, or the model's output is not
+            ``(N, classes)``.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> spec = InputSpec(size=(16, 16), class_names=("cat", "dog", "emu", "fox"))
+        >>> shown = visualize_classes(net, ["dog", 3], input_spec=spec, steps=4)
+        >>> shown.images.shape, shown.labels
+        (torch.Size([2, 3, 16, 16]), ('dog', 'fox'))
+    """
+    options = options or VisualizationOptions()
+    if samples_per_class < 1:
+        raise ValueError(f"samples_per_class={samples_per_class}: at least 1 image shows a class.")
+    with isolated(model):
+        probe = blank_input(model, input_spec)
+        logits = plain_forward(model, [OUTPUT])(probe)[OUTPUT]
+        if logits.ndim != 2:
+            raise ValueError(f"The model returns {tuple(logits.shape)}: a classifier's output is (N, classes).")
+        indices = _class_indices(classes, logits.shape[1], input_spec)
+        targets = [index for index in indices for _ in range(samples_per_class)]
+        objective = wanted = class_logit(targets)
+        if samples_per_class > 1 and options.diversity > 0:
+            layer = options.diversity_layer or _diversity_layer(model, probe)
+            wanted = diversify(objective, layer, samples_per_class, options.diversity)
+        keys = [("class", index, sample) for index in indices for sample in range(samples_per_class)]
+        recipe = recipe_for(model, preset, steps, input_spec, options)
+        batch = batch_for(seed, keys, options, samples_per_class)
+        optimized = optimize(model, wanted, recipe, batch, input_spec=input_spec)
+        scores, outputs = on_clean_image(model, objective, optimized.images, input_spec, options.chunk)
+    probabilities = outputs.softmax(1)[torch.arange(len(targets)), torch.tensor(targets)]
+    reached = probabilities >= REACHED_PROBABILITY
+    labels = [input_spec.class_name(target) for target in targets]
+    return visualizations(optimized, labels, targets, scores, probabilities=probabilities, reached=reached)
+
+
+def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpec) -> list[int]:
+    if isinstance(classes, str) or len(classes) == 0:
+        raise ValueError(f"classes={classes!r}: give a sequence of at least one class index or name.")
+    indices = []
+    for wanted in classes:
+        if isinstance(wanted, str):
+            names = input_spec.class_names
+            if wanted not in names:
+                near = ", ".join(map(repr, difflib.get_close_matches(wanted, names, n=3)))
+                known = ", ".join(map(repr, names[:10])) or "none: give input_spec.class_names, or indices"
+                hint = f"Did you mean {near}?" if near else f"Known names: {known}."
+                raise ValueError(f"There is no class named {wanted!r}. {hint}")
+            indices.append(names.index(wanted))
+        elif isinstance(wanted, float):
+            raise ValueError(f"Class {wanted}: give the index of a class, a whole number, or its name.")
+        elif 0 <= int(wanted) < count:
+            indices.append(int(wanted))
+        else:
+            raise ValueError(f"Class {wanted} is out of range: the model has classes 0 to {count - 1}.")
+    return indices
+
+
+def _diversity_layer(model: nn.Module, probe: Tensor) -> str:
+    calls, rectified = trace_layers(model, probe)
+    with_maps = [n for n in rectified if len(calls[n].shape) == 3 and min(calls[n].shape[1:]) > 1]
+    if not with_maps:
+        raise ValueError("No convolution with maps was found for the diversity term: name a diversity_layer.")
+    return with_maps[(3 * len(with_maps)) // 4 - (len(with_maps) > 1)]

@@ -1,0 +1,115 @@
+"""Recipes for class visualisation by name, each as its paper has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
+from lightning_cnnvis.functional.optimization.optimizers import Adam, Momentum
+from lightning_cnnvis.functional.optimization.parameterizations import Fourier, ImageStatistics, Pixels
+from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, Both, Bounds, YosinskiPrior
+from lightning_cnnvis.functional.optimization.transforms import RandomAffine
+from lightning_cnnvis.inputs import InputSpec
+
+Preset = Literal["fourier", "yosinski2015", "simonyan2013", "none"]
+
+
+def preset_recipe(
+    preset: Preset,
+    input_spec: InputSpec,
+    *,
+    steps: int | None = None,
+    statistics: ImageStatistics | None = None,
+    coarse: bool = False,
+) -> Recipe:
+    """The recipe of a named preset.
+
+    - ``"fourier"``: Fourier basis with decorrelated colour, Adam, random shifts, scales and rotations, after Olah et
+      al. 2017 (https://doi.org/10.23915/distill.00007); on networks that take any size, first on smaller inputs, so
+      that objects come out large and whole.
+    - ``"yosinski2015"``: gradient ascent on pixels with a little decay and a blur every fourth step, the third row
+      of Table 1 of Yosinski et al. 2015 (arXiv 1506.06579). Their rate of 100 suits the gradients of their network;
+      here the gradient is normalised, and the rate is in grey levels.
+    - ``"simonyan2013"``: the logit minus an L2 penalty, from the mean image (arXiv 1312.6034, Sec. 2). The paper gives
+      no numbers; the steps are normalised here.
+    - ``"none"``: no prior at all, as for the fooling images of Nguyen et al. 2014 (arXiv 1412.1897, Sec. 4).
+
+    Args:
+        preset: One of the names.
+        input_spec: The network's input; its mean is the pixel presets' centre.
+        steps: Number of steps; None takes the preset's own.
+        statistics: Image statistics for ``"fourier"``; None takes everyday photographs.
+        coarse: Whether the network takes smaller inputs, too.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If there is no preset of the name, or ``steps`` is not positive.
+
+    Example:
+        >>> preset_recipe("simonyan2013", InputSpec(), steps=20).steps
+        20
+    """
+    recipes: dict[str, Callable[[], Recipe]] = {
+        "fourier": lambda: _fourier(statistics, coarse),
+        "yosinski2015": lambda: _yosinski2015(input_spec),
+        "simonyan2013": lambda: _simonyan2013(input_spec),
+        "none": _none,
+    }
+    check_preset(preset)
+    recipe = recipes[preset]()
+    return recipe if steps is None else with_steps(recipe, steps)
+
+
+def check_preset(preset: str) -> None:
+    """Refuses what is no preset's name.
+
+    Raises:
+        ValueError: If there is no preset of the name.
+    """
+    if preset not in get_args(Preset):
+        raise ValueError(f"preset={preset!r}: choose one of {', '.join(map(repr, get_args(Preset)))}.")
+
+
+def _fourier(statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+    moves = RandomAffine(jitter=0.1, scale=(0.75, 1.3), rotate=15.0)
+    first, second = (0.6, 0.8) if coarse else (1.0, 1.0)
+    return Recipe(
+        phases=(
+            Phase(32, 0.12, transform=moves, input_scale=first),
+            Phase(24, 0.12, transform=moves, input_scale=second),
+            Phase(40, 0.12, final_lr=0.012, transform=moves),
+        ),
+        # from grey, networks that end in fully connected layers get stuck: the units that speak for a class are off
+        parameterization=Fourier(statistics, init_std=0.1 if coarse else 0.6),
+        optimizer=Adam(),
+    )
+
+
+def _yosinski2015(input_spec: InputSpec) -> Recipe:
+    return Recipe(
+        phases=(Phase(1000, 5.0),),
+        parameterization=Pixels(unit=1 / 255, center=input_spec.mean, init_std=10.0),
+        optimizer=Momentum(0.0, normalize=True),
+        constraint=Both(YosinskiPrior(decay=1e-4, blur_sigma=1.0, blur_every=4), Bounds(-128.0, 128.0)),
+    )
+
+
+def _simonyan2013(input_spec: InputSpec) -> Recipe:
+    return Recipe(
+        phases=(Phase(100, 0.0005, final_lr=0.00005),),
+        parameterization=Pixels(center=input_spec.mean, init_std=0.01),
+        optimizer=Momentum(0.9, normalize=True),
+        regularizers=(AlphaNorm(100.0, 2.0, center=input_spec.mean, mean=True),),
+    )
+
+
+def _none() -> Recipe:
+    return Recipe(
+        phases=(Phase(64, 0.01),),
+        parameterization=Pixels(center=0.5, init_std=0.05),
+        optimizer=Adam(),
+        constraint=Bounds(-0.5, 0.5),
+    )

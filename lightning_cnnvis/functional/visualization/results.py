@@ -1,0 +1,190 @@
+"""What class visualisation and activation maximisation share: options, results, and the look at the clean image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.chunks import in_chunks
+from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options, plain_forward
+from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, Recipe, image_seeds, with_steps
+from lightning_cnnvis.functional.optimization.objectives import Objective
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.transforms import resize
+from lightning_cnnvis.functional.visualization.presets import Preset, preset_recipe
+from lightning_cnnvis.inputs import InputSpec
+
+State = Literal["reached", "not converged", "dead"]
+
+_COARSEST = 0.6
+_SMALLEST_COARSE_INPUT = 64  # pixels; below, the maps of a network made for small images run out
+
+
+@dataclass(frozen=True)
+class VisualizationOptions:
+    """What seldom needs another value.
+
+    Args:
+        size: Height and width of the images; None takes the network's input size. Smaller images are resampled
+            for the network.
+        frames: Steps after which the images are kept, 0 being the start.
+        statistics: Of the user's own images, for the preset ``"fourier"``; None takes everyday photographs.
+        diversity: Weight of the diversity term over the samples of a class; see `diversify`.
+        diversity_layer: Layer of the features that are to differ; None takes a convolution at about three quarters
+            of the depth.
+        chunk: Images optimised at a time.
+        precision: Of the network's passes; see `Recipe`.
+
+    Raises:
+        ValueError: If ``size`` is not a height and a width.
+    """
+
+    size: tuple[int, int] | None = None
+    frames: Sequence[int] = ()
+    statistics: ImageStatistics | None = None
+    diversity: float = 0.5
+    diversity_layer: str | None = None
+    chunk: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Checks the size."""
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(f"size={self.size} is not a height and a width of at least 1 pixel.")
+
+
+@dataclass(frozen=True)
+class Visualizations:
+    """Optimised images, and how far each of them got.
+
+    Attributes:
+        images: ``(N, C, H, W)`` in [0, 1].
+        labels: What each image is for: the class's name, or the layer and the unit.
+        targets: Class or channel of each image; -1 for a whole layer or a direction.
+        scores: ``(N,)``, the logit or activation reached on the clean image: the picture itself at the network's input
+            size, with no random moves.
+        probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is no class.
+        peaks: ``(N,)``, the strongest activation anywhere in the channel's map on the clean image, or that of the
+            neuron asked for: what the strongest activations on real images compare with. None if the target is no
+            channel.
+        states: ``"reached"``, ``"not converged"`` or ``"dead"``. A class is reached at probability 0.9 on the clean
+            image; a unit, once its score is above 0 and the last tenth of the steps gained less than 2 %.
+            Dead is what had no gradient even after the rescue.
+        rescued: ``(N,)`` bool, whether gradients had to be let through dead ReLUs.
+        losses: ``(N, steps)``.
+        frames: ``(N, F, C, H, W)`` in [0, 1], after the steps asked for.
+    """
+
+    images: Tensor
+    labels: tuple[str, ...]
+    targets: tuple[int, ...]
+    scores: Tensor
+    probabilities: Tensor | None
+    peaks: Tensor | None
+    states: tuple[State, ...]
+    rescued: Tensor
+    losses: Tensor
+    frames: Tensor
+
+
+def frame_steps(steps: int, count: int = 7) -> list[int]:
+    """Steps to keep an image after, so that it can be seen to form: the start, the end, and halvings between.
+
+    Example:
+        >>> frame_steps(88), frame_steps(3)
+        ([0, 2, 5, 11, 22, 44, 88], [0, 1, 3])
+    """
+    halvings = {steps // 2**n for n in range(count - 1)}
+    return sorted({0, *halvings})
+
+
+def recipe_for(
+    model: nn.Module,
+    preset: Preset | Recipe,
+    steps: int | None,
+    input_spec: InputSpec,
+    options: VisualizationOptions,
+) -> Recipe:
+    """The recipe of a preset, or one of the user's own, with the options applied."""
+    if isinstance(preset, Recipe):
+        return preset if steps is None else with_steps(preset, steps)
+    recipe = preset_recipe(
+        preset,
+        input_spec,
+        steps=steps,
+        statistics=options.statistics,
+        coarse=preset == "fourier" and _takes_smaller_inputs(model, input_spec),
+    )
+    return replace(recipe, precision=options.precision)
+
+
+def batch_for(seed: int, keys: Sequence[object], options: VisualizationOptions, group: int) -> Batch:
+    """The images to optimise, each with the seed that its key gives it."""
+    return Batch(image_seeds(seed, *keys), size=options.size, group=group, chunk=options.chunk, frames=options.frames)
+
+
+def on_clean_image(
+    model: nn.Module, objective: Objective, images: Tensor, input_spec: InputSpec, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Scores ``(N,)`` and the recorded layer ``(N, ...)`` for the pictures as a person sees them."""
+    (layer,) = objective.layers
+    forward, probe = plain_forward(model, [layer]), model_options(model)
+
+    def work(part: slice) -> tuple[Tensor, Tensor]:
+        inputs = input_spec.normalize(resize(images[part].clamp(0, 1), input_spec.size))
+        with torch.no_grad():
+            recorded = {layer: forward(inputs.to(probe))[layer].to(images.dtype)}
+            return -objective.bind(part, images.device)(recorded), recorded[layer]
+
+    scores, outputs = zip(*in_chunks(work, len(images), chunk), strict=True)
+    return torch.cat(scores), torch.cat(outputs)
+
+
+def visualizations(
+    optimized: Optimized,
+    labels: Sequence[str],
+    targets: Sequence[int],
+    scores: Tensor,
+    *,
+    reached: Tensor,
+    probabilities: Tensor | None = None,
+    peaks: Tensor | None = None,
+) -> Visualizations:
+    """The result, with a state for each image."""
+    states: list[State] = [
+        "reached" if good else "dead" if dead else "not converged"
+        for good, dead in zip(reached.tolist(), optimized.dead.tolist(), strict=True)
+    ]
+    return Visualizations(
+        images=optimized.images.clamp(0, 1),
+        labels=tuple(labels),
+        targets=tuple(targets),
+        scores=scores,
+        probabilities=probabilities,
+        peaks=peaks,
+        states=tuple(states),
+        rescued=optimized.rescued,
+        losses=optimized.losses,
+        frames=optimized.frames.clamp(0, 1),
+    )
+
+
+def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
+    """Whether a smaller image goes through the whole network."""
+    height, width = (round(side * _COARSEST) for side in input_spec.size)
+    if min(height, width) < _SMALLEST_COARSE_INPUT:
+        return False
+    probe = blank_input(model, input_spec)
+    with torch.no_grad():
+        try:
+            model(probe[:, :, :height, :width])
+        except RuntimeError as error:
+            # a fully connected layer made for one size
+            if is_about_shapes(error):
+                return False
+            raise
+    return True

@@ -1,0 +1,75 @@
+"""Progress on the terminal: a bar, or a plain line now and then where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from lightning_cnnvis.functional.optimization.progress import listening
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Shows how far something has come. Nothing is shown of what takes less than a second.
+
+    Args:
+        title: What is being done.
+        unit: What is counted.
+        shown: Whether to show anything.
+    """
+
+    def __init__(self, title: str, unit: str = "step", *, shown: bool = True) -> None:
+        self.title = title
+        self.unit = unit
+        self.shown = shown
+        self._start = self._said = time.monotonic()
+        self._bar: Any = None
+
+    def update(self, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` are done; a total of 0 is an unknown one."""
+        if not self.shown or time.monotonic() - self._start < 1:
+            return
+        if sys.stderr.isatty():
+            if self._bar is None or (total and self._bar.total != total) or done < self._bar.n:
+                self.close()
+                self._bar = tqdm(total=total or None, desc=self.title, unit=self.unit, leave=False)
+            self._bar.update(done - self._bar.n)
+        elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = time.monotonic()
+            print(f"{self.title}: {self.unit} {done}{f' of {total}' if total else ''}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def watched(items: Iterable[T], total: int, title: str, unit: str, *, shown: bool = True) -> Iterator[T]:
+    """The items, with their progress shown."""
+    progress = Progress(title, unit, shown=shown)
+    try:
+        for done, item in enumerate(items):
+            progress.update(done, total)
+            yield item
+    finally:
+        progress.close()
+
+
+@contextmanager
+def optimizing(title: str, *, shown: bool = True) -> Iterator[None]:
+    """Shows the progress of the optimisations in the body."""
+    progress = Progress(title, shown=shown)
+    try:
+        with listening(progress.update):
+            yield
+    finally:
+        progress.close()
