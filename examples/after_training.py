@@ -33,7 +33,7 @@ def main() -> None:
     analysis = analyze(source, arguments.data, model=arguments.model, progress=True)
     print(analysis.layers())
     layers = [layer.name for layer in analysis.layers() if layer.default and layer.passable]
-    analysis.deconv(layers, features=8).save(arguments.output)
+    analysis.deconv(layers, num_channels=8).save(arguments.output)
     inverted = analysis.invert(layers, steps=arguments.steps)
     inverted.save(arguments.output)
     for layer, errors in zip(layers, inverted.inversions.errors, strict=True):

@@ -30,7 +30,7 @@ _HOMES = {
     "Imagenette": "lightning_cnnvis.data",
     "InputSpec": "lightning_cnnvis.inputs",
     "PhotoCrops": "lightning_cnnvis.data",
-    "ShownWeights": "lightning_cnnvis.callbacks",
+    "VisualizationCheckpoint": "lightning_cnnvis.callbacks",
     "ZFNet": "lightning_cnnvis.models",
     "analyze": "lightning_cnnvis.posthoc",
     "evolve": "lightning_cnnvis.posthoc",
@@ -50,7 +50,7 @@ __all__ = [
     "Imagenette",
     "InputSpec",
     "PhotoCrops",
-    "ShownWeights",
+    "VisualizationCheckpoint",
     "ZFNet",
     "__version__",
     "analyze",
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
         FeatureConvergence,
         FeatureInversion,
         FilterRenormalization,
-        ShownWeights,
+        VisualizationCheckpoint,
     )
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
     from lightning_cnnvis.inputs import InputSpec

@@ -82,9 +82,9 @@ def every_callback(**options) -> list[pl.Callback]:
     """One of each kind, as quick as can be."""
     options = {"input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options}
     return [
-        DeconvNetProjection(features=2, k=2, **options),
+        DeconvNetProjection(num_channels=2, k=2, **options),
         FeatureConvergence(similarity=0.01, patience=2),
-        ClassVisualization(classes=[0, "dog"], layers=["2"], features=2, steps=2, **options),
+        ClassVisualization(classes=[0, "dog"], layers=["2"], num_channels=2, steps=2, **options),
         DeepDream(layers=["5"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2, **options),
         FeatureInversion(layers=["2"], steps=2, probes=1, restarts=1, **options),
     ]

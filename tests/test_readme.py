@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lightning_cnnvis.cli import AFTERWARDS, main
+from lightning_cnnvis.cli import POSTHOC, main
 from lightning_cnnvis.cli.arguments import parser_of
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def test_bash_block(language, code, tmp_path, monkeypatch, capsys):
                 Image.new("RGB", (80, 80), (number, 99, 0)).save(tmp_path / "photos" / split / label / f"{number}.png")
     for command in re.split(r"&&|\n", code):
         words = shlex.split(command)
-        if words[:3] == ["python", "-m", "lightning_cnnvis"] and words[3] in AFTERWARDS:
+        if words[:3] == ["python", "-m", "lightning_cnnvis"] and words[3] in POSTHOC:
             parser_of(words[3]).parse_args(words[4:])  # tests/cli runs them
         elif words[:3] == ["python", "-m", "lightning_cnnvis"]:
             main([*words[3:], *SHORT.split()])

@@ -7,7 +7,7 @@ from lightning_cnnvis.callbacks.deepdream import DeepDream
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
-from lightning_cnnvis.callbacks.shown_weights import ShownWeights
+from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
     "ClassVisualization",
@@ -16,7 +16,7 @@ __all__ = [
     "FeatureConvergence",
     "FeatureInversion",
     "FilterRenormalization",
-    "ShownWeights",
     "VisualizationCallback",
+    "VisualizationCheckpoint",
     "VisualizationContext",
 ]

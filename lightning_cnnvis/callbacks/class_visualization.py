@@ -48,7 +48,7 @@ class ClassVisualization(StripCallback):
             that are no classifiers.
         samples_per_class: Images of each class.
         layers: Dotted names of the modules whose feature maps, or units, are shown as well; none if None.
-        features: How many of each layer: the same seeded choice as `DeconvNetProjection` makes; every one if None.
+        num_channels: How many of each layer: the same seeded choice as `DeconvNetProjection` makes; every one if None.
         channels: Their numbers instead.
         preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``; see `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
@@ -73,7 +73,7 @@ class ClassVisualization(StripCallback):
         classes: Sequence[int | str] | None = None,
         samples_per_class: int = 1,
         layers: Sequence[str] | None = None,
-        features: int | None = 16,
+        num_channels: int | None = 16,
         channels: Sequence[int] | None = None,
         preset: Preset = "fourier",
         steps: int | None = None,
@@ -81,7 +81,11 @@ class ClassVisualization(StripCallback):
         **options: Any,
     ) -> None:
         super().__init__(layers=layers, **options)
-        for argument, value in (("samples_per_class", samples_per_class), ("features", features), ("steps", steps)):
+        for argument, value in (
+            ("samples_per_class", samples_per_class),
+            ("num_channels", num_channels),
+            ("steps", steps),
+        ):
             if value is not None and value < 1:
                 raise MisconfigurationException(f"{argument}={value} must be at least 1.")
         if isinstance(classes, str):
@@ -96,7 +100,7 @@ class ClassVisualization(StripCallback):
             raise MisconfigurationException(str(error)) from error
         self.classes = None if classes is None else list(classes)
         self.samples_per_class = samples_per_class
-        self.features = features
+        self.num_channels = num_channels
         self.channels = None if channels is None else list(channels)
         self.preset: Preset = preset
         self.steps = steps
@@ -232,7 +236,7 @@ class ClassVisualization(StripCallback):
             blank = context.to_network(torch.zeros(1, *context.input_spec.shape))
             outputs = activations(context.network, blank, context.layers)
         return {
-            layer: choose_channels(layer, output.shape[1] if output.ndim > 1 else 0, self.features, self.seed)
+            layer: choose_channels(layer, output.shape[1] if output.ndim > 1 else 0, self.num_channels, self.seed)
             for layer, output in outputs.items()
         }
 

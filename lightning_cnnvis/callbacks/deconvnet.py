@@ -57,7 +57,7 @@ class DeconvNetProjection(VisualizationCallback):
 
     Args:
         layers: Dotted module names; the rectified output of every convolution if None.
-        features: How many feature maps of each layer are shown; every one if None.
+        num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
         rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
         lrn: ``"identity"`` or ``"gradient"``; see `ResponseNormMode`.
@@ -73,7 +73,7 @@ class DeconvNetProjection(VisualizationCallback):
 
     Example:
         >>> from pytorch_lightning import Trainer
-        >>> callback = DeconvNetProjection(features=4, every_n_epochs=5)
+        >>> callback = DeconvNetProjection(num_channels=4, every_n_epochs=5)
         >>> trainer = Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)
     """
 
@@ -83,7 +83,7 @@ class DeconvNetProjection(VisualizationCallback):
         self,
         *,
         layers: Sequence[str] | None = None,
-        features: int | None = 16,
+        num_channels: int | None = 16,
         k: int = 9,
         rule: Rule = "deconvnet",
         lrn: LRNRule = "identity",
@@ -92,7 +92,7 @@ class DeconvNetProjection(VisualizationCallback):
         **options: Any,
     ) -> None:
         super().__init__(layers=layers, **options)
-        for argument, value in (("features", features), ("k", k), ("max_images", max_images)):
+        for argument, value in (("num_channels", num_channels), ("k", k), ("max_images", max_images)):
             if value is not None and value < 1:
                 raise MisconfigurationException(f"{argument}={value} must be at least 1.")
         try:
@@ -100,13 +100,13 @@ class DeconvNetProjection(VisualizationCallback):
             check_choice("lrn", lrn, LRNRule)
         except ValueError as error:
             raise MisconfigurationException(str(error)) from error
-        self.features = features
+        self.num_channels = num_channels
         self.k = k
         self.rule: Rule = rule
         self.lrn: LRNRule = lrn
         self.max_images = max_images
         self.evolution = evolution
-        self._harvest = EpochHarvest(k, rule, max_images, self.images)
+        self._harvest = EpochHarvest(k, rule, max_images, self.get_images)
         self._network: nn.Module | None = None
         self._channels: dict[str, list[int]] = {}
         self._evolutions: dict[str, LayerEvolution] = {}
@@ -141,7 +141,7 @@ class DeconvNetProjection(VisualizationCallback):
                     f"Name one that has, such as {maps}."
                 )
             windows = plan_windows(context.network, layer, blank, rule=self.rule)
-            self._channels[layer] = choose_channels(layer, windows.field.map_shape[0], self.features, self.seed)
+            self._channels[layer] = choose_channels(layer, windows.field.map_shape[0], self.num_channels, self.seed)
 
     @property
     def shown_layers(self) -> tuple[str, ...]:

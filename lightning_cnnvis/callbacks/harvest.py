@@ -28,16 +28,16 @@ class EpochHarvest:
         k: How many activations to keep of each feature map.
         rule: The projection rule that the layers must allow.
         max_images: How many images to keep.
-        images: How to get the images out of a batch; see `images_of`.
+        get_images: How to get the images out of a batch; see `images_of`.
     """
 
     def __init__(
-        self, k: int, rule: Rule, max_images: int, images: str | Callable[[Any], Tensor] | None = None
+        self, k: int, rule: Rule, max_images: int, get_images: str | Callable[[Any], Tensor] | None = None
     ) -> None:
         self.k = k
         self.rule: Rule = rule
         self.max_images = max_images
-        self.images = images
+        self.get_images = get_images
         self._following: Harvest | None = None
         self._followed_weights: Tensor | None = None
         self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch
@@ -86,7 +86,7 @@ class EpochHarvest:
             self._kept, self._kept_of = [], epoch
         room = self.max_images - sum(map(len, self._kept))
         if room > 0:
-            self._kept.append(images_of(batch, self.images)[:room].detach().clone())
+            self._kept.append(images_of(batch, self.get_images)[:room].detach().clone())
 
     def clear(self) -> None:
         """Leaves the network alone and forgets everything."""
@@ -115,7 +115,7 @@ class EpochHarvest:
             for images in kept:
                 context.network(context.to_network(images))
             room = 0 if kept else self.max_images
-            for first, images in images_of_run(context, self.images) if room else ():
+            for first, images in images_of_run(context, self.get_images) if room else ():
                 harvest.number(first, context.trainer.world_size)
                 context.network(context.to_network(images[:room]))
                 room -= len(images)

@@ -57,7 +57,7 @@ class FeatureInversion(ProbeCallback):
         restarts: Reconstructions of each image, from different noise.
         method: ``"fourier"``, ``"mahendran2014"`` or ``"mahendran2016"``.
         steps: Number of optimisation steps; the method's if None.
-        accuracy: Name under which the LightningModule logs its validation accuracy, in [0, 1].
+        monitor: Name under which the LightningModule logs its validation accuracy, in [0, 1].
         **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -80,7 +80,7 @@ class FeatureInversion(ProbeCallback):
         restarts: int = 3,
         method: Method = "fourier",
         steps: int | None = None,
-        accuracy: str = "val_accuracy",
+        monitor: str = "val_accuracy",
         **options: Any,
     ) -> None:
         for argument, value in (("probes", probes), ("restarts", restarts), ("steps", steps)):
@@ -91,7 +91,7 @@ class FeatureInversion(ProbeCallback):
         self.restarts = restarts
         self.method: Method = method
         self.steps = steps
-        self.accuracy = accuracy
+        self.monitor = monitor
         self._measurements: list[Measurement] = []
         self._photographs = None if images_from is None else [read_photograph(path) for path in images_from]
         self._shown_layers: list[str] = []
@@ -121,7 +121,7 @@ class FeatureInversion(ProbeCallback):
         pictures = torch.cat([part.images for part in parts]).clamp(0, 1)  # (L, R, N, C, H, W)
         errors = torch.cat([part.errors for part in parts])
         self._draw(context, probes, pictures, errors)
-        accuracy = context.trainer.callback_metrics.get(self.accuracy)
+        accuracy = context.trainer.callback_metrics.get(self.monitor)
         self._measurements = [known for known in self._measurements if known.epoch < context.epoch]
         for part in parts:
             for n, layer in enumerate(part.layers):

@@ -18,7 +18,7 @@ TRAINING = {
     "test": "test a trained network",
 }
 
-AFTERWARDS = {
+POSTHOC = {
     "layers": "list the layers of a network: what one types into --layers",
     "deconv": "project the top activations of feature maps to pixels",
     "classes": "make images of what a network takes for its classes",
@@ -49,10 +49,10 @@ def main(args: Sequence[str] | None = None) -> None:
     if importlib.util.find_spec("jsonargparse") is None:
         fail("The command line needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     args = sys.argv[1:] if args is None else list(args)
-    if args and args[0] in AFTERWARDS:
-        from lightning_cnnvis.cli import afterwards  # noqa: PLC0415 - torch takes seconds to import
+    if args and args[0] in POSTHOC:
+        from lightning_cnnvis.cli import posthoc  # noqa: PLC0415 - torch takes seconds to import
 
-        afterwards.run(args[0], args[1:])
+        posthoc.run(args[0], args[1:])
     elif any(command in args for command in TRAINING):
         from lightning_cnnvis.cli import training  # noqa: PLC0415
 
@@ -70,7 +70,7 @@ def _overview(args: Sequence[str]) -> None:
         version=__version__,
     )
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
-    for name, description in (TRAINING | AFTERWARDS).items():
+    for name, description in (TRAINING | POSTHOC).items():
         commands.add_subcommand(name, ArgumentParser(), help=description)
     if not args:
         parser.print_help(sys.stderr)

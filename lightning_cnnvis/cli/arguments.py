@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from lightning_cnnvis.cli import AFTERWARDS
+from lightning_cnnvis.cli import POSTHOC
 from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.functional.deepdream.octaves import DreamOptions
@@ -30,7 +30,7 @@ class _Parser(ArgumentParser):
 
 def parser_of(command: str) -> ArgumentParser:
     """What reads the arguments of one of the commands."""
-    about = AFTERWARDS[command]
+    about = POSTHOC[command]
     source = "RUN" if command == "evolve" else "CHECKPOINT"
     parser = _Parser(
         prog=f"lightning-cnnvis {command}",

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cnnvis.callbacks.shown_weights import FOLDER as WEIGHTS
+from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER as WEIGHTS
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
 from lightning_cnnvis.cli import TRAINING
@@ -39,7 +39,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     },
     "callbacks": [
         {"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection"},
-        {"class_path": "lightning_cnnvis.callbacks.ShownWeights"},
+        {"class_path": "lightning_cnnvis.callbacks.VisualizationCheckpoint"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},
     ],
 }

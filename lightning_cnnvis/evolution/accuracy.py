@@ -199,6 +199,6 @@ def require(*packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ModuleNotFoundError(
-            f"The analysis needs {' and '.join(missing)}: python -m pip install 'lightning-cnnvis[analysis]'",
+            f"The analysis needs {' and '.join(missing)}: python -m pip install 'lightning-cnnvis[posthoc]'",
             name=missing[0],
         )

@@ -61,5 +61,6 @@ C = TypeVar("C", bound=_HasEpoch)
 
 
 def appended(columns: list[C], column: C) -> list[C]:
+    """Appends a column; drops columns of its or later epochs, and thins out what is longer than `MAX_COLUMNS`."""
     columns = [known for known in columns if known.epoch < column.epoch] + [column]
     return columns[:-2:2] + columns[-2:] if len(columns) > MAX_COLUMNS else columns

@@ -52,7 +52,7 @@ def curves_figure(curves: Curves) -> Any:
         ModuleNotFoundError: If matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("A plot needs matplotlib: python -m pip install 'lightning-cnnvis[analysis]'")
+        raise ModuleNotFoundError("A plot needs matplotlib: python -m pip install 'lightning-cnnvis[posthoc]'")
     from matplotlib.figure import Figure  # noqa: PLC0415 - only there if the user has it
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 

@@ -12,13 +12,13 @@ from torch import Tensor
 _IMAGE_KEYS = ("images", "image", "pixel_values", "inputs", "x")
 
 
-def images_of(batch: Any, images: str | Callable[[Any], Tensor] | None = None) -> Tensor:
+def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = None) -> Tensor:
     """The images of a batch.
 
     Args:
         batch: A tensor, or a sequence or mapping with one in it, nested as it may be. In a mapping the keys
             ``images``, ``image``, ``pixel_values``, ``inputs`` and ``x`` come first.
-        images: Function that takes the batch and returns its images, or the dotted name of one,
+        get_images: Function that takes the batch and returns its images, or the dotted name of one,
             ``"package.module.function"``. None: the first tensor ``(N, C, H, W)`` is taken.
 
     Returns:
@@ -33,17 +33,17 @@ def images_of(batch: Any, images: str | Callable[[Any], Tensor] | None = None) -
         >>> images_of({"mask": torch.zeros(2, 1, 8, 8), "image": torch.zeros(2, 3, 8, 8)}).shape
         torch.Size([2, 3, 8, 8])
     """
-    if images is not None:
-        found: Any = (_function(images) if isinstance(images, str) else images)(batch)
+    if get_images is not None:
+        found: Any = (_function(get_images) if isinstance(get_images, str) else get_images)(batch)
         if not _is_images(found):
-            raise ValueError(f"images={images!r} returned {_describe(found)}, not a tensor (N, C, H, W).")
+            raise ValueError(f"get_images={get_images!r} returned {_describe(found)}, not a tensor (N, C, H, W).")
         return found
     for value in values_of(batch):
         if _is_images(value):
             return value
     raise ValueError(
         f"The batch holds no tensor (N, C, H, W): it is {_describe(batch)}. Name a function that takes the batch "
-        "and returns its images: images='package.module.function'."
+        "and returns its images: get_images='package.module.function'."
     )
 
 
@@ -79,7 +79,7 @@ def _function(name: str) -> Callable[[Any], Any]:
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"images={name!r} is not the dotted name of a function that can be imported.") from error
+        raise ValueError(f"get_images={name!r} is not the dotted name of a function that can be imported.") from error
     if not callable(function):
-        raise ValueError(f"images={name!r} is a {type(function).__name__}, not a function.")
+        raise ValueError(f"get_images={name!r} is a {type(function).__name__}, not a function.")
     return function  # type: ignore[no-any-return]

@@ -97,7 +97,7 @@ class Analysis:
         layers: Sequence[str] | None = None,
         channels: Sequence[int] | None = None,
         *,
-        features: int | None = 16,
+        num_channels: int | None = 16,
         k: int = 9,
         rule: Rule = "deconvnet",
         lrn: LRNRule = "identity",
@@ -108,7 +108,7 @@ class Analysis:
         Args:
             layers: Dotted module names; the rectified output of every convolution if None.
             channels: The feature maps to show of each layer; a seeded random choice if None.
-            features: How many to choose; every one if None.
+            num_channels: How many to choose; every one if None.
             k: How many activations of each are shown, at most one from an image.
             rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
             lrn: ``"identity"`` or ``"gradient"``: what local response normalisation does on the way down.
@@ -121,9 +121,9 @@ class Analysis:
             LayerError: If a layer is not there, or the deconvnet cannot pass it.
             ValueError: If a channel is out of range.
         """
-        if k < 1 or (features is not None and features < 1):
-            raise ValueError(f"k={k}, features={features}: show at least 1 of each.")
-        followed = self._channels(layers, channels, features, rule, seed)
+        if k < 1 or (num_channels is not None and num_channels < 1):
+            raise ValueError(f"k={k}, num_channels={num_channels}: show at least 1 of each.")
+        followed = self._channels(layers, channels, num_channels, rule, seed)
         tops = self._top_activations(followed, k, rule)
         projections, pictures = {}, {}
         for layer, top in watched(tops.items(), len(tops), "Projections", "layer", shown=self.progress):
@@ -140,7 +140,7 @@ class Analysis:
         channels: Sequence[int] | None = None,
         *,
         samples_per_class: int = 1,
-        features: int | None = 16,
+        num_channels: int | None = 16,
         preset: Preset = "fourier",
         steps: int | None = None,
         seed: int = 0,
@@ -155,7 +155,7 @@ class Analysis:
             layers: Dotted names of modules whose feature maps, or units, are shown.
             channels: The feature maps to show of each layer; the seeded random choice of `deconv` if None.
             samples_per_class: Images of each class.
-            features: How many feature maps to choose; every one if None.
+            num_channels: How many feature maps to choose; every one if None.
             preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``.
             steps: Number of optimisation steps; the preset's if None.
             seed: Seed of the noise to start from.
@@ -171,7 +171,7 @@ class Analysis:
         """
         if channels is not None and not layers:
             raise ValueError(f"channels={list(channels)} of which layers? Name them: layers.")
-        followed = self._channels(layers, channels, features, "gradient", seed) if layers else {}
+        followed = self._channels(layers, channels, num_channels, "gradient", seed) if layers else {}
         shown, pictures = None, {}
         if classes or not followed:
             shown = self._visualize_classes(classes, samples_per_class, preset, steps, seed)
@@ -368,7 +368,12 @@ class Analysis:
         return layer.partition(".")[0] in self.checkpoint.absent
 
     def _channels(
-        self, layers: Sequence[str] | None, channels: Sequence[int] | None, features: int | None, rule: Rule, seed: int
+        self,
+        layers: Sequence[str] | None,
+        channels: Sequence[int] | None,
+        num_channels: int | None,
+        rule: Rule,
+        seed: int,
     ) -> dict[str, list[int]]:
         """The feature maps to show of each layer, once it is clear that they can be."""
         found = {}
@@ -379,7 +384,7 @@ class Analysis:
             for channel in channels or ():
                 if not 0 <= channel < maps:
                     raise ValueError(f"Channel {channel} is not in layer {layer!r}: it has channels 0 to {maps - 1}.")
-            chosen = choose_channels(layer, maps, features, seed) if channels is None else dict.fromkeys(channels)
+            chosen = choose_channels(layer, maps, num_channels, seed) if channels is None else dict.fromkeys(channels)
             found[layer] = list(chosen)
         return found
 
@@ -442,7 +447,7 @@ def analyze(
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> analysis = analyze(net, torch.rand(4, 3, 16, 16), input_spec=InputSpec(size=(16, 16)))
-        >>> analysis.deconv(k=2, features=3).projections["1"].pixels.shape
+        >>> analysis.deconv(k=2, num_channels=3).projections["1"].pixels.shape
         torch.Size([6, 3, 3, 3])
     """
     loaded = load(checkpoint, model, device=device, trust=trust)

@@ -21,7 +21,7 @@ from lightning_cnnvis.callbacks import (
     FeatureInversion,
     VisualizationCallback,
 )
-from lightning_cnnvis.callbacks.shown_weights import FOLDER
+from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, find_checkpoints, load
 from lightning_cnnvis.checkpoints.files import read_file
 from lightning_cnnvis.checkpoints.loading import epoch_of
@@ -107,8 +107,8 @@ class Evolution:
 def find_epochs(folder: Path, *, trust: bool = False) -> dict[int, Path]:
     """The checkpoints of a run by epoch, in order.
 
-    Those of the epochs that were shown, where they were kept (`ShownWeights`); else all that there are. Files that do
-    not say their epoch are counted in the order of their names.
+    Those of the epochs that were shown, where they were kept (`VisualizationCheckpoint`); else all that there are.
+    Files that do not say their epoch are counted in the order of their names.
 
     Raises:
         CheckpointError: If there are none, or they are of several runs.

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
-from lightning_cnnvis.functional.deconvnet.supported_ops import check_rectifiable
+from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.receptive_field import read_field
 from lightning_cnnvis.functional.network.tracing import trace
@@ -125,8 +125,8 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
                 output, nodes = trace(model, name, image)
                 found = read_field(output, nodes, input_spec.size)
                 field, stride = found.size, found.stride
-                check_rectifiable(model, name, image)
-            except (LayerError, UnrectifiableError) as error:
+                check_supported(model, name, image)
+            except (LayerError, UnsupportedOperationError) as error:
                 why_not = str(error)
         yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in rectified)
 

@@ -39,7 +39,7 @@ class ReportOptions:
     """What a report shows, and how long it takes to make.
 
     Args:
-        features: Feature maps of each layer, a seeded random choice; every one if None.
+        num_channels: Feature maps of each layer, a seeded random choice; every one if None.
         k: Strongest activations of each.
         classes: Images of classes; 0 leaves them out.
         inversions: Images that are rebuilt from the layers; 0 leaves them out.
@@ -50,7 +50,7 @@ class ReportOptions:
         ValueError: If a number is out of range.
     """
 
-    features: int | None = 32
+    num_channels: int | None = 32
     k: int = 9
     classes: int = 12
     inversions: int = 2
@@ -59,7 +59,7 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        for name, least in (("features", 1), ("k", 1), ("classes", 0), ("inversions", 0), ("steps", 1)):
+        for name, least in (("num_channels", 1), ("k", 1), ("classes", 0), ("inversions", 0), ("steps", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value}: it must be at least {least}.")
@@ -92,7 +92,9 @@ def collect(
     table = {row.name: row for row in analysis.layers()}
     if layers is None:
         layers = [row.name for row in table.values() if row.default and row.passable]
-    deconv = analysis.deconv(layers, features=options.features, k=options.k, seed=options.seed) if layers else None
+    deconv = (
+        analysis.deconv(layers, num_channels=options.num_channels, k=options.k, seed=options.seed) if layers else None
+    )
     spec = analysis.input_spec
     return ReportContent(
         title=analysis.checkpoint.name,

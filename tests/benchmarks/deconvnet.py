@@ -86,7 +86,7 @@ class Sample:
         """The largest difference to captum, relative; it takes the gradient of response normalisation."""
         theirs = self.captum(count)
         units = self.channels[:count], self.positions[:count]
-        mine = project(self.net, self.images[:count], self.layer, *units, seed="one", lrn="gradient").full()
+        mine = project(self.net, self.images[:count], self.layer, *units, start="one", lrn="gradient").full()
         return float((mine - theirs).abs().max() / theirs.abs().max())
 
 

@@ -583,7 +583,7 @@ def test_two_callbacks_of_one_class_keep_apart(tmp_path):
 
 
 def test_a_function_in_the_key_has_no_address():
-    assert "0x" not in Recorder(images=Classifier.forward).state_key
+    assert "0x" not in Recorder(get_images=Classifier.forward).state_key
 
 
 def test_resuming_keeps_what_was_shown(tmp_path):

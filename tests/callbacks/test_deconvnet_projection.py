@@ -75,7 +75,7 @@ def fit(tmp_path, *callbacks, module=None, val=True, **options):
 
 
 def projection(**options) -> DeconvNetProjection:
-    return DeconvNetProjection(**{"features": 4, "k": 3, "input_spec": SPEC, "on_error": "raise", **options})
+    return DeconvNetProjection(**{"num_channels": 4, "k": 3, "input_spec": SPEC, "on_error": "raise", **options})
 
 
 def pictures(trainer) -> list[str]:
@@ -276,7 +276,7 @@ def test_bad_layers_are_refused_before_training_starts(tmp_path, options, messag
     [
         ({"epochs": [0, 2]}, "contains 0"),
         ({"epochs": [1], "every_n_epochs": 2}, "choose one"),
-        ({"features": 0}, "features=0"),
+        ({"num_channels": 0}, "num_channels=0"),
         ({"k": 0}, "k=0"),
         ({"rule": "plain"}, "rule='plain' is none of 'deconvnet', 'guided', 'gradient'"),
         ({"lrn": "skip"}, "lrn='skip'"),

@@ -48,7 +48,7 @@ for devices in (1, 2):
     # an odd number: the sampler of one of two processes repeats an image
     images = torch.rand(11, 3, 20, 20, generator=torch.Generator().manual_seed(1))
     data = TensorDataset(images, torch.arange(11) % 3)
-    callback = DeconvNetProjection(features=3, k=4, input_spec=InputSpec(size=(20, 20)), on_error="raise")
+    callback = DeconvNetProjection(num_channels=3, k=4, input_spec=InputSpec(size=(20, 20)), on_error="raise")
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp_fork", max_epochs=2,
         callbacks=[callback], default_root_dir=f"{sys.argv[1]}/{devices}", logger=False, enable_checkpointing=False,

@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader
 
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.callbacks.base import VisualizationCallback
-from lightning_cnnvis.callbacks.shown_weights import ShownWeights
+from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.sinks import SinkError
 
@@ -168,7 +168,7 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
         rest = {name: value for name, value in options.items() if name not in {"shown", "peer"}}
         return outcome(folder, *callbacks, *([peer()] if peer else []), **{**rest, **own})
 
-    callbacks = [*every_callback(**shown), ShownWeights()]
+    callbacks = [*every_callback(**shown), VisualizationCheckpoint()]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*hold no Normalize")
         assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
@@ -353,7 +353,7 @@ def test_no_name_of_a_class_or_layer_leaves_the_folder(tmp_path):
     logger = TensorBoardLogger(inside, name=None, version="run")
     spec = InputSpec(size=SPEC.size, class_names=NAMES[:3])
     callbacks = [
-        DeconvNetProjection(features=2, k=2, input_spec=spec, on_error="raise"),
+        DeconvNetProjection(num_channels=2, k=2, input_spec=spec, on_error="raise"),
         ClassVisualization(steps=2, input_spec=spec, on_error="raise"),
     ]
     fit(inside, *callbacks, module=Hostile(), logger=logger, max_epochs=1)

@@ -145,7 +145,7 @@ MODES = {
         "val": lambda: batches(lambda images: {"names": ["a"] * len(images), "images": images}),
     },
     "the user's own batches": {
-        "images": f"{nested.__module__}.{nested.__qualname__}",
+        "get_images": f"{nested.__module__}.{nested.__qualname__}",
         "module": lambda: BatchOf(nested),
         "train": lambda: batches(lambda images: {"views": {"left": View(images)}}),
         "val": lambda: batches(lambda images: {"views": {"left": View(images)}}),
@@ -169,7 +169,7 @@ MODES = {
 def test_every_callback_shows_its_epochs(tmp_path, mode):
     options = {name: value() if callable(value) else value for name, value in MODES[mode].items()}
     before, after = options.pop("peers_before", []), options.pop("peers", [])
-    arguments = {name: options.pop(name) for name in ("images",) if name in options}
+    arguments = {name: options.pop(name) for name in ("get_images",) if name in options}
     callbacks = every_callback(**arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -103,7 +103,7 @@ def drawn(monkeypatch) -> list[tuple[str, list[str], list[str]]]:
 
 
 def projections(**options) -> DeconvNetProjection:
-    fixed = {"features": 4, "k": 2, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1}
+    fixed = {"num_channels": 4, "k": 2, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1}
     return DeconvNetProjection(**{**fixed, **options})
 
 
@@ -113,7 +113,7 @@ def test_feature_maps_beside_their_strongest_activation(tmp_path, monkeypatch, f
     """The same maps as the projections show, and the ratio of this epoch, whichever callback comes first."""
     grids = drawn(monkeypatch)
     module = Classifier()
-    callbacks = [classes(classes=[0], layers=["model.2", "5"], features=4), projections()]
+    callbacks = [classes(classes=[0], layers=["model.2", "5"], num_channels=4), projections()]
     trainer = fit(tmp_path, *(callbacks if first == "classes" else callbacks[::-1]), module=module, val=val)
     assert list(Path(trainer.logger.log_dir).rglob("class_visualization/2/epoch_0002.png"))
     network, images = module.model.eval(), DATA.dataset.tensors[0]
@@ -176,7 +176,7 @@ def test_the_statistics_of_ones_own_images(tmp_path):
 
 def test_units_and_no_classes(tmp_path, monkeypatch):
     grids = drawn(monkeypatch)
-    trainer = fit(tmp_path, classes(classes=[], layers=["8"], features=None, preset="none"), max_epochs=1)
+    trainer = fit(tmp_path, classes(classes=[], layers=["8"], num_channels=None, preset="none"), max_epochs=1)
     assert [labels for _, labels, _ in grids] == [["#0", "#1", "#2"]]
     folder = Path(trainer.logger.log_dir) / "cnnvis"
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")] == [
@@ -270,7 +270,7 @@ def test_bad_input_is_refused_before_training(tmp_path):
     for build, message in (
         (lambda: classes(steps=0), "steps=0"),
         (lambda: classes(samples_per_class=0), "samples_per_class=0"),
-        (lambda: classes(features=0), "features=0"),
+        (lambda: classes(num_channels=0), "num_channels=0"),
         (lambda: classes(classes="cat"), r"classes='cat' is one name.*classes=\['cat'\]"),
         (lambda: classes(classes=[]), r"classes=\[\] leaves nothing to show"),
         (lambda: classes(channels=[1]), r"channels=\[1\] of which layers"),

@@ -81,7 +81,7 @@ def test_yaml_configures_data_model_and_callbacks(tmp_path):
             "callbacks": [
                 {
                     "class_path": "lightning_cnnvis.callbacks.DeconvNetProjection",
-                    "init_args": {"layers": ["relu2"], "features": 2, "every_n_epochs": 1},
+                    "init_args": {"layers": ["relu2"], "num_channels": 2, "every_n_epochs": 1},
                 },
                 {"class_path": "lightning_cnnvis.FilterRenormalization", "init_args": {"radius": 0.05}},
             ],

@@ -142,7 +142,7 @@ def test_a_function_or_its_name():
 
 @pytest.mark.parametrize("name", ["torch.absent", "absent.module", "clone", "", "torch.pi", ".x"])
 def test_refuses_names_that_are_no_function(name):
-    with pytest.raises(ValueError, match="images="):
+    with pytest.raises(ValueError, match="get_images="):
         images_of(IMAGES, name)
 
 

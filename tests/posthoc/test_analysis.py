@@ -110,10 +110,10 @@ def test_feature_maps_beside_their_strongest_activation_on_the_images(network, i
         assert f" · {shown.peaks[n] / strongest[channel]:.1f}× real" in states[n]
     assert "on the images" in note
     # where there are no images, nothing is said of them; nor are classes left out when both are asked for
-    result = analyze(network, input_spec=SPEC).classes([1], ["1"], features=2, steps=2)
+    result = analyze(network, input_spec=SPEC).classes([1], ["1"], num_channels=2, steps=2)
     assert list(result.pictures) == ["class_visualization/classes", "class_visualization/1"]
     assert "real" not in "".join(drawn[-1][1])
-    projected = analyze(network, images, input_spec=SPEC).deconv(["1"], features=2, k=1).projections["1"]
+    projected = analyze(network, images, input_spec=SPEC).deconv(["1"], num_channels=2, k=1).projections["1"]
     assert list(result.features["1"].targets) == projected.channels.tolist()
 
 

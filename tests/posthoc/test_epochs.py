@@ -18,7 +18,7 @@ from lightning_cnnvis import (
     FeatureConvergence,
     FeatureInversion,
     InputSpec,
-    ShownWeights,
+    VisualizationCheckpoint,
     evolve,
 )
 from lightning_cnnvis.checkpoints import CheckpointError
@@ -77,10 +77,10 @@ def trainer(tmp_path, *callbacks, **options) -> pl.Trainer:
 
 def visualizations():
     return [
-        DeconvNetProjection(epochs=[1, 2], features=3, k=3),
+        DeconvNetProjection(epochs=[1, 2], num_channels=3, k=3),
         FeatureConvergence(similarity=0.1, patience=1),
         ClassVisualization(epochs=[1, 2], steps=2),
-        FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2, accuracy="val_loss"),
+        FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2, monitor="val_loss"),
     ]
 
 
@@ -96,7 +96,7 @@ def files_of(folder) -> dict[str, bytes]:
 def run(tmp_path):
     """A run's folder."""
     pl.seed_everything(0)
-    fit = trainer(tmp_path, *visualizations(), ShownWeights())
+    fit = trainer(tmp_path, *visualizations(), VisualizationCheckpoint())
     fit.fit(Classifier(), Data())
     return tmp_path / "lightning_logs" / "version_0"
 
@@ -153,14 +153,14 @@ def test_the_last_epoch_of_a_training_that_stopped_early_is_kept(tmp_path):
         def on_train_epoch_end(self, trainer, pl_module):
             trainer.should_stop = trainer.current_epoch == 2
 
-    show = DeconvNetProjection(epochs=[1], features=1, k=1)
-    trainer(tmp_path, show, ShownWeights(), Stop(), max_epochs=9).fit(Classifier(), Data())
+    show = DeconvNetProjection(epochs=[1], num_channels=1, k=1)
+    trainer(tmp_path, show, VisualizationCheckpoint(), Stop(), max_epochs=9).fit(Classifier(), Data())
     kept = (tmp_path / "lightning_logs/version_0/cnnvis/weights").iterdir()
     assert sorted(path.name for path in kept) == ["epoch_0001.ckpt", "epoch_0003.ckpt"]
 
 
 def test_without_a_visualization_no_weights_are_kept(tmp_path):
-    trainer(tmp_path, ShownWeights(), max_epochs=1).fit(Classifier(), Data())
+    trainer(tmp_path, VisualizationCheckpoint(), max_epochs=1).fit(Classifier(), Data())
     assert not list(tmp_path.rglob("*.ckpt"))
 
 

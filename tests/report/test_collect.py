@@ -14,7 +14,7 @@ from lightning_cnnvis.posthoc import analyze
 from lightning_cnnvis.report import ReportOptions, collect, render
 
 SPEC = InputSpec(size=(16, 16), mean=(0.5,), std=(0.25,), class_names=("cat", "dog", "emu"))
-QUICK = ReportOptions(features=4, k=3, classes=2, inversions=1, steps=2)
+QUICK = ReportOptions(num_channels=4, k=3, classes=2, inversions=1, steps=2)
 
 
 def network(*end: nn.Module) -> nn.Sequential:
@@ -52,7 +52,7 @@ def test_layers_are_the_rectified_convolutions_with_their_facts(collected):
 
 
 def test_features_are_the_projections_of_the_analysis(analysis, collected):
-    deconv = analysis.deconv(features=4, k=3)
+    deconv = analysis.deconv(num_channels=4, k=3)
     for layer in collected.layers:
         projections = deconv.projections[layer.name]
         assert [feature.channel for feature in layer.features] == projections.channels[::3].tolist()
@@ -85,7 +85,7 @@ def test_what_is_no_classifier_has_no_classes(images):
 
 
 def test_parts_can_be_left_out(analysis):
-    found = collect(analysis, ["4"], options=ReportOptions(features=None, k=1, classes=0, inversions=0))
+    found = collect(analysis, ["4"], options=ReportOptions(num_channels=None, k=1, classes=0, inversions=0))
     assert (found.classes, found.inversions) == ((), ())
     assert len(found.layers[0].features) == 6
 
@@ -109,7 +109,7 @@ def test_unknown_layer(analysis):
         collect(analysis, ["relu9"], options=QUICK)
 
 
-@pytest.mark.parametrize("bad", [{"features": 0}, {"k": 0}, {"classes": -1}, {"inversions": -1}, {"steps": 0}])
+@pytest.mark.parametrize("bad", [{"num_channels": 0}, {"k": 0}, {"classes": -1}, {"inversions": -1}, {"steps": 0}])
 def test_options_out_of_range(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
         ReportOptions(**bad)

@@ -15,7 +15,7 @@ from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.report.plots import plots_of
 
-QUICK = ["--device=cpu", "--features=3", "--k=2", "--steps=2", "--classes=2"]
+QUICK = ["--device=cpu", "--num_channels=3", "--k=2", "--steps=2", "--classes=2"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_without_jinja2(checkpoint, capsys, monkeypatch):
     monkeypatch.setattr(
         "lightning_cnnvis.evolution.accuracy.importlib.util.find_spec", lambda name: None if name == "jinja2" else 1
     )
-    assert "pip install 'lightning-cnnvis[analysis]'" in fails(capsys, checkpoint, "--data", "photos")
+    assert "pip install 'lightning-cnnvis[posthoc]'" in fails(capsys, checkpoint, "--data", "photos")
 
 
 def test_inversion_errors_are_set_against_the_accuracy():

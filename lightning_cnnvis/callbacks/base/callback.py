@@ -57,7 +57,7 @@ class VisualizationCallback(pl.Callback):
             The first `free_seconds` and the last epoch are exempt. None: no limit.
         network: Dotted name of the LightningModule's attribute that holds the network. By default its only
             child with parameters if there is one that holds them all, else the LightningModule itself.
-        images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
+        get_images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
             them: a function, or its dotted name, ``"package.module.function"``.
 
     Raises:
@@ -93,7 +93,7 @@ class VisualizationCallback(pl.Callback):
         on_error: Literal["warn", "raise"] = "warn",
         max_overhead: float | None = 0.1,
         network: str | None = None,
-        images: str | Callable[[Any], Tensor] | None = None,
+        get_images: str | Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(layers, str):
@@ -113,7 +113,7 @@ class VisualizationCallback(pl.Callback):
         self.on_error = on_error
         self.max_overhead = max_overhead
         self.network = network
-        self.images = images
+        self.get_images = get_images
         self._reset()
 
     def _reset(self) -> None:
@@ -246,7 +246,7 @@ class VisualizationCallback(pl.Callback):
     ) -> None:
         """Finds out from the first batch what the input looks like, if that is still unknown; then checks."""
         if self._spec is None:
-            self._spec = find_input(trainer, batch, self.images, type(self).__name__)
+            self._spec = find_input(trainer, batch, self.get_images, type(self).__name__)
             self._check(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -42,7 +42,7 @@ class ProbeCallback(StripCallback):
             ValueError: If none has been seen yet, and there is none to be had.
         """
         if self._probes is None:
-            batches = (images for _, images in images_of_run(context, self.images))
+            batches = (images for _, images in images_of_run(context, self.get_images))
             self._keep(context.input_spec, partial(next, batches, None))
         assert self._probes is not None
         return self._probes
@@ -71,7 +71,7 @@ class ProbeCallback(StripCallback):
     def _take(self, trainer: pl.Trainer, batch: Any) -> None:
         if self._probes is None and self._spec is not None and trainer.state.fn == "fit":
             with self.guarded(trainer.current_epoch + 1):
-                self._keep(self._spec, partial(images_of, batch, self.images))
+                self._keep(self._spec, partial(images_of, batch, self.get_images))
 
     def _keep(self, spec: InputSpec, find: Callable[[], Tensor | None]) -> None:
         def first() -> Tensor:

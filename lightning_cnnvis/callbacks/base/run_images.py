@@ -25,7 +25,7 @@ def validation_is_sure(trainer: pl.Trainer) -> bool:
 
 
 def images_of_run(
-    context: VisualizationContext, images: str | Callable[[Any], Tensor] | None
+    context: VisualizationContext, get_images: str | Callable[[Any], Tensor] | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Images straight from the data sets: those of the validation, or of the training if there is none.
 
@@ -34,7 +34,7 @@ def images_of_run(
 
     Args:
         context: The context.
-        images: How to get the images out of a batch; see `images_of`.
+        get_images: How to get the images out of a batch; see `images_of`.
 
     Yields:
         The sample id of a batch's first image, and the images ``(N, C, H, W)``, on the device. Ids go up in steps of
@@ -45,7 +45,7 @@ def images_of_run(
     for index, (loader, length) in enumerate(_loaders_and_lengths(trainer)):
         first = (index << _LOADER_BITS) + rank
         for batch in islice(_of_our_own(loader, rank, world), length):
-            found = images_of(trainer.strategy.batch_to_device(batch, context.device), images)
+            found = images_of(trainer.strategy.batch_to_device(batch, context.device), get_images)
             yield first, found
             first += world * len(found)
 

@@ -28,11 +28,13 @@ def refuse_sharded_weights(trainer: pl.Trainer, who: str) -> None:
             )
 
 
-def find_input(trainer: pl.Trainer, batch: Any, images: str | Callable[[Any], Tensor] | None, who: str) -> InputSpec:
+def find_input(
+    trainer: pl.Trainer, batch: Any, get_images: str | Callable[[Any], Tensor] | None, who: str
+) -> InputSpec:
     """What the input looks like, read off the first training batch; the same on every rank."""
     # the batch in hand costs nothing: asking the loader or the data set for one would disturb the run
     try:
-        spec = find_input_spec(trainer.train_dataloader, images_of(batch, images))
+        spec = find_input_spec(trainer.train_dataloader, images_of(batch, get_images))
     except ValueError as error:
         raise MisconfigurationException(
             f"{who} could not find out what the input looks like: {error} Or give it an input_spec."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.activations.window_store import WindowStore
-from lightning_cnnvis.functional.deconvnet.projection import Projections, Seed, project_windows
+from lightning_cnnvis.functional.deconvnet.projection import Projections, Start, project_windows
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
@@ -217,7 +217,7 @@ class TopActivations:
         layer: str,
         *,
         rule: Rule = "deconvnet",
-        seed: Seed = "activation",
+        start: Start = "activation",
         lrn: LRNRule = "identity",
     ) -> Projections:
         """Projects all of them back to pixels.
@@ -226,7 +226,7 @@ class TopActivations:
             model: The network. It runs in evaluation mode and is left as it was.
             layer: Dotted name of the layer.
             rule: As for `project`.
-            seed: As for `project`.
+            start: As for `project`.
             lrn: As for `project`.
 
         Returns:
@@ -248,7 +248,7 @@ class TopActivations:
                 channels,
                 self.geometry.positions_within(positions, corners),
                 rule=rule,
-                seed=seed,
+                start=start,
                 lrn=lrn,
                 geometry=self.geometry,
             )

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
-from lightning_cnnvis.functional.deconvnet.cropped_forward import ConeMode
+from lightning_cnnvis.functional.deconvnet.cropped_forward import CroppedForward
 from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward
-from lightning_cnnvis.functional.deconvnet.supported_ops import check_rectifiable
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward, Rule
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
@@ -21,7 +21,7 @@ from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, 
 from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.layers import LayerError, activations
 
-Seed = Literal["activation", "one"]
+Start = Literal["activation", "one"]
 
 
 def plan_windows(
@@ -44,7 +44,7 @@ def plan_windows(
 
     Raises:
         LayerError: As for `project`.
-        UnrectifiableError: As for `project`.
+        UnsupportedOperationError: As for `project`.
     """
     size = (images.shape[2], images.shape[3])
     image = noise_image(model, size, images.shape[1])
@@ -55,10 +55,10 @@ def plan_windows(
             "vector (N, K). Name another layer."
         )
     if rule != "gradient":
-        check_rectifiable(model, layer, image)
+        check_supported(model, layer, image)
     field = read_field(output, nodes, size)
     if windowed and not field.whole_image:
-        for windows in (Windows(field, cone=True), Windows(field)):
+        for windows in (Windows(field, cropped=True), Windows(field)):
             if _holds(windows, model, layer, image, output.detach()):
                 return windows
     return Windows(ReceptiveField(size, (0, 0), (0, 0), field.map_shape, size))
@@ -95,7 +95,7 @@ def project_windows(
     positions: Tensor,
     *,
     rule: Rule = "deconvnet",
-    seed: Seed = "activation",
+    start: Start = "activation",
     lrn: LRNRule = "identity",
     geometry: Windows | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def project_windows(
         channels: ``(N,)``.
         positions: ``(N, 2)``, row and column in the layer's map of the window.
         rule: As for `project`.
-        seed: As for `project`.
+        start: As for `project`.
         lrn: As for `project`.
         geometry: What `plan_windows` said. With it, no more of a window is computed than leads to the unit.
 
@@ -134,7 +134,7 @@ def project_windows(
             units = *units, forward.rows, forward.columns
         values = forward.output.detach()[units]
         signal = torch.zeros_like(forward.output)
-        signal[units] = values if seed == "activation" else torch.ones_like(values)
+        signal[units] = values if start == "activation" else torch.ones_like(values)
         with RectifiedBackward(rule):
             (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
         return forward.place(pixels), values
@@ -171,26 +171,26 @@ def _forward(
     lrn: LRNRule,
     geometry: Windows | None,
 ) -> _Forward:
-    if geometry is not None and geometry.cone:
+    if geometry is not None and geometry.cropped:
         with RectifiableForward(rule, lrn):
-            return _forward_on_cones(model, layer, windows, positions, geometry.field)
+            return _cropped_forward(model, layer, windows, positions, geometry.field)
     inputs = _leaf(windows)
     with RectifiableForward(rule, lrn):
         output = activations(model, inputs, [layer])[layer]
     return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
 
 
-def _forward_on_cones(
+def _cropped_forward(
     model: nn.Module, layer: str, windows: Tensor, positions: Tensor, field: ReceptiveField
 ) -> _Forward:
     size = (windows.shape[2], windows.shape[3])
-    cone = ConeMode(field, positions, size)
-    corners = cone.corners
-    inputs = _leaf(cut_or_zero(windows, corners, cone.size))
-    cone.begin(inputs)
-    with cone:
+    cropped = CroppedForward(field, positions, size)
+    corners = cropped.corners
+    inputs = _leaf(cut_or_zero(windows, corners, cropped.size))
+    cropped.begin(inputs)
+    with cropped:
         output = activations(model, inputs, [layer])[layer]
-    row, column = (torch.full_like(positions[:, 0], place) for place in cone.units(output))
+    row, column = (torch.full_like(positions[:, 0], place) for place in cropped.units(output))
     return _Forward(inputs, output, row, column, lambda pixels: cut_or_zero(pixels, -corners, size))
 
 

@@ -17,7 +17,7 @@ from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 _Extents = tuple[Extent, Extent]
 
 
-class ConeMode(TorchFunctionMode):
+class CroppedForward(TorchFunctionMode):
     """Runs a network on the receptive fields of units, each map no larger than what leads to the units.
 
     A network run on an image computes whole maps. In this mode, each convolution and pooling computes just the

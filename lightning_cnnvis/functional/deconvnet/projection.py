@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.deconvnet.batching import Seed, plan_windows, project_windows
+from lightning_cnnvis.functional.deconvnet.batching import Start, plan_windows, project_windows
 from lightning_cnnvis.functional.deconvnet.windows import cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
@@ -16,7 +16,7 @@ from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
 
-__all__ = ["Projections", "Seed", "plan_windows", "project", "project_windows"]
+__all__ = ["Projections", "Start", "plan_windows", "project", "project_windows"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def project(
     positions: Tensor | None = None,
     *,
     rule: Rule = "deconvnet",
-    seed: Seed = "activation",
+    start: Start = "activation",
     lrn: LRNRule = "identity",
     windowed: bool = True,
 ) -> Projections:
@@ -109,7 +109,7 @@ def project(
         channels: ``(N,)`` integers, the channel of each image's unit.
         positions: ``(N, 2)`` integers, row and column of each unit; each channel's strongest place if None.
         rule: What rectifiers do on the way down; see `RectifiedBackward`.
-        seed: The way down begins with the unit's ``"activation"`` as in the paper, or with ``"one"``.
+        start: The way down begins with the unit's ``"activation"`` as in the paper, or with ``"one"``.
         lrn: What local response normalisation does on the way down; see `RectifiableForward`.
         windowed: Computes receptive fields only. Switch it off for a network that takes just one size of image.
 
@@ -118,7 +118,7 @@ def project(
 
     Raises:
         LayerError: If the layer is not there, does not run exactly once, or its output is neither a map nor a vector.
-        UnrectifiableError: If the network has an operation before the layer that a deconvnet cannot pass.
+        UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
         ValueError: If shapes do not fit together, or a channel or a position is out of range, or if activations
             are not finite.
 
@@ -129,7 +129,7 @@ def project(
         >>> projections.pixels.shape, projections.full().shape
         (torch.Size([2, 3, 8, 8]), torch.Size([2, 3, 16, 16]))
     """
-    check_choice("seed", seed, Seed)
+    check_choice("start", start, Start)
     _check_shapes(images, channels, positions)
     weights = model_options(model)
     if images.device != weights.device and next(model.parameters(), None) is not None:
@@ -153,7 +153,7 @@ def project(
             channels,
             windows.positions_within(positions, corners),
             rule=rule,
-            seed=seed,
+            start=start,
             lrn=lrn,
             geometry=windows,
         )

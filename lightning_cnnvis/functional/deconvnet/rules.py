@@ -21,7 +21,7 @@ from lightning_cnnvis.functional.network.canonical import Rule, check_choice
 _aten = torch.ops.aten
 
 
-class UnrectifiableError(ValueError):
+class UnsupportedOperationError(ValueError):
     """The network has an operation that a deconvnet cannot pass."""
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
+from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS, RectifiableForward
 from lightning_cnnvis.functional.network.graph import children, kind, nodes_between
 from lightning_cnnvis.layers import activations
 
 
-def check_rectifiable(model: nn.Module, layer: str, image: Tensor) -> None:
+def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:
     """Checks that a deconvnet can pass every operation between the images and a layer.
 
     The model must be isolated and in evaluation mode.
@@ -27,7 +27,7 @@ def check_rectifiable(model: nn.Module, layer: str, image: Tensor) -> None:
         image: ``(1, C, H, W)``, any image that the network takes; not a blank one.
 
     Raises:
-        UnrectifiableError: If one of them is neither linear nor a rectifier nor a max-pooling. The message
+        UnsupportedOperationError: If one of them is neither linear nor a rectifier nor a max-pooling. The message
             names the module and what to do.
     """
     graph = _Graph(model, layer, image)
@@ -47,7 +47,7 @@ def check_rectifiable(model: nn.Module, layer: str, image: Tensor) -> None:
         return
     offender = offenders[-1]
     remedy = "; if it is meant to be a ReLU, write it as one." if kind(offender) in _MASKS else "."
-    raise UnrectifiableError(
+    raise UnsupportedOperationError(
         f"A deconvnet cannot pass {kind(offender)} in {graph.module_of(offender)}: it {problem}. "
         f"Name a layer before it, or use rule='gradient'{remedy}"
     )

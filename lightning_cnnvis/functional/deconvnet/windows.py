@@ -21,11 +21,12 @@ class Windows:
 
     Attributes:
         field: The layer's receptive field.
-        cone: Whether units may be computed on their cones, see `ConeMode`, instead of on all of their window.
+        cropped: Whether only the positions that lead to a unit are computed, see `CroppedForward`, instead of all of
+            its window.
     """
 
     field: ReceptiveField
-    cone: bool = False
+    cropped: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.inversion.methods import InversionMethod, InversionStage, Method, inversion_method
-from lightning_cnnvis.functional.inversion.representations import Part, Reconstructions, encode
+from lightning_cnnvis.functional.inversion.representations import FeatureMask, Reconstructions, encode
 from lightning_cnnvis.functional.inversion.results import Inversions, measured
 from lightning_cnnvis.functional.network.forward import OUTPUT, staged_forward
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
@@ -30,12 +30,12 @@ class InversionOptions:
     """What seldom needs another value.
 
     Args:
-        part: The channels or positions that are to be reproduced, in every layer; None takes all.
+        mask: The channels or positions that are to be reproduced, in every layer; None takes all.
         statistics: Of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
         chunk: Images optimised at a time. Halved when the memory runs out.
     """
 
-    part: Part | None = None
+    mask: FeatureMask | None = None
     statistics: ImageStatistics | None = None
     chunk: int = 16
 
@@ -142,7 +142,9 @@ def invert_layers(
     with isolated(model):
         inputs = images.detach().to(next((p for p in model.parameters() if p.is_floating_point()), images))
         order = _running_order(model, layers, inputs[:1])
-        codes = {layer: encode(model, inputs, layer, options.part or Part(), options.chunk) for layer in order}
+        representations = {
+            layer: encode(model, inputs, layer, options.mask or FeatureMask(), options.chunk) for layer in order
+        }
         methods = {
             layer: inversion_method(
                 method, _field(model, layer, method, input_spec), input_spec, steps=steps, statistics=options.statistics
@@ -152,13 +154,15 @@ def invert_layers(
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for alike in _alike(methods):
             batch = Reconstructions(
-                {layer: codes[layer] for layer in alike}, {layer: methods[layer].weight for layer in alike}, restarts
+                {layer: representations[layer] for layer in alike},
+                {layer: methods[layer].weight for layer in alike},
+                restarts,
             )
             found |= _reconstruct(
                 model, batch, methods[alike[0]].stages, seed=seed, chunk=options.chunk, input_spec=input_spec
             )
         reconstructed, losses = (torch.stack([found[layer][i] for layer in layers]) for i in range(2))
-        ordered = {layer: codes[layer] for layer in layers}
+        ordered = {layer: representations[layer] for layer in layers}
         return measured(model, inputs, ordered, reconstructed, losses, input_spec=input_spec, chunk=options.chunk)
 
 
@@ -257,7 +261,7 @@ def _reconstruct(
         losses.append(optimized.losses)
     assert images is not None
     by_layer = (values.reshape(*batch.shape, *values.shape[1:]) for values in (images, torch.cat(losses, 1)))
-    return dict(zip(batch.codes, zip(*by_layer, strict=True), strict=True))
+    return dict(zip(batch.representations, zip(*by_layer, strict=True), strict=True))
 
 
 def _probe(model: nn.Module, input_spec: InputSpec) -> Tensor:

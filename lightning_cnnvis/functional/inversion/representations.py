@@ -18,7 +18,7 @@ Select = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Part:
+class FeatureMask:
     """Which part of a layer's output is to be reproduced, the masks of Mahendran & Vedaldi.
 
     Args:
@@ -41,7 +41,7 @@ class Part:
             ValueError: If the layer has no such channels or positions.
 
         Example:
-            >>> select = Part(channels=[0], positions=1).select("conv", (2, 4, 3, 3))
+            >>> select = FeatureMask(channels=[0], positions=1).select("conv", (2, 4, 3, 3))
             >>> select(torch.arange(72.0).view(2, 4, 3, 3)).flatten()
             tensor([ 4., 40.])
         """
@@ -77,7 +77,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Code:
+class Representation:
     """What a layer computed for the originals, in the part that is to be reproduced.
 
     Attributes:
@@ -91,14 +91,14 @@ class Code:
     select: Select
 
 
-def encode(model: nn.Module, images: Tensor, layer: str, part: Part, chunk: int) -> Code:
+def encode(model: nn.Module, images: Tensor, layer: str, mask: FeatureMask, chunk: int) -> Representation:
     """The code of images in a layer.
 
     Args:
         model: The network, in evaluation mode.
         images: ``(N, C, H, W)``, normalised for the network.
         layer: Dotted module name.
-        part: Which part of the output counts.
+        mask: The part of the output that counts.
         chunk: Images in a forward pass.
 
     Returns:
@@ -108,11 +108,11 @@ def encode(model: nn.Module, images: Tensor, layer: str, part: Part, chunk: int)
         ValueError: If the layer has no such part, or computes something that is not finite.
     """
     outputs = outputs_of(model, images, [layer], chunk)[layer]
-    select = part.select(layer, outputs.shape)
+    select = mask.select(layer, outputs.shape)
     features = select(outputs)
     if not features.isfinite().all():
         raise ValueError(f"Layer {layer!r} computes NaN or infinite values for the images: the network has diverged.")
-    return Code(features, features.square().flatten(1).sum(1), select)
+    return Representation(features, features.square().flatten(1).sum(1), select)
 
 
 def outputs_of(model: nn.Module, inputs: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
@@ -143,25 +143,25 @@ class Reconstructions:
     """The images of a batch: layer by layer in order of depth, restart by restart, original by original.
 
     Args:
-        codes: Of the originals, layer -> code, in the order of the forward pass.
+        representations: Of the originals, layer -> representation, in the order of the forward pass.
         weights: Factor on each layer's error.
         restarts: Number of reconstructions of each original.
     """
 
-    codes: Mapping[str, Code]
+    representations: Mapping[str, Representation]
     weights: Mapping[str, float]
     restarts: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Layers, restarts and originals."""
-        return len(self.codes), self.restarts, len(next(iter(self.codes.values())).norms)
+        return len(self.representations), self.restarts, len(next(iter(self.representations.values())).norms)
 
     def rows(self, part: slice) -> dict[str, slice]:
         """Which of each layer's images a part of the batch holds."""
         _, restarts, originals = self.shape
         rows = {}
-        for index, layer in enumerate(self.codes):
+        for index, layer in enumerate(self.representations):
             first = index * restarts * originals
             start, stop = (min(max(end - first, 0), restarts * originals) for end in (part.start, part.stop))
             if start < stop:
@@ -174,11 +174,11 @@ class Reconstructions:
         def bind(part: slice, device: torch.device) -> Loss:
             wanted = {}
             for layer, rows in self.rows(part).items():
-                code = self.codes[layer]
-                originals = torch.arange(rows.start, rows.stop, device=code.norms.device) % len(code.norms)
-                norms = torch.where(code.norms > 0, code.norms, 1.0)
+                known = self.representations[layer]
+                originals = torch.arange(rows.start, rows.stop, device=known.norms.device) % len(known.norms)
+                norms = torch.where(known.norms > 0, known.norms, 1.0)
                 factors = (self.weights[layer] / norms[originals]).to(device)
-                wanted[layer] = (code.select, code.features[originals].to(device), factors)
+                wanted[layer] = (known.select, known.features[originals].to(device), factors)
 
             def loss(recorded: Mapping[str, Tensor]) -> Tensor:
                 return torch.cat(
@@ -190,4 +190,4 @@ class Reconstructions:
 
             return loss
 
-        return Objective(tuple(self.codes), bind)
+        return Objective(tuple(self.representations), bind)

@@ -16,7 +16,7 @@ from lightning_cnnvis.functional.inversion.metrics import (
     squared_distance,
     ssim,
 )
-from lightning_cnnvis.functional.inversion.representations import Code, outputs_of
+from lightning_cnnvis.functional.inversion.representations import Representation, outputs_of
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.inputs import InputSpec
@@ -71,7 +71,7 @@ class Inversions:
 def measured(
     model: nn.Module,
     inputs: Tensor,
-    codes: Mapping[str, Code],
+    representations: Mapping[str, Representation],
     images: Tensor,
     losses: Tensor,
     *,
@@ -83,8 +83,8 @@ def measured(
     Args:
         model: The network, in evaluation mode.
         inputs: The originals ``(N, C, H, W)``, normalised for the network.
-        codes: Of the originals, layer -> code.
-        images: The reconstructions ``(L, R, N, C, H, W)``, layers in the order of ``codes``.
+        representations: Of the originals, layer -> representation.
+        images: The reconstructions ``(L, R, N, C, H, W)``, layers in the order of ``representations``.
         losses: ``(L, R, N, steps)``.
         input_spec: The network's input.
         chunk: Images compared at a time.
@@ -96,17 +96,17 @@ def measured(
     originals = input_spec.denormalize(inputs.to(images))
     labels = _labels(model, inputs)
     errors, relative = images.new_empty(images.shape[:3]), images.new_empty(images.shape[:3])
-    feature_variances = images.new_empty(len(codes), count)
+    feature_variances = images.new_empty(len(representations), count)
     kept = torch.empty(images.shape[:3], dtype=torch.bool, device=images.device)
     recorded_layers = [] if labels is None else [OUTPUT]
-    for index, (layer, code) in enumerate(codes.items()):
-        between = mean_distance_between(code.features)
+    for index, (layer, representation) in enumerate(representations.items()):
+        between = mean_distance_between(representation.features)
         for n in range(count):
             again = input_spec.normalize(images[index, :, n]).to(inputs)
             recorded = outputs_of(model, again, [*dict.fromkeys([layer, *recorded_layers])], restarts)
-            features = code.select(recorded[layer])
-            distances = squared_distance(features, code.features[n])
-            norm = torch.where(code.norms[n] > 0, code.norms[n], torch.nan)
+            features = representation.select(recorded[layer])
+            distances = squared_distance(features, representation.features[n])
+            norm = torch.where(representation.norms[n] > 0, representation.norms[n], torch.nan)
             errors[index, :, n] = distances / norm
             relative[index, :, n] = distances / between
             feature_variances[index, n] = sample_variance(features).sum() / norm
@@ -120,7 +120,7 @@ def measured(
 
     ratios, similarities = (torch.cat(p) for p in zip(*in_chunks(likeness, len(flat), chunk), strict=True))
     return Inversions(
-        layers=tuple(codes),
+        layers=tuple(representations),
         images=images,
         originals=originals,
         errors=errors,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 
 
-def choose_channels(layer: str, maps: int, features: int | None, seed: int) -> list[int]:
+def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) -> list[int]:
     """A random choice of a layer's feature maps that does not depend on which other layers are shown.
 
     Args:
         layer: The layer's name.
         maps: How many feature maps it has.
-        features: How many to choose; every one if None.
+        num_channels: How many to choose; every one if None.
         seed: Of the choice.
 
     Returns:
@@ -24,10 +24,10 @@ def choose_channels(layer: str, maps: int, features: int | None, seed: int) -> l
         >>> choose_channels("relu1", 96, 4, seed=0) == choose_channels("relu1", 96, 4, seed=0)
         True
     """
-    if features is None or features >= maps:
+    if num_channels is None or num_channels >= maps:
         return list(range(maps))
     generator = torch.Generator().manual_seed(seed + zlib.crc32(layer.encode()))
-    return sorted(torch.randperm(maps, generator=generator)[:features].tolist())
+    return sorted(torch.randperm(maps, generator=generator)[:num_channels].tolist())
 
 
 def choose_depths(layers: Sequence[str]) -> list[str]:

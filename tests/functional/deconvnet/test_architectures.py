@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows, project, project_windows
-from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
+from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
@@ -67,12 +67,12 @@ def test_windows_equal_whole_images(name, layer, size):
     images = torch.randn(3, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with isolated(net):
         plan = plan_windows(net, layer, images)
-    assert plan.cone
+    assert plan.cropped
     channels, rows, columns = plan.field.map_shape
     positions = torch.tensor([[0, columns - 1], [rows // 2, columns // 2], [rows - 1, 0]])
     units = torch.tensor([0, channels // 2, channels - 1]), positions
-    whole = project(net, images, layer, *units, seed="one", windowed=False)
-    result = project(net, images, layer, *units, seed="one")
+    whole = project(net, images, layer, *units, start="one", windowed=False)
+    result = project(net, images, layer, *units, start="one")
     assert result.pixels.abs().sum() > 0
     assert relative_error(result.activations, whole.activations) < 1e-10
     assert relative_error(result.full(), whole.full()) < 1e-10
@@ -105,9 +105,9 @@ def test_logits(name, layer):
 )
 def test_gates_are_refused_by_name(name, layer, module):
     net, images = network(name), torch.randn(1, 3, 64, 64)
-    with pytest.raises(UnrectifiableError, match=f"cannot pass .* in module '{module}'"):
+    with pytest.raises(UnsupportedOperationError, match=f"cannot pass .* in module '{module}'"):
         project(net, images, layer, torch.tensor([0]))
-    result = project(net, images, layer, torch.tensor([0]), rule="gradient", seed="one")
+    result = project(net, images, layer, torch.tensor([0]), rule="gradient", start="one")
     leaf = images.clone().requires_grad_()
     row, column = result.positions[0]
     with isolated(net):

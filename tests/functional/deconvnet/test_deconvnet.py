@@ -28,7 +28,7 @@ def test_gradient_is_autograds():
     net = nn.Sequential(nn.LocalResponseNorm(3), *small_net(), nn.SiLU()).double()
     images = torch.randn(3, 3, 31, 31, dtype=torch.float64)
     channels, positions = UNITS
-    result = project(net, images, "6", channels, positions, rule="gradient", seed="one")
+    result = project(net, images, "6", channels, positions, rule="gradient", start="one")
     leaf = images.clone().requires_grad_()
     values = net(leaf)[torch.arange(3), channels, positions[:, 0], positions[:, 1]]
     (expected,) = torch.autograd.grad(values.sum(), leaf)
@@ -131,7 +131,7 @@ def test_bad_input(net, images, layer, channels, positions, message):
         assert module.training or isinstance(net, nn.Sequential)
 
 
-@pytest.mark.parametrize("option", ["rule", "seed", "lrn"])
+@pytest.mark.parametrize("option", ["rule", "start", "lrn"])
 def test_unknown_options(option):
     with pytest.raises(ValueError, match=f"{option}='other' is none of"):
         project(small_net(), torch.randn(1, 3, 16, 16), "4", CHANNEL, **{option: "other"})

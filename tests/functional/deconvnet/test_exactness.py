@@ -39,7 +39,7 @@ class Concat(nn.Module):
 
 
 def explicit_projection(
-    layers: nn.Sequential, images: Tensor, channels: Tensor, positions: Tensor, seed: str = "activation"
+    layers: nn.Sequential, images: Tensor, channels: Tensor, positions: Tensor, start: str = "activation"
 ) -> Tensor:
     """The pictures of units at the end of some layers, each of its own image, on whole images."""
     with torch.no_grad():
@@ -48,7 +48,7 @@ def explicit_projection(
         if output.ndim == 4:
             units += (positions[:, 0], positions[:, 1])
         signal = torch.zeros_like(output)
-        signal[units] = output[units] if seed == "activation" else 1.0
+        signal[units] = output[units] if start == "activation" else 1.0
         return down(signal)
 
 
@@ -148,7 +148,7 @@ def relative_error(a: Tensor, b: Tensor) -> float:
 
 
 def on_windows(net: nn.Module, images: Tensor, layer: str, channels: Tensor, positions: Tensor) -> Tensor:
-    """The pictures on whole windows, without cones, put back where they belong."""
+    """The pictures on whole windows, without cropping, put back where they belong."""
     with isolated(net):
         windows = Windows(plan_windows(net, layer, images).field)
         corners = windows.corners(positions)
@@ -242,7 +242,7 @@ def test_random_networks_equal_an_explicit_deconvnet(data: st.DataObject) -> Non
     assert not expected.masked_select(outside(result)).any()
     # twice the activation gives twice the picture
     positive = result.activations > 0
-    one = project(net, images, layer, channels, positions, seed="one")
+    one = project(net, images, layer, channels, positions, start="one")
     scaled = one.pixels * result.activations.view(-1, 1, 1, 1)
     assert relative_error(scaled[positive], result.pixels[positive]) < 1e-10 if positive.any() else True
 
@@ -275,7 +275,7 @@ class LinearCase(nn.Module):
 )
 def test_published_case(rule, expected):
     images = torch.arange(16.0).view(1, 1, 4, 4)
-    result = project(LinearCase(), images, "relu2", torch.tensor([0]), rule=rule, seed="one")
+    result = project(LinearCase(), images, "relu2", torch.tensor([0]), rule=rule, start="one")
     assert result.full()[0, 0].tolist() == expected
 
 

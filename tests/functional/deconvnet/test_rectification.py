@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.projection import project
-from lightning_cnnvis.functional.deconvnet.rules import UnrectifiableError
+from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
 
 IMAGES = torch.randn(2, 3, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 UNITS = torch.tensor([1, 4]), torch.tensor([[0, 0], [4, 5]])
@@ -174,11 +174,11 @@ def test_linear_operations_pass_as_their_transpose(between):
     with torch.no_grad():
         rows, columns = net(images).shape[2:]
     units = UNITS[0], torch.tensor([[0, columns - 1], [rows - 1, columns // 2]])
-    whole = project(net, IMAGES, "conv2", *units, windowed=False, seed="one").full()
+    whole = project(net, IMAGES, "conv2", *units, windowed=False, start="one").full()
     if not isinstance(between, nn.Sequential):
         output = net(images)[torch.arange(2), units[0], units[1][:, 0], units[1][:, 1]].sum()
         assert torch.allclose(whole, torch.autograd.grad(output, images)[0], rtol=1e-10)
-    assert torch.allclose(project(net, IMAGES, "conv2", *units, seed="one").full(), whole, rtol=1e-10, atol=1e-14)
+    assert torch.allclose(project(net, IMAGES, "conv2", *units, start="one").full(), whole, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -217,17 +217,17 @@ def test_linear_operations_pass_as_their_transpose(between):
 def test_everything_else_is_refused(between, kind):
     net = Net(between).double()
     where = "module 'between'" if isinstance(between, nn.Module) else "the forward method of Net"
-    with pytest.raises(UnrectifiableError, match=rf"cannot pass ({kind}) in {where}.*rule='gradient'"):
+    with pytest.raises(UnsupportedOperationError, match=rf"cannot pass ({kind}) in {where}.*rule='gradient'"):
         project(net, IMAGES, "conv2", *UNITS)
     images = IMAGES.clone().requires_grad_()
     alone = [net(image[None])[0, c, y, x] for image, c, (y, x) in zip(images, UNITS[0], UNITS[1], strict=True)]
     if not isinstance(between, nn.BatchNorm2d | nn.RReLU) and kind != "Div":
         (expected,) = torch.autograd.grad(sum(alone), images)
-        result = project(net, IMAGES, "conv2", *UNITS, rule="gradient", seed="one")
+        result = project(net, IMAGES, "conv2", *UNITS, rule="gradient", start="one")
         assert torch.allclose(result.full(), expected, rtol=1e-9, atol=1e-14)
 
 
 def test_the_refusal_names_what_is_nearest_to_the_image():
     net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Sequential(nn.SiLU(), nn.ReLU()), nn.Conv2d(6, 6, 3), nn.GELU())
-    with pytest.raises(UnrectifiableError, match=r"cannot pass Silu in module '1\.0'"):
+    with pytest.raises(UnsupportedOperationError, match=r"cannot pass Silu in module '1\.0'"):
         project(net.double(), IMAGES, "3", UNITS[0])

@@ -103,9 +103,9 @@ def test_a_network_that_knows_the_place_gets_whole_images(middle):
     assert torch.equal(result.pixels, project(net, images, "3", *units, windowed=False).pixels)
 
 
-def test_what_a_cone_cannot_do_is_done_on_windows():
+def test_what_cropping_cannot_do_is_done_on_windows():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.ReLU())
     with isolated(net):
         windows = plan_windows(net, "2", torch.zeros(1, 3, 32, 32))
-    assert not windows.cone
+    assert not windows.cropped
     assert not windows.field.whole_image

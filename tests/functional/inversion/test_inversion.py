@@ -12,7 +12,7 @@ from torch import nn
 from lightning_cnnvis.functional.inversion.methods import inversion_method
 from lightning_cnnvis.functional.inversion.metrics import mean_distance_between, psnr, ssim
 from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
-from lightning_cnnvis.functional.inversion.representations import Part
+from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, image_seeds
@@ -186,7 +186,7 @@ def test_any_layer_down_to_the_logits(net, images):
 
 
 def test_only_the_part_asked_for_is_reproduced(net, images):
-    options = InversionOptions(part=Part(channels=[1, 4], positions=(0, 1, 3, 5)))
+    options = InversionOptions(mask=FeatureMask(channels=[1, 4], positions=(0, 1, 3, 5)))
     inversions = invert(net, images, "2", options=options, **QUICK)
     net.eval()
     original, again = (
@@ -194,7 +194,7 @@ def test_only_the_part_asked_for_is_reproduced(net, images):
     )
     expected = ((again - original).square().sum(1) / original.square().sum(1)).detach()
     torch.testing.assert_close(inversions.errors[0, 0], expected, rtol=1e-3, atol=1e-6)
-    assert Part(positions=2).select("x", (1, 1, 6, 7))(torch.zeros(1, 1, 6, 7)).shape == (1, 1, 2, 2)
+    assert FeatureMask(positions=2).select("x", (1, 1, 6, 7))(torch.zeros(1, 1, 6, 7)).shape == (1, 1, 2, 2)
 
 
 def test_objective_of_2014_equals_the_equations(net, images):
@@ -421,11 +421,11 @@ def test_bad_options(net, images):
     with pytest.raises(ValueError, match=r"'dreams'.*'mahendran2014'"):
         invert(net, images, "5", method="dreams", input_spec=SPEC)
     for part, layer, message in [
-        (Part(channels=[12]), "5", "channels 0 to 11"),
-        (Part(channels=[]), "5", "at least one"),
-        (Part(positions=9), "5", "no part of the 6×8 maps"),
-        (Part(positions=(0, 0, 0, 3)), "5", "no part of the 6×8 maps"),
-        (Part(positions=2), "9", "no maps with positions"),
+        (FeatureMask(channels=[12]), "5", "channels 0 to 11"),
+        (FeatureMask(channels=[]), "5", "at least one"),
+        (FeatureMask(positions=9), "5", "no part of the 6×8 maps"),
+        (FeatureMask(positions=(0, 0, 0, 3)), "5", "no part of the 6×8 maps"),
+        (FeatureMask(positions=2), "9", "no maps with positions"),
     ]:
         with pytest.raises(ValueError, match=message):
-            invert(net, images, layer, options=InversionOptions(part=part), **QUICK)
+            invert(net, images, layer, options=InversionOptions(mask=part), **QUICK)

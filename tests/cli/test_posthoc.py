@@ -12,7 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from lightning_cnnvis.cli import AFTERWARDS, TRAINING, main
+from lightning_cnnvis.cli import POSTHOC, TRAINING, main
 from lightning_cnnvis.models import ImageClassifier
 
 
@@ -59,7 +59,7 @@ def fails(capsys, *args: str) -> str:
 @pytest.mark.parametrize(
     ("command", "options", "files"),
     [
-        ("deconv", ["--layers", "relu1", "relu3", "--features=2", "--k=2"], ["deconvnet/relu1", "deconvnet/relu3"]),
+        ("deconv", ["--layers", "relu1", "relu3", "--num_channels=2", "--k=2"], ["deconvnet/relu1", "deconvnet/relu3"]),
         ("deconv", ["--layers=relu1", "--channels", "3", "1", "--rule=guided"], ["deconvnet/relu1"]),
         ("classes", ["--classes", "2", "0", "--steps=2"], ["class_visualization/classes"]),
         ("dream", ["--layers=relu2", "--octaves=1", "--steps=2"], ["deepdream/relu2"]),
@@ -85,7 +85,7 @@ def test_layers_as_a_table_and_as_json(checkpoint, capsys):
 def test_weights_by_the_name_of_their_network(tmp_path, photos, capsys):
     torch.save(torchvision.models.alexnet().features.state_dict(), tmp_path / "features.pth")
     named = ["features.pth", "--model=torchvision:alexnet"]
-    main(["deconv", *named, "--data", photos, "--layers=features.1", "--features=2"])
+    main(["deconv", *named, "--data", photos, "--layers=features.1", "--num_channels=2"])
     assert "The weights lack classifier: the network ends before it." in capsys.readouterr().err
     assert "weights of the whole network" in fails(capsys, "classes", *named)
     (tmp_path / "run").mkdir()
@@ -96,7 +96,7 @@ def test_weights_by_the_name_of_their_network(tmp_path, photos, capsys):
 
 
 def test_help_of_every_command(capsys):
-    for command in AFTERWARDS:
+    for command in POSTHOC:
         with pytest.raises(SystemExit, match="0"):
             main([command, "--help"])
         printed = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_help_of_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     printed = capsys.readouterr().out
-    assert all(command in printed for command in (TRAINING | AFTERWARDS))
+    assert all(command in printed for command in (TRAINING | POSTHOC))
 
 
 def test_the_overview_is_quick():
@@ -160,7 +160,7 @@ def test_an_output_folder_that_cannot_be_written_is_found_before_any_work(checkp
 
 def test_unreadable_images_are_named_skipped_and_counted(checkpoint, photos, capsys, tmp_path):
     (tmp_path / "photos" / "broken.jpg").write_text("no picture")
-    main(["deconv", checkpoint, "--data", photos, "--layers=relu1", "--features=1", "--output=out"])
+    main(["deconv", checkpoint, "--data", photos, "--layers=relu1", "--num_channels=1", "--output=out"])
     printed = capsys.readouterr().err
     assert "photos/broken.jpg was skipped" in printed
     assert "1 image(s) skipped" in printed

@@ -12,7 +12,7 @@ from lightning_cnnvis.sinks import Sinks
 FOLDER = "weights"
 
 
-class ShownWeights(pl.Callback):
+class VisualizationCheckpoint(pl.Callback):
     """Keeps the weights of each epoch that a visualisation shows, so that they can be looked at afterwards.
 
     ``lightning-cnnvis evolve RUN`` draws the pictures of a run again from them, also with other methods and layers.
@@ -23,7 +23,7 @@ class ShownWeights(pl.Callback):
 
     Example:
         >>> from lightning_cnnvis import DeconvNetProjection
-        >>> callbacks = [DeconvNetProjection(epochs=[1, 5]), ShownWeights()]
+        >>> callbacks = [DeconvNetProjection(epochs=[1, 5]), VisualizationCheckpoint()]
     """
 
     def __init__(self) -> None:
