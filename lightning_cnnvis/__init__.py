@@ -17,6 +17,7 @@ from lightning_cnnvis._version import __version__
 
 # Imported when first used (PEP 562): a script that only wants one of them does not wait for all.
 _HOMES = {
+    "ActivationMaximization": "lightning_cnnvis.callbacks",
     "AlexNet": "lightning_cnnvis.models",
     "CIFAR10": "lightning_cnnvis.data",
     "ClassVisualization": "lightning_cnnvis.callbacks",
@@ -29,15 +30,18 @@ _HOMES = {
     "ImageFolder": "lightning_cnnvis.data",
     "Imagenette": "lightning_cnnvis.data",
     "InputSpec": "lightning_cnnvis.inputs",
+    "MethodCallback": "lightning_cnnvis.callbacks",
     "PhotoCrops": "lightning_cnnvis.data",
     "VisualizationCheckpoint": "lightning_cnnvis.callbacks",
     "ZFNet": "lightning_cnnvis.models",
     "analyze": "lightning_cnnvis.posthoc",
     "evolve": "lightning_cnnvis.posthoc",
+    "register_method": "lightning_cnnvis.methods",
 }
 
 __all__ = [
     "CIFAR10",
+    "ActivationMaximization",
     "AlexNet",
     "ClassVisualization",
     "DeconvNetProjection",
@@ -49,26 +53,31 @@ __all__ = [
     "ImageFolder",
     "Imagenette",
     "InputSpec",
+    "MethodCallback",
     "PhotoCrops",
     "VisualizationCheckpoint",
     "ZFNet",
     "__version__",
     "analyze",
     "evolve",
+    "register_method",
 ]
 
 if TYPE_CHECKING:
     from lightning_cnnvis.callbacks import (
+        ActivationMaximization,
         ClassVisualization,
         DeconvNetProjection,
         DeepDream,
         FeatureConvergence,
         FeatureInversion,
         FilterRenormalization,
+        MethodCallback,
         VisualizationCheckpoint,
     )
     from lightning_cnnvis.data import CIFAR10, ImageFolder, Imagenette, PhotoCrops
     from lightning_cnnvis.inputs import InputSpec
+    from lightning_cnnvis.methods import register_method
     from lightning_cnnvis.models import AlexNet, ImageClassifier, ZFNet
     from lightning_cnnvis.posthoc import analyze, evolve
 

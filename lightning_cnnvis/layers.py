@@ -258,3 +258,13 @@ def find_layer(network: nn.Module, name: str, path: str) -> str:
             return names[candidate]
     get_layer(network, inside)  # raises, with the near names
     return inside
+
+
+@contextmanager
+def naming_layer(layer: str) -> Iterator[None]:
+    """Notes on an exception that passes which layer was worked on."""
+    try:
+        yield
+    except Exception as error:
+        error.cnnvis_layer = layer  # type: ignore[attr-defined]
+        raise

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cnnvis.report.content import (
-    Curves,
-    FeatureMap,
-    InversionRow,
-    LayerContent,
-    NetworkLayer,
-    ReportContent,
-    Tile,
-    Track,
-)
+from lightning_cnnvis.report.content import Curves, NetworkLayer, ReportContent
+from lightning_cnnvis.viewer.content import FeatureMap, FeatureMaps, Gallery, Section, Series, Tile, Track, Tracks
 
 HOSTILE = (
     "</script><script>document.title = 'broken'</script>",
@@ -32,7 +24,7 @@ def picture(rows: int, columns: int, seed: int) -> np.ndarray:
     return colors.repeat(SIDE, axis=0).repeat(SIDE, axis=1)
 
 
-def layer(name: str, number: int, features: int, *, epochs: tuple[int, ...] = EPOCHS) -> LayerContent:
+def layer(name: str, number: int, features: int, *, epochs: tuple[int, ...] = EPOCHS) -> Section:
     maps = tuple(
         FeatureMap(n, tuple(9.0 - i for i in range(K)), picture(2, K, 1000 * number + n)) for n in range(features - 1)
     )
@@ -41,7 +33,8 @@ def layer(name: str, number: int, features: int, *, epochs: tuple[int, ...] = EP
         Track(n, (None, 0.5, 0.75), (False, True, False), picture(4, len(EPOCHS), 5000 + 10 * number + n))
         for n in range(2)
     )
-    return LayerContent(name, "ReLU", (features, 8, 8), (7, 7), (2, 2), (*maps, dead), epochs, tracks if epochs else ())
+    blocks = (Tracks(epochs, tracks),) if epochs else ()
+    return Section(name, (*blocks, FeatureMaps((*maps, dead), features)), layer=True)
 
 
 def content(features: int = 12, layers: int = 3) -> ReportContent:
@@ -54,9 +47,19 @@ def content(features: int = 12, layers: int = 3) -> ReportContent:
             *(NetworkLayer(name, "ReLU", (features, 8, 8)) for name in (*names, HOSTILE[3])),
             NetworkLayer("fc8", "Linear", (11,)),
         ),
-        layers=tuple(layer(name, n, features) for n, name in enumerate(names)),
-        classes=tuple(Tile(picture(2, 2, n), name, "p 1.00 · 9") for n, name in enumerate(HOSTILE)),
-        inversions=(InversionRow(picture(3, 3, 1), tuple(Tile(picture(3, 3, 2), name, "0.05") for name in names)),),
+        sections=(
+            Section(
+                "Classes", (Gallery(tuple(Tile(picture(2, 2, n), x, "p 1.00 · 9") for n, x in enumerate(HOSTILE))),)
+            ),
+            Section(
+                HOSTILE[1],
+                (Series(picture(3, 3, 1), tuple(Tile(picture(3, 3, 2), name, "0.05") for name in names)),),
+                HOSTILE[4],
+            ),
+            *(layer(name, n, features) for n, name in enumerate(names)),
+        ),
+        layers=tuple(NetworkLayer(name, "ReLU", (features, 8, 8), (7, 7), (2, 2)) for name in names),
+        left_out=(HOSTILE[0],),
         curves=(
             Curves("Accuracy", "epoch", {"val": ((1, 0.3), (5, 0.8))}),
             Curves(HOSTILE[0], "epoch", dict.fromkeys(HOSTILE, ((1, 0.1), (2, 0.9))), HOSTILE[4]),

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_cnnvis import (
+    ActivationMaximization,
     ClassVisualization,
     DeconvNetProjection,
     DeepDream,
@@ -84,7 +85,8 @@ def every_callback(**options) -> list[pl.Callback]:
     return [
         DeconvNetProjection(num_channels=2, k=2, **options),
         FeatureConvergence(similarity=0.01, patience=2),
-        ClassVisualization(classes=[0, "dog"], layers=["2"], num_channels=2, steps=2, **options),
+        ClassVisualization(classes=[0, "dog"], steps=2, **options),
+        ActivationMaximization(layers=["2"], num_channels=2, steps=2, **options),
         DeepDream(layers=["5"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2, **options),
         FeatureInversion(layers=["2"], steps=2, probes=1, restarts=1, **options),
     ]
@@ -134,7 +136,7 @@ def break_functions(patch, *names: str) -> None:
 PROJECTION = ("functional.activations.top_k.project_windows",)
 OPTIMISATION = tuple(
     f"functional.{module}.optimize"
-    for module in ("visualization.classes", "deepdream.octaves", "inversion.reconstruction")
+    for module in ("visualization.classes", "visualization.units", "deepdream.octaves", "inversion.reconstruction")
 )
 FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_pictures"))
 

@@ -177,7 +177,7 @@ def train(folder, **options):
         fit(folder, *every_callback(on_error="warn"), module=module, accumulate_grad_batches=2, **options)
 
 
-KINDS = ("DeconvNetProjection", "ClassVisualization", "DeepDream", "FeatureInversion")
+KINDS = ("DeconvNetProjection", "ClassVisualization", "ActivationMaximization", "DeepDream", "FeatureInversion")
 
 
 @pytest.mark.parametrize("broken", [(), PROJECTION, OPTIMISATION, FIGURES], ids=str)

@@ -1,6 +1,8 @@
 """Callbacks for a Lightning Trainer."""
 
+from lightning_cnnvis.callbacks.activation_maximization import ActivationMaximization
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
+from lightning_cnnvis.callbacks.base.method import MethodCallback, callback_of
 from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
@@ -10,13 +12,16 @@ from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
+    "ActivationMaximization",
     "ClassVisualization",
     "DeconvNetProjection",
     "DeepDream",
     "FeatureConvergence",
     "FeatureInversion",
     "FilterRenormalization",
+    "MethodCallback",
     "VisualizationCallback",
     "VisualizationCheckpoint",
     "VisualizationContext",
+    "callback_of",
 ]

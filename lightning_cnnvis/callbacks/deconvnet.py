@@ -4,43 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
-from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.context import VisualizationContext
+from lightning_cnnvis.callbacks.base.distributed import gather_results
+from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
 from lightning_cnnvis.functional.activations.top_k import TopActivations
-from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
-from lightning_cnnvis.functional.network.defaults import choose_channels
-from lightning_cnnvis.functional.network.forward import is_about_shapes
-from lightning_cnnvis.layers import LayerError, trace_layers
+from lightning_cnnvis.functional.deconvnet.windows import Windows
+from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.methods.deconv import DECONV, LayerProjections, plan
+from lightning_cnnvis.methods.maximize import Strongest
+from lightning_cnnvis.methods.method import Parts
 
 STRIP_ROWS = 8
 """How many feature maps an evolution strip shows."""
 
 
-class Strongest(NamedTuple):
-    """The strongest activations of a layer's feature maps on real images.
-
-    Attributes:
-        epoch: The epoch that they were found at, counted from 1.
-        activations: By channel.
-    """
-
-    epoch: int
-    activations: dict[int, float]
-
-
-class DeconvNetProjection(VisualizationCallback):
+class DeconvNetProjection(MethodCallback, method=DECONV):
     """Shows what excites the feature maps: their top activations, projected back to pixels by a deconvnet.
 
     For a seeded random choice of feature maps of each layer, the strongest activations over the validation set are
@@ -56,7 +45,8 @@ class DeconvNetProjection(VisualizationCallback):
     of the top activations; ``dead_maps/<layer>``, the share of maps that no image activates.
 
     Args:
-        layers: Dotted module names; the rectified output of every convolution if None.
+        layers: Dotted names of the layers; the rectified output of every convolution if None.
+        channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
         rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
@@ -64,7 +54,7 @@ class DeconvNetProjection(VisualizationCallback):
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
         max_images: How many images to go through where there is no validation to pick activations up from, or where it
             ran on averaged weights (``WeightAveraging``), which are not those that are shown.
-        **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
+        **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
     Raises:
@@ -77,38 +67,35 @@ class DeconvNetProjection(VisualizationCallback):
         >>> trainer = Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)
     """
 
-    name = "deconvnet"
-
     def __init__(
         self,
         *,
         layers: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
         num_channels: int | None = 16,
         k: int = 9,
         rule: Rule = "deconvnet",
         lrn: LRNRule = "identity",
         evolution: bool = True,
         max_images: int = 1024,
-        **options: Any,
+        **schedule: Any,
     ) -> None:
-        super().__init__(layers=layers, **options)
-        for argument, value in (("num_channels", num_channels), ("k", k), ("max_images", max_images)):
-            if value is not None and value < 1:
-                raise MisconfigurationException(f"{argument}={value} must be at least 1.")
-        try:
-            check_choice("rule", rule, Rule)
-            check_choice("lrn", lrn, LRNRule)
-        except ValueError as error:
-            raise MisconfigurationException(str(error)) from error
-        self.num_channels = num_channels
-        self.k = k
-        self.rule: Rule = rule
-        self.lrn: LRNRule = lrn
+        projected = {
+            "layers": layers,
+            "channels": channels,
+            "num_channels": num_channels,
+            "k": k,
+            "rule": rule,
+            "lrn": lrn,
+        }
+        super().__init__(DECONV, projected, **schedule)
+        if max_images < 1:
+            raise MisconfigurationException(f"max_images={max_images} must be at least 1.")
         self.max_images = max_images
         self.evolution = evolution
         self._harvest = EpochHarvest(k, rule, max_images, self.get_images)
         self._network: nn.Module | None = None
-        self._channels: dict[str, list[int]] = {}
+        self._windows: dict[str, Windows] = {}
         self._evolutions: dict[str, LayerEvolution] = {}
         self._convergence: dict[str, Convergence] = {}
         self._strongest: dict[str, Strongest] = {}
@@ -116,22 +103,12 @@ class DeconvNetProjection(VisualizationCallback):
 
     def check(self, context: VisualizationContext) -> None:
         """Refuses layers that cannot be projected, and chooses the feature maps."""
-        blank = context.to_network(torch.zeros(1, *context.input_spec.shape))
-        try:
-            calls, rectified = trace_layers(context.network, blank)
-        except RuntimeError as error:
-            if not is_about_shapes(error):
-                raise
-            raise LayerError(
-                f"The network does not run on an image of shape {context.input_spec.shape}: {error}. Say what its "
-                "input looks like: input_spec=InputSpec(size=..., channels=...)."
-            ) from error
+        calls, rectified = context.calls()
         layers = rectified if context.layers is None else context.layers
         if not layers:
             raise MisconfigurationException(
                 f"{type(self).__name__} found no convolution in {type(context.network).__name__}: name the layers."
             )
-        self._network, self._channels = context.network, {}
         for layer in layers:
             shape = calls[layer].shape if layer in calls else None
             if shape is not None and len(shape) != 3:
@@ -140,13 +117,14 @@ class DeconvNetProjection(VisualizationCallback):
                     f"Layer {layer!r} has no feature map: its output for one image has shape {shape}. "
                     f"Name one that has, such as {maps}."
                 )
-            windows = plan_windows(context.network, layer, blank, rule=self.rule)
-            self._channels[layer] = choose_channels(layer, windows.field.map_shape[0], self.num_channels, self.seed)
+        planned = plan(context, self.options_in(context))
+        self._network, self._parts = context.network, {layer: channels for layer, (channels, _) in planned.items()}
+        self._windows = {layer: windows for layer, (_, windows) in planned.items()}
 
     @property
     def shown_layers(self) -> tuple[str, ...]:
         """The layers that are shown; empty before they are known, at the first training batch at the latest."""
-        return tuple(self._channels)
+        return tuple(self._parts)
 
     @property
     def convergence(self) -> dict[str, Convergence]:
@@ -171,52 +149,50 @@ class DeconvNetProjection(VisualizationCallback):
             return {}
         epoch, trainer = context.epoch, context.trainer
         if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
-            self._top_activations(self._context(trainer, context.pl_module, epoch))
+            own = self._context(trainer, context.pl_module, epoch)
+            self.prepare(own, self.options_in(own), self._parts)
         return dict(self._strongest)
 
     def visualize(self, context: VisualizationContext) -> bool:
         """Projects the top activations of the epoch and draws them."""
-        tops, shown = self._top_activations(context), 0
-        self._tops = None
-        for layer, top in tops.items():
-            with self.guarded(context.epoch, layer):
-                self._show_layer(context, layer, top)
-                shown += 1
-        return shown > 0
+        try:
+            return super().visualize(context)
+        finally:
+            self._tops = None
 
-    def _top_activations(self, context: VisualizationContext) -> dict[str, TopActivations]:
-        """Those of the epoch, over all processes; a layer that failed on one of them is missing."""
+    def prepare(self, context: VisualizationContext, options: Any, parts: Parts) -> dict[str, TopActivations]:
+        """Finds the top activations of the epoch, over all processes; a layer that failed on one of them is missing."""
         if self._tops is None or self._tops[0] != context.epoch:
-            parts = gather_results(partial(self._harvest.take, context, self._channels))
-            whole = [layer for layer in self._channels if all(layer in part for part in parts)]
-            tops = {layer: _merged([part[layer] for part in parts]) for layer in whole}
+            found = gather_results(partial(self._harvest.take, context, self._parts, self._windows))
+            whole = [layer for layer in self._parts if all(layer in part for part in found)]
+            tops = {layer: _merged([part[layer] for part in found]) for layer in whole}
             for layer, top in tops.items():
                 activations = zip(top.channels.tolist(), top.values[:, 0].tolist(), strict=True)
                 self._strongest[layer] = Strongest(context.epoch, dict(activations))
             self._tops = context.epoch, tops
         return self._tops[1]
 
-    def _show_layer(self, context: VisualizationContext, layer: str, top: TopActivations) -> None:
-        share = top[own_share(len(top))]
-        projections = Projections.cat(gather_results(partial(self._project, context, layer, share)))
-        picture = figures.top_features(projections, self.k, context.input_spec, f"{layer} · epoch {context.epoch}")
-        context.sinks.picture(f"{self.label}/{layer}", picture, context.epoch)
-
-        evolution = self._evolutions.setdefault(layer, LayerEvolution())
-        fixed = self._project(context, layer, evolution.fix(top[:STRIP_ROWS]))
-        convergence = self._convergence[layer] = evolution.advance(context.epoch, top, fixed.pixels)
+    def show_part(
+        self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any
+    ) -> LayerProjections | None:
+        """Shows the projections of a layer, and how they have changed."""
+        if part not in prepared:
+            return None
+        result: LayerProjections = super().show_part(context, options, part, items, prepared)
+        top, evolution = result.top, self._evolutions.setdefault(part, LayerEvolution())
+        weights = context.blank()
+        fixed = evolution.fix(top[:STRIP_ROWS]).to(weights.device)
+        projections = fixed.project(context.network, part, rule=options.rule, lrn=options.lrn).to("cpu")
+        convergence = self._convergence[part] = evolution.advance(context.epoch, top, projections.pixels)
         for name, value in convergence.scalars().items():
-            context.sinks.scalar(f"{name}/{layer}", value, context.epoch)
+            context.sinks.scalar(f"{name}/{part}", value, context.epoch)
         if self.evolution:
-            strongest = projections[:: self.k][:STRIP_ROWS]
+            strongest = result.projections[:: options.k][:STRIP_ROWS]
             ids = top.sample_ids[:STRIP_ROWS, 0]
-            evolution.add(figures.strip_column(convergence, strongest, ids, fixed, context.input_spec))
-            strip = figures.evolution_strip(evolution, context.input_spec, f"{layer} · evolution")
-            context.sinks.picture(f"{self.label}_evolution/{layer}", strip, context.epoch)
-
-    def _project(self, context: VisualizationContext, layer: str, top: TopActivations) -> Projections:
-        top = top.to(context.device)
-        return top.project(context.network, layer, rule=self.rule, lrn=self.lrn).to("cpu")
+            evolution.add(figures.strip_column(convergence, strongest, ids, projections, context.input_spec))
+            strip = figures.evolution_strip(evolution, context.input_spec, f"{part} · evolution")
+            context.sinks.picture(f"{self.label}_evolution/{part}", strip, context.epoch)
+        return result
 
     # Lightning's hooks.
 
@@ -224,7 +200,7 @@ class DeconvNetProjection(VisualizationCallback):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._network, self._channels, self._tops = None, {}, None
+            self._network, self._windows, self._tops = None, {}, None
             self._evolutions, self._convergence, self._strongest = {}, {}, {}
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -232,7 +208,7 @@ class DeconvNetProjection(VisualizationCallback):
         epoch = trainer.current_epoch + 1
         if self._network is not None and self.scheduled(epoch, trainer) and not is_compiled(pl_module):
             with self.guarded(epoch):
-                self._harvest.follow(self._network, self._channels, epoch, partial(self.guarded, epoch))
+                self._harvest.follow(self._network, self._parts, self._windows, epoch, partial(self.guarded, epoch))
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0

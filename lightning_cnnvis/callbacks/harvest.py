@@ -14,6 +14,7 @@ from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.base.run_images import images_of_run, sample_ids
 from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import Rule
 from lightning_cnnvis.inputs.batches import images_of
 
@@ -48,12 +49,13 @@ class EpochHarvest:
         self,
         network: nn.Module,
         channels: Mapping[str, Sequence[int]],
+        windows: Mapping[str, Windows],
         epoch: int,
         guard: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         """Follows the network until `release`; what an earlier validation of the epoch gave is forgotten."""
         self.release()
-        self._following = Harvest(network, channels, self.k, rule=self.rule, guard=guard).__enter__()
+        self._following = Harvest(network, channels, self.k, rule=self.rule, windows=windows, guard=guard).__enter__()
         self._followed_weights = None
         self._tops = epoch, self._following.tops
 
@@ -93,29 +95,39 @@ class EpochHarvest:
         self.release()
         self._tops, self._kept, self._kept_of = None, [], None
 
-    def take(self, context: VisualizationContext, channels: Mapping[str, Sequence[int]]) -> dict[str, TopActivations]:
-        """The top activations of an epoch, by layer and on the CPU; a layer that failed is missing."""
+    def take(
+        self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], windows: Mapping[str, Windows]
+    ) -> dict[str, TopActivations]:
+        """The top activations of an epoch, by layer; a layer that failed is missing.
+
+        Where there are several processes, they are on the CPU, to be sent from one to the other.
+        """
         epoch, tops = self._tops or (None, {})
         if epoch != context.epoch or not self._followed(context.network):
             kept = self._kept if self._kept_of == context.epoch else []
-            tops = self._pass(context, channels, kept)
+            tops = self._pass(context, channels, windows, kept)
         self.clear()
-        return {layer: top.to("cpu") for layer, top in tops.items()}
+        return {layer: top.to("cpu") for layer, top in tops.items()} if context.trainer.world_size > 1 else dict(tops)
 
     def _followed(self, network: nn.Module) -> bool:
         """Whether the validation ran on the weights that are to be shown: averaged ones may have stood in for them."""
         return self._followed_weights is None or torch.equal(self._followed_weights, _fingerprint(network))
 
     def _pass(
-        self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], kept: Sequence[Tensor]
+        self,
+        context: VisualizationContext,
+        channels: Mapping[str, Sequence[int]],
+        windows: Mapping[str, Windows],
+        kept: Sequence[Tensor],
     ) -> dict[str, TopActivations]:
-        with Harvest(context.network, channels, self.k, rule=self.rule) as harvest, torch.no_grad():
+        following = Harvest(context.network, channels, self.k, rule=self.rule, windows=windows)
+        with following as harvest, torch.no_grad():
             # the processes have different images
             harvest.number(context.trainer.global_rank, context.trainer.world_size)
             for images in kept:
                 context.network(context.to_network(images))
             room = 0 if kept else self.max_images
-            for first, images in images_of_run(context, self.get_images) if room else ():
+            for first, images in images_of_run(context.trainer, context.device, self.get_images) if room else ():
                 harvest.number(first, context.trainer.world_size)
                 context.network(context.to_network(images[:room]))
                 room -= len(images)

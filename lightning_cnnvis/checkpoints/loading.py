@@ -60,6 +60,18 @@ class Checkpoint:
         """Where the network is."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
+    def require_output(self) -> None:
+        """Refuses weights that end before the network does.
+
+        Raises:
+            CheckpointError: If the weights lack the network's end.
+        """
+        if self.absent:
+            raise CheckpointError(
+                f"The weights lack {', '.join(self.absent)}, which tells the classes apart: give weights of the whole "
+                "network."
+            )
+
 
 def load(
     source: str | Path | nn.Module | None = None,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from lightning_cnnvis._version import __version__
 from lightning_cnnvis.cli.errors import fail
+from lightning_cnnvis.methods.registry import method_names, summary_of
 
 TRAINING = {
     "fit": "train a network and show what it learns",
@@ -20,13 +21,10 @@ TRAINING = {
 
 POSTHOC = {
     "layers": "list the layers of a network: what one types into --layers",
-    "deconv": "project the top activations of feature maps to pixels",
-    "classes": "make images of what a network takes for its classes",
-    "dream": "enhance in a photograph what layers see in it",
-    "invert": "rebuild images from what layers compute for them",
     "evolve": "draw the pictures of a training again, from all its checkpoints in order",
     "report": "write one HTML page on what a network learnt",
 }
+"""The commands that look at what was trained, beside those of the methods."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -49,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if importlib.util.find_spec("jsonargparse") is None:
         fail("The command line needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     args = sys.argv[1:] if args is None else list(args)
-    if args and args[0] in POSTHOC:
+    if args and args[0] in {*POSTHOC, *method_names()}:
         from lightning_cnnvis.cli import posthoc  # noqa: PLC0415 - torch takes seconds to import
 
         posthoc.run(args[0], args[1:])
@@ -66,12 +64,13 @@ def _overview(args: Sequence[str]) -> None:
 
     parser = ArgumentParser(
         prog="lightning-cnnvis",
-        description="See what a convnet learns, while it learns and afterwards. COMMAND --help says more.",
+        description="See what a convnet learns, while it learns and after it was trained. COMMAND --help says more.",
         version=__version__,
     )
     commands = parser.add_subcommands(title="commands", metavar="COMMAND")
-    for name, description in (TRAINING | POSTHOC).items():
-        commands.add_subcommand(name, ArgumentParser(), help=description)
+    methods = {name: summary_of(name) for name in method_names()}
+    for name, description in (TRAINING | methods | POSTHOC).items():
+        commands.add_subcommand(name, ArgumentParser(), help=f"{description[:1].lower()}{description[1:]}")
     if not args:
         parser.print_help(sys.stderr)
         raise SystemExit(2)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 from lightning_cnnvis.cli import POSTHOC
 from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
-from lightning_cnnvis.functional.deepdream.octaves import DreamOptions
-from lightning_cnnvis.posthoc import Analysis
+from lightning_cnnvis.cli.methods import add_options
+from lightning_cnnvis.methods.method import Method
+from lightning_cnnvis.methods.registry import get_method, method_names
 from lightning_cnnvis.report import ReportOptions
-
-SHOWS = ("deconv", "classes", "dream", "inversion")
-"""What `evolve` can draw."""
 
 
 class _Parser(ArgumentParser):
@@ -29,14 +27,23 @@ class _Parser(ArgumentParser):
 
 
 def parser_of(command: str) -> ArgumentParser:
-    """What reads the arguments of one of the commands."""
-    about = POSTHOC[command]
+    """The parser of one of the commands.
+
+    Args:
+        command: The command: ``layers``, ``evolve``, ``report``, or a method's name.
+
+    Returns:
+        The parser, with a help page.
+    """
+    method = None if command in POSTHOC else get_method(command)
+    about = POSTHOC[command] if method is None else method.summary
     source = "RUN" if command == "evolve" else "CHECKPOINT"
+    examples = _EXAMPLES.get(command) or _examples(method)
     parser = _Parser(
         prog=f"lightning-cnnvis {command}",
         usage=f"lightning-cnnvis {command} [{source}] [options]",
         description=f"{about[0].upper()}{about[1:]}.",
-        epilog="Examples:\n" + "".join(f"  lightning-cnnvis {command} {example}\n" for example in _EXAMPLES[command]),
+        epilog="Examples:\n" + "".join(f"  lightning-cnnvis {command} {example}\n" for example in examples),
         formatter_class=PlainHelp,
     )
     _add_source(parser, command)
@@ -49,39 +56,35 @@ def parser_of(command: str) -> ArgumentParser:
         )
     else:
         parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
-    if command == "classes":
-        parser.add_argument(
-            "--classes",
-            nargs="+",
-            type=str,
-            help="Names or numbers. Default: the first twelve, or none where --layers says what to show.",
-        )
+    if method is not None:
+        add_options(parser, method)
+        return parser
     parser.add_argument(
         "--layers", nargs="+", type=str, help=f"Names, as `lightning-cnnvis layers` lists them. {_LAYERS[command]}"
     )
-    if command in _CHANNELS:
-        parser.add_argument(
-            "--channels", nargs="+", type=int, help=f"Numbers of feature maps, from 0. {_CHANNELS[command]}"
-        )
     if command == "evolve":
         parser.add_argument(
             "--epochs", nargs="+", type=int, help="Epochs, from 1. Default: all that there are checkpoints of."
         )
+        always = " and ".join(name for name in method_names() if get_method(name).evolve is not None)
         parser.add_argument(
             "--show",
             nargs="+",
-            choices=SHOWS,
-            help="What to draw. Default: what the run itself drew, bit for bit, and deconv and inversion in any case.",
+            type=str,
+            help=f"Methods: {', '.join(method_names())}. Default: what the run itself drew, bit for bit, and "
+            f"{always} in any case.",
         )
         parser.add_argument("--seed", type=int, default=0, help="Seed of the random choices of what --show names.")
-    elif command == "report":
-        parser.add_class_arguments(ReportOptions, as_group=False)
     else:
-        skip: set[str | int] = {"layers", "channels", "classes", "image", "images", "options"}
-        parser.add_method_arguments(Analysis, command, as_group=False, skip=skip)
-    if command == "dream":
-        parser.add_class_arguments(DreamOptions, as_group=False)
+        parser.add_class_arguments(ReportOptions, as_group=False)
     return parser
+
+
+def _examples(method: Method[..., Any] | None) -> list[str]:
+    """Examples of a method that was registered from outside."""
+    assert method is not None
+    layers = " --layers relu1 relu5" if "layers" in method.fields else ""
+    return [f"cnnvis_runs/version_0{layers}", f"{_ALEXNET} --data photos"]
 
 
 def _add_source(parser: ArgumentParser, command: str) -> None:
@@ -117,28 +120,14 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
     parser.add_argument("--config", action="config", help="A YAML file with options.")
 
 
-_RECTIFIED = "Default: the rectified output of every convolution."
 _LAYERS = {
-    "deconv": _RECTIFIED,
-    "classes": "What their feature maps respond to most is shown. Default: none.",
-    "dream": "Default: a low, a middle and a high one.",
-    "invert": _RECTIFIED,
-    "evolve": "Default: those of the run; named ones are drawn by deconv, unless --show says more.",
-    "report": _RECTIFIED,
-}
-_CHANNELS = {
-    "deconv": "Default: a random choice.",
-    "classes": "Default: the random choice of deconv.",
-    "dream": "Default: all together.",
+    "evolve": "Default: those of the run; named ones are drawn by the first method, unless --show says more.",
+    "report": "Default: those that each method chooses.",
 }
 
 _ALEXNET = "alexnet.pth --model torchvision:alexnet"
 _EXAMPLES = {
     "layers": ["cnnvis_runs/version_0", _ALEXNET, "--model timm:resnet18"],
-    "deconv": ["cnnvis_runs/version_0 --layers relu1 relu5", f"{_ALEXNET} --data photos --layers features.11"],
-    "classes": ["cnnvis_runs/version_0 --classes cat coffee", f"{_ALEXNET} --layers features.11 --channels 3 17"],
-    "dream": ["cnnvis_runs/version_0 --data sky.jpg", f"{_ALEXNET} --data sky.jpg --layers features.8 --channels 7"],
-    "invert": ["cnnvis_runs/version_0 --restarts 3", f"{_ALEXNET} --data cat.jpg --layers features.4 features.11"],
-    "evolve": ["cnnvis_runs/version_0", "cnnvis_runs/version_0 --layers relu3 --epochs 1 5", "run --show classes"],
+    "evolve": ["cnnvis_runs/version_0", "cnnvis_runs/version_0 --layers relu3 --epochs 1 5"],
     "report": ["cnnvis_runs/version_0", f"{_ALEXNET} --data photos --output alexnet.html"],
 }

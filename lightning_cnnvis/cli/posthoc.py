@@ -14,18 +14,14 @@ import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from lightning_cnnvis.callbacks import (
-    ClassVisualization,
-    DeconvNetProjection,
-    DeepDream,
-    FeatureInversion,
-    VisualizationCallback,
-)
+from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.cli.errors import check_writable, fail
-from lightning_cnnvis.functional.deepdream.octaves import DreamOptions
+from lightning_cnnvis.cli.methods import options_of
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.posthoc import Analysis, Result, analyze, evolve
+from lightning_cnnvis.methods.method import Method
+from lightning_cnnvis.methods.registry import get_method, method_names
+from lightning_cnnvis.posthoc import Analysis, analyze, evolve
 from lightning_cnnvis.report import ReportOptions, report
 
 T = TypeVar("T")
@@ -45,7 +41,10 @@ def run(command: str, args: Sequence[str]) -> None:
     sys.path.insert(0, "")  # classes of one's own are found where the command is run
     try:
         with _plain_warnings():
-            _COMMANDS[command](options)
+            if command in _COMMANDS:
+                _COMMANDS[command](options)
+            else:
+                _pictures(get_method(command), options)
     except (
         ValueError,
         OSError,
@@ -64,37 +63,29 @@ def _layers(options: Namespace) -> None:
     print(json.dumps(table.records(), indent=2) if options.json else table)
 
 
-def _pictures(method: str) -> Callable[[Namespace], None]:
-    own = {"config", "checkpoint", "model", "data", "device", "trust", "output", "input_size", "mean", "std"}
-
-    def command(options: Namespace) -> None:
-        check_writable(options.output)
-        analysis = _analysis(options)
-        arguments = {name: value for name, value in vars(options).items() if name not in own}
-        if arguments.get("classes") is not None:
-            arguments["classes"] = [_class(name, analysis) for name in arguments["classes"]]
-        if method == "dream":
-            arguments["options"] = _options(DreamOptions, arguments)
-        result: Result = getattr(analysis, method)(**arguments)
-        if result.skipped:
-            print(f"{len(result.skipped)} image(s) skipped, because they cannot be read.", file=sys.stderr)
-        for file in result.save(options.output):
-            print(file)
-
-    return command
+def _pictures(method: Method[..., Any], options: Namespace) -> None:
+    check_writable(options.output)
+    analysis = _analysis(options)
+    result = analysis.look(method, options_of(method, options, analysis.input_spec.class_names))
+    if result.skipped:
+        print(f"{len(result.skipped)} image(s) skipped, because they cannot be read.", file=sys.stderr)
+    for file in result.save(options.output):
+        print(file)
 
 
 def _evolve(options: Namespace) -> None:
     if options.checkpoint is None:
         raise ValueError("There is no run to look at: give its folder.")
     check_writable(options.output)
-    show = options.show or (["deconv"] if options.layers or options.seed else None)
+    show = options.show or (method_names()[:1] if options.layers or options.seed else None)
     evolution = evolve(
         options.checkpoint,
         _data(options),
         model=options.model,
         input_spec=_input_spec(options),
-        callbacks=None if show is None else [_SHOWS[name](options.layers, options.seed) for name in show],
+        callbacks=None
+        if show is None
+        else [callback_of(name, layers=options.layers, seed=options.seed) for name in show],
         epochs=options.epochs,
         device=find_device(options.device),
         trust=options.trust,
@@ -121,19 +112,7 @@ def _report(options: Namespace) -> None:
     print(file)
 
 
-_SHOWS: dict[str, Callable[[list[str] | None, int], VisualizationCallback]] = {
-    "deconv": lambda layers, seed: DeconvNetProjection(layers=layers, seed=seed),
-    "classes": lambda _, seed: ClassVisualization(seed=seed),
-    "dream": lambda layers, seed: DeepDream(layers=layers, seed=seed),
-    "inversion": lambda layers, seed: FeatureInversion(layers=layers, seed=seed),
-}
-
-_COMMANDS: dict[str, Callable[[Namespace], None]] = {
-    "layers": _layers,
-    "evolve": _evolve,
-    "report": _report,
-    **{name: _pictures(name) for name in ("deconv", "classes", "dream", "invert")},
-}
+_COMMANDS: dict[str, Callable[[Namespace], None]] = {"layers": _layers, "evolve": _evolve, "report": _report}
 
 
 def _analysis(options: Namespace) -> Analysis:
@@ -172,10 +151,6 @@ def _data(options: Namespace) -> Any:
 def _options(kind: type[T], arguments: dict[str, Any]) -> T:
     """The options of a dataclass, taken out of the arguments."""
     return kind(**{name: arguments.pop(name) for name in inspect.signature(kind).parameters})
-
-
-def _class(name: str, analysis: Analysis) -> int | str:
-    return int(name) if name.isdigit() and name not in analysis.input_spec.class_names else name
 
 
 def find_device(name: str) -> torch.device:

@@ -3,10 +3,11 @@
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
-from lightning_cnnvis.figures.projections import contrast, evolution_strip, strip_column, top_features
+from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.pictures import Picture, as_bytes
 
 __all__ = [
+    "STRIP_SIDE",
     "Picture",
     "as_bytes",
     "contrast",

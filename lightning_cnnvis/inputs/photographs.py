@@ -8,7 +8,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 
 def read_photograph(path: str | Path) -> Tensor:
@@ -23,3 +23,8 @@ def read_photograph(path: str | Path) -> Tensor:
             return pixels / torch.tensor(255.0)
     except OSError as error:
         raise MisconfigurationException(f"{str(path)!r} cannot be read as a picture: {error}") from error
+
+
+def fit_photograph(photo: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scales and cuts a photograph to a network's input size."""
+    return center_crop(resize(photo, max(size), antialias=True), list(size))

@@ -15,20 +15,15 @@ from PIL import Image
 from torch import nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.callbacks import (
-    ClassVisualization,
-    DeconvNetProjection,
-    FeatureInversion,
-    VisualizationCallback,
-)
+from lightning_cnnvis.callbacks import MethodCallback, VisualizationCallback, callback_of
 from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, find_checkpoints, load
 from lightning_cnnvis.checkpoints.files import read_file
 from lightning_cnnvis.checkpoints.loading import epoch_of
-from lightning_cnnvis.evolution.accuracy import to_csv
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.methods.registry import all_methods
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
 from lightning_cnnvis.posthoc.images import ImageFiles
@@ -37,8 +32,6 @@ from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks.atomic import write
 from lightning_cnnvis.sinks.tags import tag_path
-
-QUICK_STEPS = 50
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,7 +138,7 @@ def evolve(
         data: As for `analyze`.
         model: As for `analyze`.
         callbacks: What to show. By default the visualisations in the run's ``config.yaml``, and if they are not among
-            them, `DeconvNetProjection`, and a quick `FeatureInversion` to set beside the accuracy.
+            them, projections, and quick inversions to set beside the accuracy.
         epochs: The epochs to show, of those that have checkpoints; all of them if None.
         input_spec: As for `analyze`.
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
@@ -167,8 +160,9 @@ def evolve(
     analysis = Analysis(_with_spec(loaded, folder), data, input_spec=input_spec)
     module, feed = _module_and_data(analysis)
     shows = _default_shows(config, module) if callbacks is None else list(callbacks)
-    if any(isinstance(callback, ClassVisualization) for callback in shows):
-        analysis.require_classes()
+    for callback in shows:
+        if isinstance(callback, VisualizationCallback) and callback.needs_output:
+            loaded.require_output()
     for callback in shows:
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)
@@ -182,28 +176,22 @@ def evolve(
         tuple(chosen),
         replayer.recorder.pictures,
         replayer.recorder.scalars | replayer.metrics,
-        {f"{show.label}/accuracy": to_csv(show.measurements) for show in _inversions(shows) if show.measurements},
+        replayer.recorder.tables,
         _layer_evolutions(shows),
         analysis.images.skipped,
     )
 
 
 def _default_shows(config: Mapping[str, Any], module: pl.LightningModule) -> list[pl.Callback]:
+    """What the run itself drew, and what is shown over the epochs in any case."""
     shows = runs.visualizations(config)
-    if not any(isinstance(show, DeconvNetProjection) for show in shows):
-        shows.append(DeconvNetProjection())
-    if not _inversions(shows) and not isinstance(module, JustANetwork):
-        shows.append(quick_inversion())
+    drawn = {show.method.name for show in shows if isinstance(show, MethodCallback)}
+    for method in all_methods():
+        # measured beside the accuracy, which a network without a LightningModule does not log
+        if method.evolve is None or method.name in drawn or (method.evolve and isinstance(module, JustANetwork)):
+            continue
+        shows.append(callback_of(method, **method.evolve))
     return shows
-
-
-def quick_inversion(**options: Any) -> FeatureInversion:
-    """What measures inversion errors where the run did not: few steps, but the same at every epoch."""
-    return FeatureInversion(**{"restarts": 1, "steps": QUICK_STEPS, **options})
-
-
-def _inversions(callbacks: Sequence[pl.Callback]) -> list[FeatureInversion]:
-    return [callback for callback in callbacks if isinstance(callback, FeatureInversion)]
 
 
 def _chosen(found: Mapping[int, Path], epochs: Sequence[int] | None, folder: Path) -> list[int]:
@@ -260,6 +248,6 @@ class _Loader:
 def _layer_evolutions(callbacks: Sequence[pl.Callback]) -> dict[str, LayerEvolution]:
     found: dict[str, LayerEvolution] = {}
     for callback in callbacks:
-        if isinstance(callback, DeconvNetProjection):
+        if isinstance(callback, VisualizationCallback):
             found |= {layer: state for layer, state in callback.evolutions.items() if layer not in found}
     return found

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
-from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.receptive_field import read_field
 from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, trace_layers
+from lightning_cnnvis.layers import trace_layers
+from lightning_cnnvis.methods.registry import all_methods
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class LayerInfo:
         shape: Shape of its output for one image: ``(K, H, W)`` for a map, ``(K,)`` for a vector.
         field: Height and width of the receptive field in pixels; None if it cannot be told.
         stride: Distance of neighbouring units' fields in pixels; ``(0, 0)`` where every unit sees the whole image.
-        passable: Whether the deconvnet can pass the network up to here.
-        why_not: What is in its way; empty if nothing is.
+        passable: Whether every method can be used on it. Some, such as projections, cannot pass every operation before.
+        why_not: Why not; empty if they can.
         default: Whether the layer is among those shown where none is named: the rectified convolutions.
     """
 
@@ -55,7 +54,9 @@ class LayerInfo:
         )
 
 
-HEADS = ("layer", "kind", "map", "field", "stride", "deconvnet", "default")
+def _heads() -> tuple[str, ...]:
+    asked = "/".join(method.tag for method in all_methods() if method.refuse_layer)
+    return ("layer", "kind", "map", "field", "stride", asked, "default")
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,13 @@ class LayerTable:
         return [asdict(row) for row in self.rows]
 
     def __str__(self) -> str:
-        """The table as text, and below it what a deconvnet cannot pass."""
-        lines = [HEADS, *(row.cells() for row in self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
+        """The table as text, and below it what stands in the way of methods."""
+        heads = _heads()
+        lines = [heads, *(row.cells() for row in self.rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         text.insert(1, "  ".join("─" * width for width in widths))
-        # one offender stops every layer behind it
+        # one offender stops every layer after it
         reasons = dict.fromkeys(row.why_not for row in self.rows if row.why_not)
         return "\n".join([*(line.rstrip() for line in text), *reasons])
 
@@ -125,8 +127,10 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
                 output, nodes = trace(model, name, image)
                 found = read_field(output, nodes, input_spec.size)
                 field, stride = found.size, found.stride
-                check_supported(model, name, image)
-            except (LayerError, UnsupportedOperationError) as error:
+                for method in all_methods():
+                    if method.refuse_layer is not None:
+                        method.refuse_layer(model, name, image)
+            except ValueError as error:
                 why_not = str(error)
         yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in rectified)
 

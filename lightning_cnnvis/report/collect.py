@@ -3,73 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from lightning_cnnvis import figures
-from lightning_cnnvis.evolution.features import LayerEvolution
-from lightning_cnnvis.figures.projections import STRIP_SIDE
-from lightning_cnnvis.functional.deconvnet.projection import Projections
-from lightning_cnnvis.functional.inversion.results import Inversions
-from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.pictures import Picture
-from lightning_cnnvis.posthoc import Analysis, DeconvResult, LayerInfo
-from lightning_cnnvis.report.content import (
-    Curves,
-    FeatureMap,
-    InversionRow,
-    LayerContent,
-    NetworkLayer,
-    ReportContent,
-    Tile,
-    Track,
-)
-
-SIDE = 64
-"""Longer side of the tiles of feature maps, in pixels."""
-PICTURE_SIDE = 224
-"""Longest side of optimised and rebuilt images; larger ones are reduced."""
+from lightning_cnnvis.methods.method import Method
+from lightning_cnnvis.methods.registry import all_methods, get_method
+from lightning_cnnvis.methods.results import Result
+from lightning_cnnvis.posthoc import Analysis, DataError, LayerInfo
+from lightning_cnnvis.report.content import Curves, NetworkLayer, ReportContent
+from lightning_cnnvis.viewer.content import Section
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report shows, and how long it takes to make.
+    """The methods that a report shows, and options of theirs.
 
     Args:
-        num_channels: Feature maps of each layer, a seeded random choice; every one if None.
-        k: Strongest activations of each.
-        classes: Images of classes; 0 leaves them out.
-        inversions: Images that are rebuilt from the layers; 0 leaves them out.
-        steps: Steps of the optimisations; the methods' own if None.
+        show: Names of the methods; all that the network allows if None.
+        num_channels: Number of feature maps of each layer; a number of each method's own if None.
+        k: Number of strongest activations of each feature map.
+        steps: Number of optimisation steps; each method's own if None.
         seed: Seed of all random choices.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or there is no method of a name.
     """
 
-    num_channels: int | None = 32
+    show: Sequence[str] | None = None
+    num_channels: int | None = None
     k: int = 9
-    classes: int = 12
-    inversions: int = 2
     steps: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
-        for name, least in (("num_channels", 1), ("k", 1), ("classes", 0), ("inversions", 0), ("steps", 1)):
+        """Checks the ranges and the names."""
+        for name in ("num_channels", "k", "steps"):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value}: it must be at least {least}.")
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1.")
+        for name in self.show or ():
+            get_method(name)
+
+    @property
+    def methods(self) -> list[Method[..., Any]]:
+        """The methods to show, in the order in which they are listed."""
+        shown = None if self.show is None else {get_method(name).name for name in self.show}
+        return [
+            method for method in all_methods() if (method.report is not None if shown is None else method.name in shown)
+        ]
+
+    def of(self, method: Method[..., Any], layers: Sequence[str] | None) -> Any:
+        """The options of a method in a report.
+
+        Args:
+            method: The method.
+            layers: Dotted names of the layers to show; those that the method chooses if None.
+
+        Returns:
+            The options: those asked for, else those that the method has for reports, else its defaults.
+        """
+        asked = {field.name: getattr(self, field.name) for field in fields(self)} | {"layers": layers}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return method.options_of({**(method.report or {}), **given})
 
 
 def collect(
     analysis: Analysis,
     layers: Sequence[str] | None = None,
     *,
-    evolutions: Mapping[str, LayerEvolution] | None = None,
+    evolutions: Mapping[str, Any] | None = None,
     curves: Sequence[Curves] = (),
     options: ReportOptions | None = None,
 ) -> ReportContent:
@@ -77,39 +79,55 @@ def collect(
 
     Args:
         analysis: The network.
-        layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
-        evolutions: The epochs of its layers, by name.
+        layers: Dotted names of the layers to show; those that each method chooses, and can be used on, if None.
+        evolutions: What was gathered over the epochs of a run, by layer.
         curves: Plots of its training.
-        options: What to show.
+        options: The methods to show, and options of theirs.
 
     Returns:
-        What a report shows. A network that is no classifier has no classes.
+        What a report shows. Methods that the network does not allow are left out, and named.
 
     Raises:
-        LayerError: If a layer is not there or cannot be projected.
+        DataError: If there are no images to show the network.
+        LayerError: If a named layer is not there, or a method cannot be used on it.
     """
     options = options or ReportOptions()
     table = {row.name: row for row in analysis.layers()}
-    if layers is None:
-        layers = [row.name for row in table.values() if row.default and row.passable]
-    deconv = (
-        analysis.deconv(layers, num_channels=options.num_channels, k=options.k, seed=options.seed) if layers else None
-    )
-    spec = analysis.input_spec
+    if layers is not None:
+        analysis.subject.known_layers(layers)
+    passable = [row.name for row in table.values() if row.default and row.passable]
+    sections: list[Section] = []
+    left_out: list[str] = []
+    results: list[Result] = []
+    for method in options.methods:
+        of_method = layers if layers is not None or method.refuse_layer is None else passable
+        try:
+            if of_method is not None and not of_method:
+                raise ValueError("There is no layer that it can be used on.")
+            chosen = options.of(method, of_method)
+            result = analysis.look(method, chosen)
+        except DataError:
+            raise
+        except ValueError as error:
+            if layers is not None and "layers" in method.fields:
+                raise
+            left_out.append(f"{method.name}: {error}")
+            continue
+        results.append(result)
+        sections += method.sections(analysis.subject, chosen, result, evolutions or {})
+    about = {section.title for section in sections if section.layer}
     return ReportContent(
         title=analysis.checkpoint.name,
-        facts=_facts(analysis, deconv),
-        network=tuple(NetworkLayer(row.name, row.kind, row.shape) for row in table.values() if _is_leaf(row, table)),
-        layers=tuple(
-            _layer(table[name], deconv, (evolutions or {}).get(name), spec) for name in layers if deconv is not None
-        ),
-        classes=_classes(analysis, options),
-        inversions=_inversions(analysis, layers, options),
+        facts=_facts(analysis, results),
+        network=tuple(_network_layer(row) for row in table.values() if _is_leaf(row, table)),
+        sections=tuple(sorted(sections, key=lambda section: section.layer)),
+        layers=tuple(_network_layer(row) for row in table.values() if row.name in about),
         curves=tuple(curves),
+        left_out=tuple(left_out),
     )
 
 
-def _facts(analysis: Analysis, deconv: DeconvResult | None) -> tuple[tuple[str, str], ...]:
+def _facts(analysis: Analysis, results: Sequence[Result]) -> tuple[tuple[str, str], ...]:
     checkpoint, spec = analysis.checkpoint, analysis.input_spec
     weights = sum(parameter.numel() for parameter in analysis.model.parameters())
     facts = [("Input", f"{spec.channels}×{spec.size[0]}×{spec.size[1]}"), ("Weights", f"{weights:,}")]
@@ -122,123 +140,18 @@ def _facts(analysis: Analysis, deconv: DeconvResult | None) -> tuple[tuple[str, 
         facts.append(("Checkpoint", checkpoint.path.name))
     if checkpoint.absent:
         facts.append(("Weights are missing of", ", ".join(checkpoint.absent)))
-    if deconv is not None and deconv.skipped:
-        facts.append(("Images skipped", str(len(deconv.skipped))))
+    skipped = {path for result in results for path in result.skipped}
+    if skipped:
+        facts.append(("Images skipped", str(len(skipped))))
     return tuple(facts)
+
+
+def _network_layer(row: LayerInfo) -> NetworkLayer:
+    whole = row.stride is None or row.stride == (0, 0)
+    return NetworkLayer(row.name, row.kind, row.shape, None if whole else row.field, None if whole else row.stride)
 
 
 def _is_leaf(row: LayerInfo, table: Mapping[str, LayerInfo]) -> bool:
     """Whether a layer does something itself, and is not only there for others."""
     inside = any(other.startswith(f"{row.name}.") for other in table)
     return not inside and row.kind not in {"Dropout", "Dropout2d", "Identity"}
-
-
-def _layer(row: LayerInfo, deconv: DeconvResult, evolution: LayerEvolution | None, spec: InputSpec) -> LayerContent:
-    columns = evolution.columns if evolution is not None else []
-    whole = row.stride is None or row.stride == (0, 0)
-    return LayerContent(
-        name=row.name,
-        kind=row.kind,
-        shape=row.shape,
-        field=None if whole else row.field,
-        stride=None if whole else row.stride,
-        features=_features(deconv.projections[row.name], deconv.k, spec),
-        epochs=tuple(column.epoch for column in columns),
-        tracks=_tracks(evolution, spec) if evolution is not None and columns else (),
-    )
-
-
-def _features(projections: Projections, k: int, spec: InputSpec) -> tuple[FeatureMap, ...]:
-    pictures = figures.contrast(figures.reduced(projections.pixels, SIDE))
-    patches = spec.denormalize(projections.patches)
-    found = []
-    for start in range(0, len(projections), k):
-        units = slice(start, start + k)
-        activations = projections.activations[units].tolist()
-        # where there were fewer images than places
-        pixels = [pictures[units], patches[units]]
-        active = [activation > 0 for activation in activations]
-        rows = [
-            _row([p if on else p.new_full(p.shape, 0.5) for p, on in zip(row, active, strict=True)]) for row in pixels
-        ]
-        found.append(FeatureMap(int(projections.channels[start]), tuple(activations), np.concatenate(rows)))
-    return tuple(found)
-
-
-def _tracks(evolution: LayerEvolution, spec: InputSpec) -> tuple[Track, ...]:
-    assert evolution.fixed is not None
-    sources = spec.denormalize(figures.reduced(evolution.fixed.patches[:, 0].cpu(), STRIP_SIDE))
-    found = []
-    for n, channel in enumerate(evolution.fixed.channels.tolist()):
-        similarities, changed, before = [], [], None
-        for column in evolution.columns:
-            similarity = column.similarity[n]
-            similarities.append(None if similarity.isnan() else float(similarity))
-            changed.append(before is not None and int(column.sample_ids[n]) != before)
-            before = int(column.sample_ids[n])
-        rows = [
-            _row([getattr(column, of)[n] / 255 for column in evolution.columns])
-            for of in ("projections", "patches", "fixed")
-        ]
-        rows.append(_row([sources[n]] * len(evolution.columns)))
-        found.append(Track(channel, tuple(similarities), tuple(changed), np.concatenate(rows)))
-    return tuple(found)
-
-
-def _row(pictures: Sequence[Tensor]) -> Picture:
-    """Pictures ``(C, H, W)`` of one size side by side, as tiles."""
-    return np.concatenate([np.asarray(figures.tile(picture, SIDE)) for picture in pictures], axis=1)
-
-
-def _classes(analysis: Analysis, options: ReportOptions) -> tuple[Tile, ...]:
-    count = min(options.classes, _number_of_classes(analysis))
-    if not count:
-        return ()
-    shown = analysis.classes(range(count), steps=options.steps, seed=options.seed).visualizations
-    assert shown is not None
-    pictures = _pictures(shown.images)
-    return tuple(
-        Tile(picture, label, figures.state_of(shown, n).replace("\n", " · "))
-        for n, (picture, label) in enumerate(zip(pictures, shown.labels, strict=True))
-    )
-
-
-def _number_of_classes(analysis: Analysis) -> int:
-    """How many logits the network has; 0 if it is no classifier, or its end is missing."""
-    if analysis.checkpoint.absent:
-        return 0
-    spec = analysis.input_spec
-    parameter = next(analysis.model.parameters(), torch.empty(0))
-    with torch.no_grad():
-        output = analysis.model(torch.zeros(1, *spec.shape, dtype=parameter.dtype, device=parameter.device))
-    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
-
-
-def _inversions(analysis: Analysis, layers: Sequence[str], options: ReportOptions) -> tuple[InversionRow, ...]:
-    if not options.inversions or not layers:
-        return ()
-    inverted: Inversions = analysis.invert(
-        layers, count=options.inversions, steps=options.steps, seed=options.seed
-    ).inversions
-    return tuple(
-        InversionRow(
-            original,
-            tuple(
-                Tile(picture, layer, figures.inversion_caption(image, error))
-                for picture, layer, image, error in zip(
-                    _pictures(inverted.images[:, 0, n]),
-                    inverted.layers,
-                    inverted.images[:, 0, n],
-                    inverted.errors[:, 0, n],
-                    strict=True,
-                )
-            ),
-        )
-        for n, original in enumerate(_pictures(inverted.originals))
-    )
-
-
-def _pictures(images: Tensor) -> list[Picture]:
-    """Images ``(N, C, H, W)`` in [0, 1] as pictures."""
-    pixels = figures.as_bytes(figures.reduced(images.clamp(0, 1), PICTURE_SIDE))
-    return [picture.permute(1, 2, 0).numpy() for picture in pixels]

@@ -10,11 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from lightning_cnnvis.callbacks import DeconvNetProjection
+from lightning_cnnvis.callbacks import MethodCallback, callback_of
 from lightning_cnnvis.checkpoints import Checkpoint
 from lightning_cnnvis.evolution.accuracy import require
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
-from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
+from lightning_cnnvis.posthoc.epochs import find_epochs
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
@@ -67,11 +67,7 @@ def report(
     analysis = analyze(source, data, **opening)
     measured = _measured(analysis.checkpoint.callbacks)
     options = options or ReportOptions()
-    also: list[pl.Callback] = []
-    if options.inversions and not measured:
-        steps = options.steps or QUICK_STEPS
-        also.append(quick_inversion(layers=layers, probes=options.inversions, steps=steps, seed=options.seed))
-    evolution = _evolution(source, data, layers, also, opening)
+    evolution = _evolution(source, data, layers, options, measured, opening)
     if evolution is not None:
         analysis.checkpoint = _with_metrics(analysis.checkpoint, evolution)
     content = collect(
@@ -86,19 +82,31 @@ def report(
 
 
 def _evolution(
-    source: Any, data: Data | None, layers: Sequence[str] | None, also: list[pl.Callback], opening: dict[str, Any]
+    source: Any,
+    data: Data | None,
+    layers: Sequence[str] | None,
+    options: ReportOptions,
+    measured: Mapping[str, Any],
+    opening: dict[str, Any],
 ) -> Evolution | None:
     """The epochs of a run, if the source is the folder of one that has several.
 
-    The projections are drawn again, as the run drew them if it did; what else it optimised would take minutes.
+    What is shown over the epochs in any case is drawn again, as the run drew it if it did; what else it optimised would
+    take minutes, and what it measured is known.
     """
     if not isinstance(source, str | Path) or not Path(source).is_dir():
         return None
     if len(find_epochs(Path(source), trust=opening.get("trust", False))) < 2:
         return None
     drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
-    callbacks = [callback for callback in drawn if isinstance(callback, DeconvNetProjection)]
-    return evolve(source, data, callbacks=[*(callbacks or [DeconvNetProjection(layers=layers)]), *also], **opening)
+    shows: list[pl.Callback] = []
+    for method in options.methods:
+        if method.evolve is None or (method.evolve and measured):
+            continue
+        own = [show for show in drawn if isinstance(show, MethodCallback) and show.method.name == method.name]
+        quick = {**method.evolve, **({} if options.steps is None or not method.evolve else {"steps": options.steps})}
+        shows += own if own and not method.evolve else [callback_of(method, layers=layers, seed=options.seed, **quick)]
+    return evolve(source, data, callbacks=shows, **opening) if shows else None
 
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:

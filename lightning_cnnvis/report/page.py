@@ -41,7 +41,11 @@ def render(content: ReportContent) -> str:
     environment.filters["svg"] = lambda curves, name: Markup(svg(curves, name))  # drawn here, of numbers alone
     environment.filters["bar"] = _bar
     return environment.get_template("report.html.j2").render(
-        content=content, version=__version__, colors=COLORS, anchors=_anchors(content)
+        content=content,
+        version=__version__,
+        colors=COLORS,
+        anchors=_anchors(content),
+        layers={layer.name: layer for layer in content.layers},
     )
 
 

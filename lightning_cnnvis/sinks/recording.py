@@ -21,6 +21,7 @@ class Recorder:
     def __init__(self) -> None:
         self.pictures: dict[str, dict[int, bytes]] = {}
         self.scalars: dict[str, dict[int, float]] = {}
+        self.tables: dict[str, str] = {}
         self.experiment = _Pictures(self.pictures)  # what Lightning calls the library behind a logger
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:

@@ -296,7 +296,7 @@ def test_out_of_memory_for_a_single_image_skips_the_picture(tmp_path):
 
 def test_what_failed_in_the_trial_is_tried_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_cnnvis.callbacks.class_visualization.visualize_classes", fails)
+        patch.setattr("lightning_cnnvis.methods.classes.visualize_classes", fails)
         callback = ClassVisualization(steps=2, input_spec=SPEC)
 
         class Repair(pl.Callback):

@@ -14,7 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec, figures
+from lightning_cnnvis import (
+    ActivationMaximization,
+    ClassVisualization,
+    DeconvNetProjection,
+    DeepDream,
+    FeatureInversion,
+    InputSpec,
+    figures,
+)
 from lightning_cnnvis.evolution.accuracy import read_csv
 from lightning_cnnvis.functional import DreamOptions, maximize_activation
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
@@ -56,6 +64,12 @@ def fit(tmp_path, *callbacks, val=True, module=None, **options):
 
 def classes(**options) -> ClassVisualization:
     return ClassVisualization(**{"steps": 3, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options})
+
+
+def maximized(**options) -> ActivationMaximization:
+    return ActivationMaximization(
+        **{"steps": 3, "input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options}
+    )
 
 
 def dreams(**options) -> DeepDream:
@@ -107,21 +121,21 @@ def projections(**options) -> DeconvNetProjection:
     return DeconvNetProjection(**{**fixed, **options})
 
 
-@pytest.mark.parametrize("first", ["classes", "projections"])
+@pytest.mark.parametrize("first", ["maximized", "projections"])
 @pytest.mark.parametrize("val", [True, False], ids=["validation", "no validation"])
 def test_feature_maps_beside_their_strongest_activation(tmp_path, monkeypatch, first, val):
     """The same maps as the projections show, and the ratio of this epoch, whichever callback comes first."""
     grids = drawn(monkeypatch)
     module = Classifier()
-    callbacks = [classes(classes=[0], layers=["model.2", "5"], num_channels=4), projections()]
-    trainer = fit(tmp_path, *(callbacks if first == "classes" else callbacks[::-1]), module=module, val=val)
-    assert list(Path(trainer.logger.log_dir).rglob("class_visualization/2/epoch_0002.png"))
+    callbacks = [maximized(layers=["model.2", "5"], num_channels=4), projections()]
+    trainer = fit(tmp_path, *(callbacks if first == "maximized" else callbacks[::-1]), module=module, val=val)
+    assert list(Path(trainer.logger.log_dir).rglob("activation_maximization/2/epoch_0002.png"))
     network, images = module.model.eval(), DATA.dataset.tensors[0]
     for layer in ("2", "5"):
         (labels, states), *others = [grid[1:] for grid in grids if grid[0] == f"{layer} · epoch 2"]
         assert not others
-        assert labels == [f"#{channel}" for channel in callbacks[1]._channels[layer]]
-        channels = callbacks[1]._channels[layer]
+        assert labels == [f"#{channel}" for channel in callbacks[1]._parts[layer]]
+        channels = callbacks[1]._parts[layer]
         upto = network[: int(layer) + 1]
         with torch.no_grad():
             real = upto(images).amax((0, 2, 3))
@@ -141,7 +155,7 @@ def test_the_ratio_is_that_of_the_epoch_shown_last(tmp_path, monkeypatch):
 
     def callbacks():
         once = projections(layers=["2"], epochs=[1], every_n_epochs=None)
-        return [classes(classes=[0], layers=["2", "5"], channels=[1, 3]), once]
+        return [maximized(layers=["2", "5"], channels=[1, 3]), once]
 
     shows, projects = callbacks()
     trainer = fit(tmp_path, shows, projects, max_epochs=1)
@@ -153,7 +167,7 @@ def test_the_ratio_is_that_of_the_epoch_shown_last(tmp_path, monkeypatch):
         enable_model_summary=False, enable_checkpointing=False, logger=False,
     )  # fmt: skip
     trainer.fit(Classifier(), DATA, DATA, ckpt_path=tmp_path / "one.ckpt")
-    followed = projects._channels["2"]
+    followed = projects._parts["2"]
     notes = {title: (labels, states) for title, labels, states in grids}
     labels, states = notes["2 · epoch 2"]
     assert labels == ["#1", "#3"]
@@ -174,14 +188,15 @@ def test_the_statistics_of_ones_own_images(tmp_path):
     assert pictures() == pictures() != pictures(statistics=statistics)
 
 
-def test_units_and_no_classes(tmp_path, monkeypatch):
+def test_units_of_a_vector(tmp_path, monkeypatch):
     grids = drawn(monkeypatch)
-    trainer = fit(tmp_path, classes(classes=[], layers=["8"], num_channels=None, preset="none"), max_epochs=1)
+    trainer = fit(tmp_path, maximized(layers=["8"], num_channels=None, preset="none"), max_epochs=1)
     assert [labels for _, labels, _ in grids] == [["#0", "#1", "#2"]]
     folder = Path(trainer.logger.log_dir) / "cnnvis"
-    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.png")] == [
-        "class_visualization/8/epoch_0001.png"
-    ]
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")} == {
+        "activation_maximization/8/epoch_0001.png",
+        "activation_maximization_evolution/8/epoch_0001.png",
+    }
 
 
 class Rising(Classifier):
@@ -246,7 +261,7 @@ def test_a_resumed_run_continues_the_strips(tmp_path):
     )  # fmt: skip
     trainer.fit(Classifier(), DATA, DATA, ckpt_path=tmp_path / "two.ckpt")
     for callback in callbacks:
-        assert [column.epoch for column in callback._strip.columns] == [1, 2, 3]
+        assert [column.epoch for column in callback._strips[""].columns] == [1, 2, 3]
 
 
 def test_a_photograph_of_any_size_and_no_validation(tmp_path):
@@ -260,8 +275,8 @@ def test_bad_input_is_refused_before_training(tmp_path):
     for callback, message in (
         (classes(classes=["cow"]), "no class named 'cow'. Known names: 'cat', 'dog'"),
         (classes(classes=[7]), "Class 7 is out of range: the model has classes 0 to 2"),
-        (classes(layers=["relu7"]), "no layer 'relu7'"),
-        (classes(layers=["5"], channels=[1, 8]), "Channel 8 is out of range: layer '5' has channels 0 to 7"),
+        (maximized(layers=["relu7"]), "no layer 'relu7'"),
+        (maximized(layers=["5"], channels=[1, 8]), "Channel 8 is not in layer '5': it has channels 0 to 7"),
         (dreams(layers=["relu7"]), "no layer 'relu7'"),
         (inversions(layers=["relu7"]), "no layer 'relu7'"),
     ):
@@ -270,10 +285,10 @@ def test_bad_input_is_refused_before_training(tmp_path):
     for build, message in (
         (lambda: classes(steps=0), "steps=0"),
         (lambda: classes(samples_per_class=0), "samples_per_class=0"),
-        (lambda: classes(num_channels=0), "num_channels=0"),
+        (lambda: maximized(num_channels=0), "num_channels=0"),
         (lambda: classes(classes="cat"), r"classes='cat' is one name.*classes=\['cat'\]"),
         (lambda: classes(classes=[]), r"classes=\[\] leaves nothing to show"),
-        (lambda: classes(channels=[1]), r"channels=\[1\] of which layers"),
+        (lambda: maximized(channels=[1]), r"channels=\[1\] requires layers: name the layers"),
         (lambda: classes(preset="lucid"), "preset='lucid': choose one of 'fourier'"),
         (lambda: inversions(restarts=0), "restarts=0"),
         (lambda: inversions(images_from=[tmp_path / "none.png"]), r"none.png' cannot be read"),

@@ -98,20 +98,18 @@ def test_feature_maps_beside_their_strongest_activation_on_the_images(network, i
 
     labelled_pictures = figures.labelled_pictures
     monkeypatch.setattr(figures, "labelled_pictures", watched)
-    result = analyze(network, images, input_spec=SPEC).classes(layers=["1", "3"], channels=[2, 0], steps=3)
-    assert result.visualizations is None
-    assert list(result.pictures) == ["class_visualization/1", "class_visualization/3"]
+    result = analyze(network, images, input_spec=SPEC).maximize(["1", "3"], [2, 0], steps=3)
+    assert list(result.pictures) == ["activation_maximization/1", "activation_maximization/3"]
     with torch.no_grad():
         strongest = network.eval()[:2](images).amax((0, 2, 3))
     labels, states, note = drawn[0]
     shown = result.features["1"]
-    assert labels == ["1 #2", "1 #0"]
+    assert labels == ["#2", "#0"]
     for n, channel in enumerate((2, 0)):
         assert f" · {shown.peaks[n] / strongest[channel]:.1f}× real" in states[n]
-    assert "on the images" in note
-    # where there are no images, nothing is said of them; nor are classes left out when both are asked for
-    result = analyze(network, input_spec=SPEC).classes([1], ["1"], num_channels=2, steps=2)
-    assert list(result.pictures) == ["class_visualization/classes", "class_visualization/1"]
+    assert note.endswith("the strongest activation on real images.")
+    # where there are no images, nothing is said of them
+    result = analyze(network, input_spec=SPEC).maximize(["1"], num_channels=2, steps=2)
     assert "real" not in "".join(drawn[-1][1])
     projected = analyze(network, images, input_spec=SPEC).deconv(["1"], num_channels=2, k=1).projections["1"]
     assert list(result.features["1"].targets) == projected.channels.tolist()
@@ -119,12 +117,12 @@ def test_feature_maps_beside_their_strongest_activation_on_the_images(network, i
 
 def test_feature_maps_that_are_not_there(network, images):
     analysis = analyze(network, images, input_spec=SPEC)
-    with pytest.raises(ValueError, match=r"channels=\[1\] of which layers"):
-        analysis.classes(channels=[1])
+    with pytest.raises(ValueError, match=r"channels=\[1\] requires layers"):
+        analysis.maximize(channels=[1])
     with pytest.raises(ValueError, match=r"Channel 9 is not in layer '1': it has channels 0 to 7\."):
-        analysis.classes(layers=["1"], channels=[9])
+        analysis.maximize(["1"], channels=[9])
     with pytest.raises(LayerError, match="no layer 'relu'"):
-        analysis.classes(layers=["relu"])
+        analysis.maximize(["relu"])
 
 
 def test_dream_and_invert_take_the_first_images(network, images, tmp_path):

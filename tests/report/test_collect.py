@@ -14,7 +14,7 @@ from lightning_cnnvis.posthoc import analyze
 from lightning_cnnvis.report import ReportOptions, collect, render
 
 SPEC = InputSpec(size=(16, 16), mean=(0.5,), std=(0.25,), class_names=("cat", "dog", "emu"))
-QUICK = ReportOptions(num_channels=4, k=3, classes=2, inversions=1, steps=2)
+QUICK = ReportOptions(num_channels=4, k=3, steps=2)
 
 
 def network(*end: nn.Module) -> nn.Sequential:
@@ -53,8 +53,10 @@ def test_layers_are_the_rectified_convolutions_with_their_facts(collected):
 
 def test_features_are_the_projections_of_the_analysis(analysis, collected):
     deconv = analysis.deconv(num_channels=4, k=3)
-    for layer in collected.layers:
-        projections = deconv.projections[layer.name]
+    for section in (section for section in collected.sections if section.layer):
+        projections = deconv.projections[section.title]
+        (layer,) = section.blocks
+        assert layer.total == {"1": 8, "4": 6}[section.title]
         assert [feature.channel for feature in layer.features] == projections.channels[::3].tolist()
         pixels = figures.contrast(projections.pixels)
         patches = SPEC.denormalize(projections.patches)
@@ -70,30 +72,46 @@ def test_features_are_the_projections_of_the_analysis(analysis, collected):
                     np.testing.assert_array_equal(feature.sprite[row * height : (row + 1) * height, column], wanted)
 
 
-def test_classes_and_inversions(collected):
-    assert [tile.label for tile in collected.classes] == ["cat", "dog"]
-    assert all(tile.picture.shape == (16, 16, 3) and "p 0." in tile.state for tile in collected.classes)
-    (row,) = collected.inversions
-    assert [tile.label for tile in row.rebuilt] == ["1", "4"]
+def blocks_of(content, title):
+    (section,) = [section for section in content.sections if section.title == title]
+    return section.blocks
 
 
-def test_what_is_no_classifier_has_no_classes(images):
+def test_every_method_has_a_section(collected):
+    (classes,) = blocks_of(collected, "Classes")
+    assert [tile.label for tile in classes.tiles] == ["cat", "dog", "emu"]
+    assert all(tile.picture.shape == (16, 16, 3) and "p 0." in tile.state for tile in classes.tiles)
+    rows = blocks_of(collected, "What each layer still knows")
+    assert [[tile.label for tile in row.tiles] for row in rows] == [["1", "4"]] * 2
+    (dreams,) = blocks_of(collected, "Dreams")
+    assert [tile.label for tile in dreams.tiles] == ["1", "4"]
+    maximized = blocks_of(collected, "What feature maps respond to most")
+    assert [len(block.tiles) for block in maximized] == [4, 4]
+    assert "× real" in maximized[0].tiles[0].state
+    assert collected.left_out == ()
+
+
+def test_what_is_not_a_classifier_has_no_classes(images):
     found = collect(analyze(network(), images, input_spec=SPEC), options=QUICK)
-    assert found.classes == ()
     assert len(found.layers) == 2
-    assert 'id="classes"' not in render(found)
+    assert found.left_out == ("classes: Sequential is not a classifier: it does not return logits (N, classes).",)
+    html = render(found)
+    assert "Classes</h2>" not in html
+    assert "is not a classifier" in html
 
 
-def test_parts_can_be_left_out(analysis):
-    found = collect(analysis, ["4"], options=ReportOptions(num_channels=None, k=1, classes=0, inversions=0))
-    assert (found.classes, found.inversions) == ((), ())
-    assert len(found.layers[0].features) == 6
+def test_methods_can_be_chosen(analysis):
+    found = collect(analysis, ["4"], options=ReportOptions(show=["deconv"], k=1))
+    assert [section.title for section in found.sections] == ["4"]
+    assert len(found.sections[0].blocks[0].features) == 6
+    with pytest.raises(ValueError, match="There is no method 'dreams'. Did you mean 'dream'"):
+        ReportOptions(show=["dreams"])
 
 
 def test_without_a_layer_that_a_deconvnet_can_pass(images):
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     found = collect(analyze(smooth, images, input_spec=SPEC), options=QUICK)
-    assert [tile.label for tile in found.classes] == ["cat", "dog"]
+    assert [tile.label for tile in blocks_of(found, "Classes")[0].tiles] == ["cat", "dog", "emu"]
 
 
 def test_model_is_left_as_it_was(images):
@@ -109,7 +127,7 @@ def test_unknown_layer(analysis):
         collect(analysis, ["relu9"], options=QUICK)
 
 
-@pytest.mark.parametrize("bad", [{"num_channels": 0}, {"k": 0}, {"classes": -1}, {"inversions": -1}, {"steps": 0}])
+@pytest.mark.parametrize("bad", [{"num_channels": 0}, {"k": 0}, {"steps": 0}])
 def test_options_out_of_range(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
         ReportOptions(**bad)

@@ -15,7 +15,7 @@ from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.report.plots import plots_of
 
-QUICK = ["--device=cpu", "--num_channels=3", "--k=2", "--steps=2", "--classes=2"]
+QUICK = ["--device=cpu", "--num_channels=3", "--k=2", "--steps=2"]
 
 
 @pytest.fixture(scope="module")

@@ -85,12 +85,13 @@ def test_ids_are_unique_and_links_arrive(page):
 def test_every_picture_is_in_the_page_once(html):
     stores = re.findall(r'<script type="application/json" id="([^"]+)">(.*?)</script>', html, re.DOTALL)
     made = content()
-    wanted = {"pictures-classes": [tile.picture for tile in made.classes]}
-    for n, layer in enumerate(made.layers):
-        wanted[f"pictures-layer-{n}"] = [feature.sprite for feature in layer.features]
-        wanted[f"pictures-layer-{n}-tracks"] = [track.sprite for track in layer.tracks]
+    wanted = {"pictures-section-0-0": [tile.picture for tile in made.sections[0].blocks[0].tiles]}
+    for n, section in enumerate(section for section in made.sections if section.layer):
+        tracks, features = section.blocks
+        wanted[f"pictures-layer-{n}-0"] = [track.sprite for track in tracks.tracks]
+        wanted[f"pictures-layer-{n}-1"] = [feature.sprite for feature in features.features]
     found = {store: json.loads(pictures) for store, pictures in stores}
-    assert set(found) == {*wanted, "pictures-inversion-0"}
+    assert set(found) == {*wanted, "pictures-section-1-0"}
     for store, pictures in wanted.items():
         assert found[store] == [data_uri(picture) for picture in pictures]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, Literal
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.failure import warn_of_failure
 from lightning_cnnvis.callbacks.base.overhead import Pace
+from lightning_cnnvis.callbacks.base.run_images import RunImages
 from lightning_cnnvis.callbacks.base.schedule import Schedule
 from lightning_cnnvis.callbacks.base.target import builds_late, find_input, find_target, refuse_sharded_weights
 from lightning_cnnvis.callbacks.base.timing import CostAccount
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.methods.subject import Images
 from lightning_cnnvis.sinks import Sinks
 
 __all__ = ["VisualizationCallback", "VisualizationContext"]
@@ -75,7 +77,7 @@ class VisualizationCallback(pl.Callback):
         >>> callback = WeightPicture(every_n_epochs=5)  # goes into Trainer(callbacks=[...])
     """
 
-    name: ClassVar[str] = "visualization"
+    name: str = "visualization"
     """First part of the tags, and the callback's name in ``cnnvis/seconds/<name>``."""
 
     free_seconds: ClassVar[float] = 60.0
@@ -155,6 +157,14 @@ class VisualizationCallback(pl.Callback):
         """
 
     # What other callbacks, and what comes after the training, use.
+
+    needs_output: bool = False
+    """Whether weights that end before the network does are of no use to it."""
+
+    @property
+    def evolutions(self) -> Mapping[str, Any]:
+        """What was gathered over the epochs, by layer: what a report shows beside the method's result."""
+        return {}
 
     def show_at(self, epochs: Sequence[int]) -> None:
         """Settles which epochs are shown, whatever was asked for and whatever it costs; call it before `setup`.
@@ -275,7 +285,7 @@ class VisualizationCallback(pl.Callback):
         arguments = {
             key: _stable(value)
             for key, value in vars(self).items()
-            if not key.startswith("_") and key not in {"label", "on_error", "max_overhead"}
+            if not key.startswith("_") and key not in _NOT_ARGUMENTS
         }
         return self._generate_state_key(**arguments)
 
@@ -306,8 +316,19 @@ class VisualizationCallback(pl.Callback):
         assert self._spec is not None
         network, layers = self._target
         return VisualizationContext(
-            trainer, pl_module, network, layers, self._spec, pl_module.device, epoch, self._sinks
+            network=network,
+            input_spec=self._spec,
+            trainer=trainer,
+            pl_module=pl_module,
+            layers=layers,
+            device=pl_module.device,
+            epoch=epoch,
+            sinks=self._sinks,
+            run_images=self._images_of(trainer, pl_module),
         )
+
+    def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
+        return RunImages(trainer, pl_module.device, self.get_images)
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -357,6 +378,10 @@ class VisualizationCallback(pl.Callback):
             spent = sum(peer._cost.seconds for peer in peers)
             with self.guarded(epoch), self._sinks as sinks:
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
+
+
+_NOT_ARGUMENTS = {"label", "name", "method", "needs_output", "on_error", "max_overhead"}
+"""Attributes that do not tell what a callback shows."""
 
 
 def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:

@@ -1,4 +1,4 @@
-"""What a visualisation works on."""
+"""The context of a visualisation: the network, and the run that it is part of."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.methods.subject import Images, Subject
 from lightning_cnnvis.sinks import Sinks
 
 
-@dataclass(frozen=True, eq=False)
-class VisualizationContext:
-    """What a visualisation works on.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VisualizationContext(Subject):
+    """The context of a visualisation: the subject of a method, and the run that it is part of.
 
     Attributes:
         trainer: The trainer.
-        pl_module: The LightningModule.
-        network: The network that is visualised: the LightningModule or a part of it.
-        layers: The layers the user asked for, as ``network.named_modules()`` calls them; None if the choice
-            is left to the callback.
-        input_spec: What the network's input looks like.
-        device: Where the network is.
+        pl_module: The LightningModule; `network` is a part of it, or the whole.
+        layers: The layers that the user asked for, as ``network.named_modules()`` calls them; None if the choice is
+            left to the callback.
+        device: The network's device.
         epoch: The epoch whose training is done, counted from 1; the step to log at.
-        sinks: Where pictures and scalars go.
+        sinks: Where pictures, tables and scalars go.
+        run_images: The images of the run.
     """
 
     trainer: pl.Trainer
     pl_module: pl.LightningModule
-    network: nn.Module
     layers: tuple[str, ...] | None
-    input_spec: InputSpec
     device: torch.device
     epoch: int
     sinks: Sinks
+    run_images: Images
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the network's weights, which its input must have."""
-        floating = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        return next(floating, torch.get_default_dtype())
+    def has_images(self) -> bool:
+        """Whether there are images to show the network: a run has some."""
+        return True
+
+    @property
+    def images(self) -> Images:
+        """The images of the run: those of the validation, or of the training if there is none."""
+        return self.run_images
 
     def to_network(self, images: Tensor) -> Tensor:
         """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_only
@@ -14,16 +12,6 @@ from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.sinks import SinkError
 
 _log = logging.getLogger(__name__)
-
-
-@contextmanager
-def naming_layer(layer: str) -> Iterator[None]:
-    """Notes on an exception that passes which layer was worked on."""
-    try:
-        yield
-    except Exception as error:
-        error.cnnvis_layer = layer  # type: ignore[attr-defined]
-        raise
 
 
 def warn_of_failure(who: str, error: Exception, epoch: int, layer: str | None, next_try: str | None) -> None:

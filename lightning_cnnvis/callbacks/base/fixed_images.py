@@ -1,94 +1,76 @@
-"""Callbacks that look at the same few images at every epoch."""
+"""A few images of a run that stay the same over its epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor
 
-from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
-from lightning_cnnvis.callbacks.base.run_images import images_of_run, validation_is_sure
-from lightning_cnnvis.callbacks.base.strip import StripCallback
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.methods.subject import Images
 
 
-class ProbeCallback(StripCallback):
-    """Base of callbacks that work on fixed images: given ones, or the first that the run shows to the network.
-
-    The images are those of the first validation batch, or of the first training batch where there is no validation.
-    They are kept in checkpoints, so that a resumed run goes on with the same.
+class FixedImages:
+    """The first images that a run shows to the network, kept, so that two epochs differ by the weights only.
 
     Args:
-        probes: ``(N, C, H, W)`` in [0, 1], the images; taken from the run if None.
-        count: How many images to take.
-        **options: See `VisualizationCallback`.
+        count: The number of images to take; 0 takes none.
+
+    Attributes:
+        taken: ``(N, C, H, W)`` in [0, 1], on the CPU; None before there were any.
     """
 
-    def __init__(self, probes: Tensor | None, count: int, **options: Any) -> None:
-        super().__init__(**options)
-        self._given = probes
-        self._count = count
-        self._probes = probes
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.taken: Tensor | None = None
 
-    def probes(self, context: VisualizationContext) -> Tensor:
-        """The images, ``(N, C, H, W)`` in [0, 1]; every process must ask.
+    @property
+    def wanted(self) -> bool:
+        """Whether images have still to be taken."""
+        return self.taken is None and self.count > 0
 
-        Raises:
-            ValueError: If none has been seen yet, and there is none to be had.
+    def take(self, spec: InputSpec, find: Callable[[], Tensor]) -> None:
+        """Takes images. Every process must call this, and works on what the first one found.
+
+        Args:
+            spec: Tells how to turn network inputs back into pictures.
+            find: Returns the images as the network gets them.
         """
-        if self._probes is None:
-            batches = (images for _, images in images_of_run(context, self.get_images))
-            self._keep(context.input_spec, partial(next, batches, None))
-        assert self._probes is not None
-        return self._probes
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begins anew."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._probes = self._given
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Takes the first images."""
-        if not trainer.sanity_checking:
-            self._take(trainer, batch)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Takes the first images if no validation is sure to come before they are needed."""
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if not validation_is_sure(trainer) and self.scheduled(trainer.current_epoch + 1, trainer):
-            self._take(trainer, batch)
-
-    def _take(self, trainer: pl.Trainer, batch: Any) -> None:
-        if self._probes is None and self._spec is not None and trainer.state.fn == "fit":
-            with self.guarded(trainer.current_epoch + 1):
-                self._keep(self._spec, partial(images_of, batch, self.get_images))
-
-    def _keep(self, spec: InputSpec, find: Callable[[], Tensor | None]) -> None:
         def first() -> Tensor:
-            images = find()
-            if images is None:
-                raise ValueError(f"There is no batch with an image: give {type(self).__name__} a photograph.")
-            return spec.denormalize(images[: self._count].detach().float().cpu()).clamp(0, 1)
+            return spec.denormalize(find()[: self.count].detach().float().cpu()).clamp(0, 1)
 
-        # every process works on what the first one saw
-        self._probes = gather_results(first)[0]
+        self.taken = gather_results(first)[0]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Adds the images that were taken."""
-        return {**super().state_dict(), "probes": self._probes if self._given is None else None}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
-        super().load_state_dict(state_dict)
-        if self._given is None:
-            self._probes = state_dict["probes"]
+class ImagesWithFixed:
+    """Images of a run of which the first are fixed.
+
+    Args:
+        images: The images of the run.
+        fixed: The first of them.
+    """
+
+    def __init__(self, images: Images, fixed: FixedImages) -> None:
+        self._images = images
+        self._fixed = fixed
+        self.batches = images.batches
+
+    def first(self, count: int, spec: InputSpec) -> Tensor:
+        """The fixed images, ``(N, C, H, W)`` in [0, 1]. Every process must ask."""
+        if self._fixed.wanted:
+            self._fixed.count = max(self._fixed.count, count)
+            found = gather_results(lambda: self._images.first(self._fixed.count, spec))[0]
+            self._fixed.taken = found
+        if self._fixed.taken is None:
+            return self._images.first(count, spec)
+        return self._fixed.taken[:count]
+
+    def photograph(self, spec: InputSpec) -> Tensor:
+        """The first of the fixed images, ``(C, H, W)`` in [0, 1]. Every process must ask."""
+        return self.first(1, spec)[0]
+
+    def __len__(self) -> int:
+        """The number of batches, 0 if it is not known."""
+        return len(self._images)

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Subset
 
-from lightning_cnnvis.callbacks.base.context import VisualizationContext
+from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
 
 _LOADER_BITS = 32  # sample ids of one loader are below those of the next by 2 to this power
@@ -25,29 +26,75 @@ def validation_is_sure(trainer: pl.Trainer) -> bool:
 
 
 def images_of_run(
-    context: VisualizationContext, get_images: str | Callable[[Any], Tensor] | None
+    trainer: pl.Trainer,
+    device: torch.device,
+    get_images: str | Callable[[Any], Tensor] | None,
+    *,
+    shared: bool = True,
 ) -> Iterator[tuple[int, Tensor]]:
     """Images straight from the data sets: those of the validation, or of the training if there is none.
 
     For an epoch whose batches nobody saw: training stopped early, or was resumed just before its validation. The run's
-    loaders are left alone; each process reads its share, as a distributed sampler deals it out.
+    loaders are left alone.
 
     Args:
-        context: The context.
+        trainer: The trainer.
+        device: Where to bring the images.
         get_images: How to get the images out of a batch; see `images_of`.
+        shared: Whether each process reads its share, as a distributed sampler deals it out, or all of them.
 
     Yields:
         The sample id of a batch's first image, and the images ``(N, C, H, W)``, on the device. Ids go up in steps of
-        the number of processes, and are those that `sample_ids` tells of an unshuffled validation.
+        the number of processes that share them, and are those that `sample_ids` tells of an unshuffled validation.
     """
-    trainer = context.trainer
-    rank, world = trainer.global_rank, trainer.world_size
+    rank, world = (trainer.global_rank, trainer.world_size) if shared else (0, 1)
     for index, (loader, length) in enumerate(_loaders_and_lengths(trainer)):
         first = (index << _LOADER_BITS) + rank
         for batch in islice(_of_our_own(loader, rank, world), length):
-            found = images_of(trainer.strategy.batch_to_device(batch, context.device), get_images)
+            found = images_of(trainer.strategy.batch_to_device(batch, device), get_images)
             yield first, found
             first += world * len(found)
+
+
+class RunImages:
+    """The images of a run, as methods ask for them; each process sees all of them.
+
+    Args:
+        trainer: The trainer.
+        device: Where to bring the images.
+        get_images: How to get the images out of a batch; see `images_of`.
+    """
+
+    def __init__(
+        self, trainer: pl.Trainer, device: torch.device, get_images: str | Callable[[Any], Tensor] | None
+    ) -> None:
+        self._trainer = trainer
+        self._device = device
+        self._get_images = get_images
+
+    def batches(self, spec: InputSpec) -> Iterator[Tensor]:
+        """Batches ``(N, C, H, W)``, normalised, of the validation, or of the training if there is none."""
+        for _, images in images_of_run(self._trainer, self._device, self._get_images, shared=False):
+            yield images
+
+    def first(self, count: int, spec: InputSpec) -> Tensor:
+        """The first images, ``(N, C, H, W)`` in [0, 1], on the CPU; no more than the first batch has.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        images = next(self.batches(spec), None)
+        if images is None:
+            raise ValueError("There is no batch with an image. Give a photograph.")
+        return spec.denormalize(images[:count].detach().float().cpu()).clamp(0, 1)
+
+    def photograph(self, spec: InputSpec) -> Tensor:
+        """The first image, ``(C, H, W)`` in [0, 1], on the CPU."""
+        return self.first(1, spec)[0]
+
+    def __len__(self) -> int:
+        """The number of batches, which is not known: 0."""
+        return 0
 
 
 def sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:

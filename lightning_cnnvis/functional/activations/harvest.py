@@ -54,6 +54,7 @@ class Harvest:
         k: int = 9,
         *,
         rule: Rule = "deconvnet",
+        windows: Mapping[str, object] | None = None,
         guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +61,18 @@ class Inversions:
     psnr: Tensor
     ssim: Tensor
     losses: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[Inversions]) -> Inversions:
+        """Puts the results of shares of the layers together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        joined: dict[str, Any] = {}
+        for name, first in vars(parts[0]).items():
+            values = [getattr(part, name) for part in parts]
+            whole = name == "originals" or first is None
+            joined[name] = first if whole else torch.cat(values) if isinstance(first, Tensor) else sum(values, ())
+        return Inversions(**joined)
 
     @property
     def root_errors(self) -> Tensor:

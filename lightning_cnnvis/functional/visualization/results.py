@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,19 @@ class Visualizations:
     rescued: Tensor
     losses: Tensor
     frames: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[Visualizations]) -> Visualizations:
+        """Puts the results of shares of the work together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        joined: dict[str, Any] = {}
+        for name, first in vars(parts[0]).items():
+            values = [getattr(part, name) for part in parts]
+            joined[name] = (
+                torch.cat(values) if isinstance(first, Tensor) else None if first is None else sum(values, ())
+            )
+        return Visualizations(**joined)
 
 
 def frame_steps(steps: int, count: int = 7) -> list[int]:

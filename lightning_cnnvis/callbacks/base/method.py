@@ -1,0 +1,238 @@
+"""The callback that any method has: what its row says, at the chosen epochs, shared out over the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.callbacks.base.callback import VisualizationCallback
+from lightning_cnnvis.callbacks.base.context import VisualizationContext
+from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
+from lightning_cnnvis.callbacks.base.fixed_images import FixedImages, ImagesWithFixed
+from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
+from lightning_cnnvis.evolution.strips import PictureColumn, PictureStrip
+from lightning_cnnvis.functional.network.tensors import to_cpu
+from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.layers import naming_layer
+from lightning_cnnvis.methods.method import Method, Parts
+from lightning_cnnvis.methods.registry import get_method
+from lightning_cnnvis.methods.results import Animation
+from lightning_cnnvis.methods.subject import Images
+
+_CALLBACKS: dict[str, type[MethodCallback]] = {}
+
+
+class MethodCallback(VisualizationCallback):
+    """Shows a method's pictures at the chosen epochs: that of any name, also one that was registered from outside.
+
+    The package's own methods have subclasses with their options as arguments, such as `DeepDream`.
+
+    Args:
+        method: The method, or its name.
+        options: The method's options, or a mapping of them; the defaults if None.
+        **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
+            ``on_error`` and more; see `VisualizationCallback`.
+
+    Raises:
+        MisconfigurationException: If there is no such method, or an option is out of range; before training starts, if
+            the method cannot be used on the network.
+
+    Example:
+        >>> callback = MethodCallback("dream", {"layers": ["relu2"]}, epochs=[1, 10])
+    """
+
+    method: Method[..., Any]
+    """The method."""
+
+    def __init_subclass__(cls, method: Method[..., Any] | None = None, **kwargs: Any) -> None:
+        """Makes a subclass the callback of its method: ``class DeepDream(MethodCallback, method=DREAM)``."""
+        super().__init_subclass__(**kwargs)
+        if method is not None:
+            cls.method, cls.name, cls.needs_output = method, method.tag, method.needs_output
+            _CALLBACKS[method.name] = cls
+
+    def __init__(
+        self, method: str | Method[..., Any], options: Mapping[str, Any] | None = None, **schedule: Any
+    ) -> None:
+        try:
+            self.method = get_method(method) if isinstance(method, str) else method
+            self.options = self.method.options_from(options or {})
+        except ValueError as error:
+            raise MisconfigurationException(str(error)) from error
+        self.name, self.needs_output = self.method.tag, self.method.needs_output
+        if "seed" in self.method.fields:
+            schedule.setdefault("seed", self.options.seed)
+            self.options = replace(self.options, seed=schedule["seed"])
+        self._fixed = FixedImages(self.method.probes(self.options))
+        self._parts: Parts = {}
+        self._strips: dict[str, PictureStrip] = {}
+        super().__init__(getattr(self.options, "layers", None), **schedule)
+
+    def check(self, context: VisualizationContext) -> None:
+        """Refuses what the method cannot show, and tries it out where that takes a moment."""
+        options = self.options_in(context)
+        self._parts = self.method.parts(context, options)
+        if self.method.trial is not None:
+            trial, prepared = self.method.trial(context, options)
+            for part, items in self._parts.items():
+                with naming_layer(part) if part else nullcontext():
+                    self.method.run(context, trial, part, items, prepared)
+
+    def visualize(self, context: VisualizationContext) -> bool:
+        """Runs the method, each process on its share of the items, and draws what came of it."""
+        options, shown = self.options_in(context), 0
+        prepared = self.prepare(context, options, self._parts)
+        for part, items in self._parts.items():
+            with self.guarded(context.epoch, part or None):
+                shown += self.show_part(context, options, part, items, prepared) is not None
+        return shown > 0
+
+    # What a subclass may override.
+
+    def prepare(self, context: VisualizationContext, options: Any, parts: Parts) -> Any:
+        """Finds what all parts of the method's work need; by default as the method itself does.
+
+        Args:
+            context: What to work on.
+            options: The method's options.
+            parts: The parts that are to be shown.
+
+        Returns:
+            What the method's ``run`` takes as ``prepared``.
+        """
+        return self.method.prepare(context, options, parts)
+
+    def show_part(
+        self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any
+    ) -> Any:
+        """Runs one part of the work, and gives its pictures and numbers to the sinks.
+
+        Args:
+            context: What to work on.
+            options: The method's options.
+            part: Name of the part.
+            items: Its items.
+            prepared: What `prepare` returned.
+
+        Returns:
+            The result of the part, the same on every process; None if there was nothing to show.
+        """
+        result = self._run(context, options, part, items, prepared)
+        drawn = self.method.draw(context, options, part, result, lambda shown: f"{shown} · epoch {context.epoch}")
+        for tag, drawing in drawn.items():
+            if isinstance(drawing, Animation):
+                context.sinks.animation(
+                    self._tagged(tag), drawing.frames, context.epoch, seconds_per_frame=drawing.seconds_per_frame
+                )
+            else:
+                context.sinks.picture(self._tagged(tag), drawing, context.epoch)
+        for tag, value in self.method.scalars(options, part, result).items():
+            context.sinks.scalar(self._tagged(tag), value, context.epoch)
+        self._show_strip(context, options, part, result)
+        return result
+
+    # The rest.
+
+    def options_in(self, context: VisualizationContext) -> Any:
+        """The method's options, with the layers as the network calls them."""
+        return replace(self.options, layers=context.layers) if "layers" in self.method.fields else self.options
+
+    def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
+        run = partial(self.method.run, context, options, part)
+        if self.method.merge is None:
+            return run(items, prepared)
+        share = items[own_share(len(items))]
+        results = gather_results(lambda: to_cpu(run(share, prepared)) if share else None)
+        return self.method.merge([result for result in results if result is not None])
+
+    def _tagged(self, tag: str) -> str:
+        """A tag of the method under the label of this callback, which differs between two of a method."""
+        own = self.method.tag
+        return self.label + tag[len(own) :] if tag.startswith(own) else tag
+
+    def _show_strip(self, context: VisualizationContext, options: Any, part: str, result: Any) -> None:
+        column = self.method.strip(options, part, result)
+        if column is None:
+            return
+        strip = self._strips.setdefault(part, PictureStrip())
+        strip.add(PictureColumn(context.epoch, column.pictures, tuple(column.captions)))
+        picture = figures.picture_strip(strip, column.labels, column.title, original=column.original, side=column.side)
+        context.sinks.picture(self._tagged(column.tag), picture, context.epoch)
+
+    def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
+        return ImagesWithFixed(super()._images_of(trainer, pl_module), self._fixed)
+
+    # Lightning's hooks.
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begins anew."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._parts, self._strips, self._fixed.taken = {}, {}, None
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Takes the first images, if the method looks at some."""
+        if not trainer.sanity_checking:
+            self._take(trainer, batch)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the first images if no validation is sure to come before they are needed."""
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        sure = not self._fixed.wanted or validation_is_sure(trainer)
+        if not sure and self.scheduled(trainer.current_epoch + 1, trainer):
+            self._take(trainer, batch)
+
+    def _take(self, trainer: pl.Trainer, batch: Any) -> None:
+        if self._fixed.wanted and self._spec is not None and trainer.state.fn == "fit":
+            with self.guarded(trainer.current_epoch + 1):
+                self._fixed.take(self._spec, partial(images_of, batch, self.get_images))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adds the strips, and the images that were taken."""
+        strips = {part: strip.state_dict() for part, strip in self._strips.items()}
+        return {**super().state_dict(), "strips": strips, "probes": self._fixed.taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where a checkpoint left off."""
+        super().load_state_dict(state_dict)
+        self._strips = {part: PictureStrip.from_state_dict(state) for part, state in state_dict["strips"].items()}
+        self._fixed.taken = state_dict["probes"]
+
+
+def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallback:
+    """A callback that shows a method.
+
+    Args:
+        method: The method, or its name.
+        **options: The method's options, and what every visualisation takes. Layers and a seed are left out where the
+            method has none.
+
+    Returns:
+        The method's own callback if it has one.
+
+    Raises:
+        MisconfigurationException: If an option is out of range.
+
+    Example:
+        >>> type(callback_of("dream", layers=["relu5"])).__name__
+        'DeepDream'
+    """
+    row = get_method(method) if isinstance(method, str) else method
+    general = {"layers", "seed"}
+    known = {name: value for name, value in options.items() if name in row.fields or name not in general}
+    own = _CALLBACKS.get(row.name)
+    if own is not None:
+        return own(**known)
+    mine = {name: known.pop(name) for name in list(known) if name in row.fields}
+    return MethodCallback(row, mine, **known)

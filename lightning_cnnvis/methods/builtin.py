@@ -1,0 +1,18 @@
+"""The package's own methods as attributes of whatever runs methods, so that editors and type checkers know them."""
+
+from lightning_cnnvis.methods.classes import CLASSES
+from lightning_cnnvis.methods.deconv import DECONV
+from lightning_cnnvis.methods.dream import DREAM
+from lightning_cnnvis.methods.invert import INVERT
+from lightning_cnnvis.methods.maximize import MAXIMIZE
+from lightning_cnnvis.methods.method import MethodAttribute
+
+
+class BuiltinMethods:
+    """The package's own methods; each is called with its options."""
+
+    deconv = MethodAttribute(DECONV)
+    classes = MethodAttribute(CLASSES)
+    maximize = MethodAttribute(MAXIMIZE)
+    dream = MethodAttribute(DREAM)
+    invert = MethodAttribute(INVERT)

@@ -1,0 +1,194 @@
+"""Make images of what a network takes for its classes.
+
+Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579), Olah et al. 2017
+(https://doi.org/10.23915/distill.00007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
+
+import torch
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES
+from lightning_cnnvis.functional.optimization.loop import Recipe
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
+from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
+from lightning_cnnvis.methods.checks import check_at_least_one, check_names
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.registry import register_method
+from lightning_cnnvis.methods.results import Result
+from lightning_cnnvis.methods.subject import Subject
+from lightning_cnnvis.viewer.content import Gallery, Section
+from lightning_cnnvis.viewer.tiles import page_tiles
+
+FRAME_SIDE = 96
+"""Longest side in pixels of the images kept on the way, and of those of a strip, which checkpoints keep."""
+
+
+@dataclass(frozen=True)
+class ClassesOptions:
+    """Makes images of what a network takes for its classes, from noise; see `visualize_classes`.
+
+    Args:
+        classes: Names or numbers of the classes; the first twelve if None.
+        samples_per_class: Number of images of each class.
+        preset: Name of a recipe: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or one that was
+            registered; or a `Recipe`. See `preset_recipe`.
+        steps: Number of optimisation steps; the preset's if None.
+        statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
+            Those of everyday photographs if None.
+        seed: Seed of the noise to start from.
+
+    Raises:
+        ValueError: If an option is out of range, there is no such class, the network is not a classifier, or its
+            weights lack its end.
+    """
+
+    classes: Sequence[int | str] | None = None
+    _: KW_ONLY
+    samples_per_class: int = 1
+    preset: str | Recipe = "fourier"
+    steps: int | None = None
+    statistics: ImageStatistics | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        check_names("classes", self.classes)
+        check_at_least_one(samples_per_class=self.samples_per_class, steps=self.steps)
+        if not isinstance(self.preset, Recipe):
+            check_preset(self.preset)
+        if self.classes is not None and not self.classes:
+            raise ValueError("classes=[] leaves nothing to show. Name a class.")
+
+
+class ClassesResult(Result):
+    """Images optimised for classes."""
+
+    @property
+    def visualizations(self) -> Visualizations:
+        """The images and how far each got; the frames on the way are small."""
+        shown: Visualizations = self.parts[""]
+        return shown
+
+
+def _parts(subject: Subject, options: ClassesOptions) -> Parts:
+    if subject.absent:
+        raise ValueError(
+            f"The weights lack {', '.join(subject.absent)}, which tells the classes apart: give weights of the whole "
+            "network."
+        )
+    if options.classes is not None:
+        return {"": list(options.classes)}
+    count = subject.number_of_classes()
+    if not count:
+        raise ValueError(
+            f"{type(subject.network).__name__} is not a classifier: it does not return logits (N, classes)."
+        )
+    return {"": list(range(min(MAX_DEFAULT_CLASSES, count)))}
+
+
+def _run(
+    subject: Subject, options: ClassesOptions, part: str, classes: Sequence[int | str], prepared: object
+) -> Visualizations:
+    if isinstance(options.preset, Recipe):
+        steps = options.steps or options.preset.steps
+    else:
+        steps = options.steps or preset_recipe(options.preset, subject.input_spec).steps
+    shown = visualize_classes(
+        subject.network,
+        classes,
+        input_spec=subject.input_spec,
+        samples_per_class=options.samples_per_class,
+        preset=options.preset,
+        steps=options.steps,
+        seed=options.seed,
+        options=VisualizationOptions(frames=frame_steps(steps), statistics=options.statistics),
+    )
+    small = [figures.reduced(frames, FRAME_SIDE) for frames in shown.frames]
+    return replace(shown, frames=torch.stack(small))
+
+
+def _trial(subject: Subject, options: ClassesOptions) -> tuple[ClassesOptions, None]:
+    return replace(options, steps=1), None
+
+
+def preset_name(preset: str | Recipe) -> str:
+    """The name of a preset in a caption."""
+    return preset if isinstance(preset, str) else "own recipe"
+
+
+def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualizations, title: Title) -> Drawings:
+    states = [figures.state_of(result, n) for n in range(len(result.labels))]
+    first = slice(None, None, options.samples_per_class)
+    recipe = preset_name(options.preset)
+    note = f"Optimised from noise to raise the class's logit ({recipe}): probability and logit reached."
+    return {
+        f"{CLASSES.tag}/classes": figures.labelled_pictures(
+            figures.as_bytes(result.images), result.labels, states, title("Classes"), note
+        ),
+        f"{CLASSES.tag}/forming": figures.forming_strip(
+            [figures.as_bytes(frames) / 255 for frames in result.frames[first]],
+            frame_steps(result.losses.shape[1]),
+            result.labels[first],
+            states[first],
+            title("Classes out of noise"),
+        ),
+    }
+
+
+def _scalars(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, float]:
+    assert result.probabilities is not None
+    first = slice(None, None, options.samples_per_class)
+    reached = zip(result.labels[first], result.probabilities[first].tolist(), strict=True)
+    return {
+        **{f"class_probability/{label}": probability for label, probability in reached},
+        f"{CLASSES.tag}/steps": result.losses.shape[1],
+    }
+
+
+def _strip(options: ClassesOptions, part: str, result: Visualizations) -> Strip:
+    first = slice(None, None, options.samples_per_class)
+    states = [figures.state_of(result, n) for n in range(len(result.labels))]
+    small = figures.as_bytes(figures.reduced(figures.as_bytes(result.images[first]) / 255, FRAME_SIDE))
+    return Strip(
+        f"{CLASSES.tag}/evolution", "Classes · evolution", result.labels[first], small, states[first], side=FRAME_SIDE
+    )
+
+
+def _sections(
+    subject: Subject, options: ClassesOptions, result: ClassesResult, evolutions: Mapping[str, Any]
+) -> list[Section]:
+    shown = result.visualizations
+    states = [figures.state_of(shown, n) for n in range(len(shown.labels))]
+    tiles = page_tiles(shown.images, shown.labels, states)
+    note = (
+        "Images optimised from noise until the network takes them for the class: the probability and the logit that "
+        "were reached."
+    )
+    return [Section("Classes", (Gallery(tiles),), note)]
+
+
+CLASSES = Method(
+    name="classes",
+    tag="class_visualization",
+    summary=__doc__,
+    options=ClassesOptions,
+    parts=_parts,
+    run=_run,
+    merge=Visualizations.cat,
+    draw=_draw,
+    trial=_trial,
+    scalars=_scalars,
+    strip=_strip,
+    result=ClassesResult,
+    section=_sections,
+    needs_output=True,
+)
+register_method(CLASSES)

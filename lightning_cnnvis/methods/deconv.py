@@ -1,0 +1,289 @@
+"""Project the top activations of feature maps to pixels.
+
+Zeiler & Fergus 2013 (arXiv 1311.2901).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.evolution.features import LayerEvolution
+from lightning_cnnvis.functional.activations.harvest import Harvest
+from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
+from lightning_cnnvis.functional.deconvnet.windows import Windows
+from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.network.defaults import choose_channels
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.methods.checks import check_at_least_one
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, Title
+from lightning_cnnvis.methods.registry import register_method
+from lightning_cnnvis.methods.results import Result
+from lightning_cnnvis.methods.subject import Subject
+from lightning_cnnvis.pictures import Picture
+from lightning_cnnvis.viewer.content import Block, FeatureMap, FeatureMaps, Section, Track, Tracks
+
+TILE_SIDE = 64
+"""Longer side in pixels of the tiles of feature maps in a report."""
+
+
+@dataclass(frozen=True)
+class DeconvOptions:
+    """Projects the top activations of feature maps to pixels (Zeiler & Fergus 2013, Fig. 2, arXiv 1311.2901).
+
+    Args:
+        layers: Dotted names of the layers; the rectified output of every convolution if None.
+        channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
+        num_channels: Number of feature maps to choose; every one if None.
+        k: Number of activations of each that are shown, at most one from an image.
+        rule: Rule of the way down: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
+        lrn: Rule of local response normalisation on the way down: ``"identity"`` or ``"gradient"``; see
+            `RectifiableForward`.
+        seed: Seed of the choice.
+
+    Raises:
+        ValueError: If an option is out of range, a layer is not there or cannot be projected, or a channel is out of
+            range.
+    """
+
+    layers: Sequence[str] | None = None
+    channels: Sequence[int] | None = None
+    _: KW_ONLY
+    num_channels: int | None = 16
+    k: int = 9
+    rule: Rule = "deconvnet"
+    lrn: LRNRule = "identity"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        check_at_least_one(num_channels=self.num_channels, k=self.k)
+        check_choice("rule", self.rule, Rule)
+        check_choice("lrn", self.lrn, LRNRule)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProjections:
+    """The top activations of some feature maps of a layer, projected.
+
+    Attributes:
+        projections: ``maps * k`` units, map by map, each from the strongest down.
+        top: The activations that were projected.
+    """
+
+    projections: Projections
+    top: TopActivations
+
+    @property
+    def k(self) -> int:
+        """The number of units of each feature map."""
+        return self.top.k
+
+
+class DeconvResult(Result):
+    """Top activations, projected to pixels."""
+
+    @property
+    def k(self) -> int:
+        """The number of units of each feature map."""
+        return min(int(part.k) for part in self.parts.values())
+
+    @property
+    def projections(self) -> Mapping[str, Projections]:
+        """The projections by layer; ``maps * k`` units, map by map, each from the strongest down."""
+        return {layer: part.projections for layer, part in self.parts.items()}
+
+    @property
+    def tops(self) -> Mapping[str, TopActivations]:
+        """The activations that were projected, by layer."""
+        return {layer: part.top for layer, part in self.parts.items()}
+
+
+def plan(subject: Subject, options: DeconvOptions) -> dict[str, tuple[list[int], Windows]]:
+    """Chooses the feature maps of each layer, and finds out on which windows of the images they are computed.
+
+    Args:
+        subject: The network.
+        options: What to show.
+
+    Returns:
+        Feature maps and windows by layer.
+
+    Raises:
+        LayerError: If a layer is not there, or cannot be projected.
+        ValueError: If a channel is out of range.
+    """
+    layers = subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)
+    planned = {}
+    for layer in layers:
+        with isolated(subject.network):
+            windows = plan_windows(subject.network, layer, subject.blank(), rule=options.rule)
+        maps = windows.field.map_shape[0]
+        if options.channels is None:
+            chosen = choose_channels(layer, maps, options.num_channels, options.seed)
+        else:
+            chosen = check_channels(layer, options.channels, maps)
+        planned[layer] = (chosen, windows)
+    return planned
+
+
+def check_channels(layer: str, channels: Sequence[int], maps: int) -> list[int]:
+    """The channels, each once, when it is clear that the layer has them.
+
+    Args:
+        layer: The layer's name.
+        channels: Numbers of feature maps.
+        maps: The number of feature maps of the layer.
+
+    Returns:
+        The channels.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    for channel in channels:
+        if not 0 <= channel < maps:
+            raise ValueError(f"Channel {channel} is not in layer {layer!r}: it has channels 0 to {maps - 1}.")
+    return list(dict.fromkeys(channels))
+
+
+def _parts(subject: Subject, options: DeconvOptions) -> Parts:
+    return {layer: channels for layer, (channels, _) in plan(subject, options).items()}
+
+
+def _prepare(subject: Subject, options: DeconvOptions, parts: Parts) -> dict[str, TopActivations]:
+    return top_activations(subject, parts, options.k, options.rule)
+
+
+def top_activations(
+    subject: Subject, channels: Mapping[str, Sequence[int]], k: int, rule: Rule
+) -> dict[str, TopActivations]:
+    """The strongest activations of feature maps over all images.
+
+    Args:
+        subject: The network and the images.
+        channels: Numbers of feature maps, by layer.
+        k: Number of activations of each; fewer where there are fewer images, which would leave holes in pictures.
+        rule: The projection rule that the layers must allow.
+
+    Returns:
+        The activations by layer.
+    """
+    seen = 0
+    with isolated(subject.network), Harvest(subject.network, channels, k, rule=rule) as harvest, torch.no_grad():
+        for batch in subject.images.batches(subject.input_spec):
+            subject.network(subject.to_network(batch))
+            seen += len(batch)
+    return {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
+
+
+def _run(
+    subject: Subject, options: DeconvOptions, layer: str, channels: Sequence[int], tops: Mapping[str, TopActivations]
+) -> LayerProjections:
+    top = tops[layer]
+    known = top.channels.tolist()
+    first = known.index(channels[0])
+    if len(channels) < len(known):  # a process's share, which is a run of neighbours
+        top = top[slice(first, first + len(channels))]
+    weights = subject.blank()
+    projections = top.to(weights.device).project(subject.network, layer, rule=options.rule, lrn=options.lrn)
+    return LayerProjections(projections.to("cpu"), tops[layer])
+
+
+def _merge(results: Sequence[LayerProjections]) -> LayerProjections:
+    return LayerProjections(Projections.cat([result.projections for result in results]), results[0].top)
+
+
+def _draw(subject: Subject, options: DeconvOptions, layer: str, result: LayerProjections, title: Title) -> Drawings:
+    picture = figures.top_features(result.projections, result.k, subject.input_spec, title(layer))
+    return {f"{DECONV.tag}/{layer}": picture}
+
+
+def _refuse_layer(network: nn.Module, layer: str, image: Tensor) -> None:
+    check_supported(network, layer, image)
+
+
+def _sections(
+    subject: Subject, options: DeconvOptions, result: DeconvResult, evolutions: Mapping[str, LayerEvolution]
+) -> list[Section]:
+    return [_section(subject, layer, result, evolutions.get(layer)) for layer in result.parts]
+
+
+def _section(subject: Subject, layer: str, result: DeconvResult, evolution: LayerEvolution | None) -> Section:
+    part = result.parts[layer]
+    blocks: list[Block] = []
+    if evolution is not None and evolution.columns:
+        epochs = tuple(column.epoch for column in evolution.columns)
+        blocks.append(Tracks(epochs, _tracks(evolution, subject.input_spec)))
+    total = part.top.geometry.field.map_shape[0]
+    blocks.append(FeatureMaps(_feature_maps(part.projections, part.k, subject.input_spec), total))
+    return Section(layer, tuple(blocks), layer=True)
+
+
+def _feature_maps(projections: Projections, k: int, spec: InputSpec) -> tuple[FeatureMap, ...]:
+    pictures = figures.contrast(figures.reduced(projections.pixels, TILE_SIDE))
+    patches = spec.denormalize(projections.patches)
+    found = []
+    for start in range(0, len(projections), k):
+        units = slice(start, start + k)
+        activations = projections.activations[units].tolist()
+        active = [activation > 0 for activation in activations]
+        # grey where there were fewer images than places
+        rows = [
+            _row([p if on else p.new_full(p.shape, 0.5) for p, on in zip(row[units], active, strict=True)])
+            for row in (pictures, patches)
+        ]
+        found.append(FeatureMap(int(projections.channels[start]), tuple(activations), np.concatenate(rows)))
+    return tuple(found)
+
+
+def _tracks(evolution: LayerEvolution, spec: InputSpec) -> tuple[Track, ...]:
+    assert evolution.fixed is not None
+    sources = spec.denormalize(figures.reduced(evolution.fixed.patches[:, 0].cpu(), figures.STRIP_SIDE))
+    found = []
+    for n, channel in enumerate(evolution.fixed.channels.tolist()):
+        similarities, changed, before = [], [], None
+        for column in evolution.columns:
+            similarity = column.similarity[n]
+            similarities.append(None if similarity.isnan() else float(similarity))
+            changed.append(before is not None and int(column.sample_ids[n]) != before)
+            before = int(column.sample_ids[n])
+        rows = [
+            _row([getattr(column, of)[n] / 255 for column in evolution.columns])
+            for of in ("projections", "patches", "fixed")
+        ]
+        rows.append(_row([sources[n]] * len(evolution.columns)))
+        found.append(Track(channel, tuple(similarities), tuple(changed), np.concatenate(rows)))
+    return tuple(found)
+
+
+def _row(pictures: Sequence[Tensor]) -> Picture:
+    """Pictures ``(C, H, W)`` of one size side by side, as tiles."""
+    return np.concatenate([np.asarray(figures.tile(picture, TILE_SIDE)) for picture in pictures], axis=1)
+
+
+DECONV = Method(
+    name="deconv",
+    tag="deconvnet",
+    summary=__doc__,
+    options=DeconvOptions,
+    parts=_parts,
+    prepare=_prepare,
+    run=_run,
+    merge=_merge,
+    draw=_draw,
+    result=DeconvResult,
+    section=_sections,
+    report={"num_channels": 32},
+    evolve={},
+    refuse_layer=_refuse_layer,
+)
+register_method(DECONV)

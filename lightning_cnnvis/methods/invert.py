@@ -1,0 +1,197 @@
+"""Rebuild images from what layers compute for them.
+
+Mahendran & Vedaldi 2014 (arXiv 1412.0035) and 2016 (arXiv 1512.02017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_cnnvis import figures
+from lightning_cnnvis.functional.inversion.methods import Method as InversionName
+from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
+from lightning_cnnvis.functional.inversion.results import Inversions
+from lightning_cnnvis.functional.optimization.loop import Recipe
+from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
+from lightning_cnnvis.layers import naming_layer
+from lightning_cnnvis.methods.checks import check_at_least_one, check_names
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.registry import register_method
+from lightning_cnnvis.methods.results import Result
+from lightning_cnnvis.methods.subject import Subject
+from lightning_cnnvis.viewer.content import Section, Series
+from lightning_cnnvis.viewer.tiles import page_pictures, page_tiles
+
+STRIP_SIDE = 96
+"""Longest side in pixels of the pictures of a strip."""
+
+
+@dataclass(frozen=True)
+class InvertOptions:
+    """Rebuilds images from what layers compute for them; see `invert_layers`. What is missing, the layer does not hold.
+
+    Args:
+        layers: Dotted names of the layers; every rectified convolution if None.
+        images: Photographs: files, which are cut to the network's input size, or ``(N, C, H, W)`` in [0, 1] of that
+            size. The first of the images if None.
+        count: Number of images to take where none are given.
+        restarts: Number of reconstructions of each image, from different noise.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or one that was registered; or a `Recipe`.
+        steps: Number of optimisation steps; the method's if None.
+        seed: Seed of the noise to start from.
+
+    Raises:
+        ValueError: If an option is out of range, a photograph cannot be read, or a layer is not there.
+    """
+
+    layers: Sequence[str] | None = None
+    _: KW_ONLY
+    images: Sequence[str | Path] | Tensor | None = None
+    count: int = 2
+    restarts: int = 1
+    method: InversionName | Recipe = "fourier"
+    steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges, and that photographs can be read."""
+        check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
+        check_names("images", self.images)
+        if self.images is not None and not isinstance(self.images, Tensor):
+            for path in self.images:
+                read_photograph(path)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInversions:
+    """Images rebuilt from layers.
+
+    Attributes:
+        inversions: The reconstructions and their errors.
+        images: ``(N, C, H, W)`` in [0, 1], the originals.
+    """
+
+    inversions: Inversions
+    images: Tensor
+
+
+class InvertResult(Result):
+    """Images rebuilt from their features."""
+
+    @property
+    def inversions(self) -> Inversions:
+        """The reconstructions and their errors."""
+        found: LayerInversions = self.parts[""]
+        return found.inversions
+
+
+def _parts(subject: Subject, options: InvertOptions) -> Parts:
+    return {"": subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)}
+
+
+def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Tensor:
+    """The originals, ``(N, C, H, W)`` in [0, 1]."""
+    if isinstance(options.images, Tensor):
+        return options.images
+    if options.images is None:
+        return subject.images.first(options.count, subject.input_spec)
+    return torch.stack([fit_photograph(read_photograph(path), subject.input_spec.size) for path in options.images])
+
+
+def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[str], images: Tensor) -> LayerInversions:
+    with naming_layer(", ".join(layers)):  # which are worked on together
+        inversions = invert_layers(
+            subject.network,
+            subject.to_network(subject.input_spec.normalize(images)),
+            layers,
+            input_spec=subject.input_spec,
+            restarts=options.restarts,
+            method=options.method,
+            steps=options.steps,
+            seed=options.seed,
+        )
+    return LayerInversions(inversions, images)
+
+
+def _trial(subject: Subject, options: InvertOptions) -> tuple[InvertOptions, Tensor]:
+    """A single step on noise."""
+    generator = torch.Generator().manual_seed(options.seed)
+    return replace(options, restarts=1, steps=1), torch.rand(1, *subject.input_spec.shape, generator=generator)
+
+
+def _merge(results: Sequence[LayerInversions]) -> LayerInversions:
+    return LayerInversions(Inversions.cat([result.inversions for result in results]), results[0].images)
+
+
+def _draw(subject: Subject, options: InvertOptions, part: str, result: LayerInversions, title: Title) -> Drawings:
+    method = options.method if isinstance(options.method, str) else "own recipe"
+    rebuilt, found = result.inversions.images.clamp(0, 1), result.inversions
+    drawn = figures.inversion_pictures(result.images, rebuilt, found.errors, found.layers, method, title)
+    return {f"{INVERT.tag}/{name}": picture for name, picture in drawn.items()}
+
+
+def _scalars(options: InvertOptions, part: str, result: LayerInversions) -> Mapping[str, float]:
+    found, scalars = result.inversions, {}
+    for n, layer in enumerate(found.layers):
+        scalars[f"inversion_error/{layer}"] = float(found.errors[n].mean())
+        if found.images.shape[1] > 1:
+            scalars[f"inversion_variance/{layer}"] = float(found.pixel_variances[n].mean())
+        if found.label_kept is not None:
+            scalars[f"inversion_label_kept/{layer}"] = float(found.label_kept[n].float().mean())
+    return scalars
+
+
+def _strip(options: InvertOptions, part: str, result: LayerInversions) -> Strip:
+    first, errors = result.inversions.images.clamp(0, 1)[:, 0, 0], result.inversions.errors[:, 0, 0]
+    return Strip(
+        f"{INVERT.tag}/evolution",
+        "Inversion · evolution",
+        result.inversions.layers,
+        figures.as_bytes(figures.reduced(first, STRIP_SIDE)),
+        list(map(figures.inversion_caption, first, errors)),
+        original=result.images[0],
+        side=STRIP_SIDE,
+    )
+
+
+def _sections(
+    subject: Subject, options: InvertOptions, result: InvertResult, evolutions: Mapping[str, Any]
+) -> list[Section]:
+    found = result.inversions
+    rows = []
+    for n, original in enumerate(page_pictures(found.originals)):
+        rebuilt, errors = found.images[:, 0, n], found.errors[:, 0, n]
+        states = list(map(figures.inversion_caption, rebuilt, errors))
+        rows.append(Series(original, page_tiles(rebuilt, found.layers, states)))
+    note = (
+        "Images rebuilt from a layer's features alone, with the squared error over the features' squared norm. What "
+        "differs from the original, the layer does not tell apart."
+    )
+    return [Section("What each layer still knows", tuple(rows), note)]
+
+
+INVERT = Method(
+    name="invert",
+    tag="inversion",
+    summary=__doc__,
+    options=InvertOptions,
+    parts=_parts,
+    prepare=_prepare,
+    run=_run,
+    merge=_merge,
+    draw=_draw,
+    trial=_trial,
+    scalars=_scalars,
+    strip=_strip,
+    probes=lambda options: options.count if options.images is None else 0,
+    result=InvertResult,
+    section=_sections,
+    evolve={"restarts": 1, "steps": 50},
+)
+register_method(INVERT)

@@ -1,0 +1,130 @@
+"""The methods by name: those of this package, those of installed packages, and those registered by hand.
+
+Nothing heavy is imported before a method is asked for, so that the command line can list them at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_cnnvis.methods.method import Method
+
+BUILTIN = {
+    "deconv": "lightning_cnnvis.methods.deconv",
+    "classes": "lightning_cnnvis.methods.classes",
+    "maximize": "lightning_cnnvis.methods.maximize",
+    "dream": "lightning_cnnvis.methods.dream",
+    "invert": "lightning_cnnvis.methods.invert",
+}
+"""The modules of the package's own methods, in the order in which they are listed."""
+
+ENTRY_POINT_GROUP = "lightning_cnnvis.methods"
+"""Packages that bring methods name their modules in this group of entry points."""
+
+_registered: dict[str, Method[..., Any]] = {}
+
+
+def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
+    """Makes a method known by its name: as a callback, in `analyze`, as a command, in ``evolve`` and in reports.
+
+    Args:
+        method: The row.
+        replace: Whether it may take the place of another method of that name.
+
+    Raises:
+        ValueError: If there is another method of the name or the tag.
+    """
+    for other in _registered.values():
+        same = other.name == method.name or other.tag == method.tag
+        if same and other.run.__module__ != method.run.__module__ and not replace:
+            raise ValueError(
+                f"There is a method {other.name!r} with the tag {other.tag!r} already. Choose another name and tag, or "
+                "say replace=True."
+            )
+    foreign = method.name in BUILTIN and method.run.__module__ != BUILTIN[method.name]
+    if foreign and not replace:
+        raise ValueError(f"{method.name!r} is a method of this package. Choose another name, or say replace=True.")
+    _registered[method.name] = method
+
+
+def method_names() -> list[str]:
+    """The names of all methods, without importing any."""
+    return list(dict.fromkeys([*BUILTIN, *_entry_points(), *_registered]))
+
+
+def get_method(name: str) -> Method[..., Any]:
+    """The method of a name, or of a tag such as ``"deepdream"``.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The method.
+
+    Raises:
+        ValueError: If there is none. The message lists the names nearest to it.
+
+    Example:
+        >>> get_method("dream").tag
+        'deepdream'
+        >>> get_method("dreams")
+        Traceback (most recent call last):
+        ...
+        ValueError: There is no method 'dreams'. Did you mean 'dream'? There are deconv, classes, ...
+    """
+    if name in method_names():
+        return _loaded(name)
+    for known in method_names():
+        method = _loaded(known)
+        if method.tag == name:
+            return method
+    names = method_names()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"There is no method {name!r}. {hint}There are {', '.join(names)}.")
+
+
+def all_methods() -> list[Method[..., Any]]:
+    """Every method, in the order of `method_names`."""
+    return [_loaded(name) for name in method_names()]
+
+
+def summary_of(name: str) -> str:
+    """What a method does, in a line: the first of its module's docstring, which is read without being run.
+
+    Args:
+        name: The method's name.
+
+    Returns:
+        The line; empty if it cannot be read.
+    """
+    if name in _registered:
+        return _registered[name].summary
+    module = BUILTIN[name] if name in BUILTIN else _entry_points()[name].module
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return ""
+    docstring = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0].rstrip(".")
+
+
+def _loaded(name: str) -> Method[..., Any]:
+    if name not in _registered:
+        if name in BUILTIN:
+            importlib.import_module(BUILTIN[name])  # registers it
+        else:
+            loaded = _entry_points()[name].load()
+            if name not in _registered:
+                register_method(loaded)
+    return _registered[name]
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,142 @@
+"""The subject of a method: a network, the format of its input, and images to show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.forward import (
+    OUTPUT,
+    blank_input,
+    is_about_shapes,
+    model_options,
+    plain_forward,
+)
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerCalls, LayerError, get_layer, trace_layers
+
+
+class Images(Protocol):
+    """Images, as often as they are asked for."""
+
+    def batches(self, spec: InputSpec) -> Iterator[Tensor]:
+        """Batches ``(N, C, H, W)``, normalised as the network expects them."""
+
+    def first(self, count: int, spec: InputSpec) -> Tensor:
+        """The first images, ``(N, C, H, W)`` in [0, 1], of the network's input size."""
+
+    def photograph(self, spec: InputSpec) -> Tensor:
+        """The first image, ``(C, H, W)`` in [0, 1], at its own size."""
+
+    def __len__(self) -> int:
+        """The number of batches, 0 if it is not known."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """A network, and what a method needs to know of it. This one has no images; subclasses add them.
+
+    Attributes:
+        network: The network.
+        input_spec: The format of its input.
+        absent: Names of the network's last children where the weights lack them: it ends before.
+
+    Example:
+        >>> subject = Subject(network=nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), input_spec=InputSpec(size=(16, 16)))
+        >>> subject.rectified_layers(), subject.number_of_classes()
+        (['1'], 0)
+    """
+
+    network: nn.Module
+    input_spec: InputSpec
+    absent: tuple[str, ...] = ()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images to show the network."""
+        return False
+
+    @property
+    def images(self) -> Images:
+        """The images.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        raise ValueError("There are no images to show the network. Give some.")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the network's weights, which its input must have."""
+        return model_options(self.network).dtype
+
+    def to_network(self, images: Tensor) -> Tensor:
+        """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""
+        return images.detach().to(model_options(self.network), copy=True)
+
+    def blank(self) -> Tensor:
+        """Zeros ``(1, C, H, W)`` for the network."""
+        return blank_input(self.network, self.input_spec)
+
+    def calls(self) -> tuple[dict[str, LayerCalls], list[str]]:
+        """The modules that take part in a forward pass, and the rectified convolutions; see `trace_layers`.
+
+        Raises:
+            LayerError: If the network does not run on its input.
+        """
+        with isolated(self.network):
+            try:
+                return trace_layers(self.network, self.blank())
+            except RuntimeError as error:
+                if not is_about_shapes(error):
+                    raise
+                raise LayerError(
+                    f"The network does not run on an image of shape {self.input_spec.shape}: {error}. Say what its "
+                    "input looks like: input_spec=InputSpec(size=..., channels=...)."
+                ) from error
+
+    def rectified_layers(self) -> list[str]:
+        """The layers that hold the rectified output of a convolution, in the order in which they run.
+
+        Raises:
+            LayerError: If there are none.
+        """
+        _, rectified = self.calls()
+        if not rectified:
+            raise LayerError(f"{type(self.network).__name__} has no convolution: name the layers to look at.")
+        return rectified
+
+    def known_layers(self, layers: Sequence[str]) -> list[str]:
+        """The layers, each once, when it is clear that they are there.
+
+        Raises:
+            LayerError: If one is not; the message lists the names nearest to it.
+        """
+        for layer in layers:
+            if self.is_absent(layer):
+                raise LayerError(
+                    f"The weights lack {layer.partition('.')[0]}, so there is no layer {layer!r} to look at: name one "
+                    "before it, or give weights of the whole network."
+                )
+            get_layer(self.network, layer)
+        return list(dict.fromkeys(layers))
+
+    def is_absent(self, layer: str) -> bool:
+        """Whether a layer lies in a part of the network whose weights are missing."""
+        return layer.partition(".")[0] in self.absent
+
+    def number_of_classes(self) -> int:
+        """The number of logits that the network returns, 0 if it is not a classifier, or if its end is missing."""
+        if self.absent:
+            return 0
+        with torch.no_grad(), isolated(self.network):
+            try:
+                logits = plain_forward(self.network, [OUTPUT])(self.blank())[OUTPUT]
+            except LayerError:
+                return 0
+        return logits.shape[1] if logits.ndim == 2 else 0
