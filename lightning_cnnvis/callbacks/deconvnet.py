@@ -60,7 +60,7 @@ class DeconvNetProjection(VisualizationCallback):
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
         rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
-        lrn: ``"identity"`` or ``"gradient"``; see `ResponseNormMode`.
+        lrn: ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
         max_images: How many images to go through where there is no validation to pick activations up from, or where it
             ran on averaged weights (``WeightAveraging``), which are not those that are shown.

@@ -42,8 +42,8 @@ class Adam:
     Args:
         beta1: Decay of the mean gradient.
         beta2: Decay of the mean squared gradient.
-        eps: Added to the root of the mean square, relative to the image's largest one, so that the steps do not
-            depend on the scale of the loss.
+        eps: Added to the root of the mean squared gradient, in the gradient's own units, as in the paper's Algorithm 1.
+            The step does not depend on the scale of the loss where the gradient is well above it.
     """
 
     beta1: float = 0.9
