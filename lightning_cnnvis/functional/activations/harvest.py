@@ -12,7 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows
+from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import Rule
+from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer
 
@@ -27,8 +29,10 @@ class Harvest:
         channels: The channels to follow, by layer; all of them where None.
         k: How many activations to keep of each feature map.
         rule: The projection rule that the layers must allow.
-        guard: Called with a layer's name, gives a context in which the layer's work is done. Where the context swallows
-            an exception, the layer is dropped. By default exceptions pass.
+        windows: What `plan_windows` returned for some of the layers, by layer. Those layers are not planned again,
+            unless the images have another size than the plan.
+        guard: Called with a layer's name; returns a context in which the layer's work is done. Where the context
+            swallows an exception, the layer is dropped. By default exceptions pass.
 
     Attributes:
         tops: `TopActivations` by layer, once the network has run.
@@ -45,7 +49,8 @@ class Harvest:
         (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
     """
 
-    _planning: ClassVar[bool] = False  # passes on our own account, which no other harvest of the network may count
+    # modules in a pass that a harvest makes on its own account; no other harvest of the same network may count it
+    _planned: ClassVar[set[nn.Module]] = set()
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Harvest:
         k: int = 9,
         *,
         rule: Rule = "deconvnet",
+        windows: Mapping[str, Windows] | None = None,
         guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
@@ -61,6 +67,7 @@ class Harvest:
         self.k = k
         self.rule: Rule = rule
         self.tops: dict[str, TopActivations] = {}
+        self._windows = dict(windows or {})
         self._guard = guard
         self._live = list(channels)
         self.number()
@@ -70,13 +77,13 @@ class Harvest:
         self._handles: list[RemovableHandle] = []
 
     def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:
-        """Says which sample ids the coming images have: by default 0, 1, 2 and so on.
+        """Sets the sample ids of the coming images: by default 0, 1, 2 and so on.
 
         Args:
-            first: Id of the first of them.
-            step: Distance between two: the number of processes, where each sees every so manieth image.
+            first: Id of the next image.
+            step: Stride between image ids: the world size.
             stop: Images with this id or above are passed over: those that a distributed sampler adds to even out the
-                processes. None if there are none.
+                processes. None counts every image.
         """
         self._next_id, self._step, self._stop = first, step, stop
 
@@ -95,8 +102,8 @@ class Harvest:
         self._handles = []
         self._inputs = None
 
-    def _begin(self, _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        if self._planning:
+    def _begin(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        if model in self._planned:
             return
         self._inputs = None
         for layer in self._live[:1]:
@@ -118,15 +125,21 @@ class Harvest:
 
     def _begin_layer(self, layer: str) -> TopActivations:
         assert self._inputs is not None
-        Harvest._planning = True
-        try:
-            with isolated(self.model):
-                windows = plan_windows(self.model, layer, self._inputs, rule=self.rule)
-        finally:
-            Harvest._planning = False
+        windows = self._windows.get(layer)
+        if windows is None or windows.field.input_size != self._inputs.shape[2:]:
+            windows = self._plan(layer, self._inputs)
         channels = self.channels[layer]
         followed = range(windows.field.map_shape[0]) if channels is None else channels
         return TopActivations(windows, torch.tensor(list(followed), device=self._inputs.device), self.k)
+
+    def _plan(self, layer: str, images: Tensor) -> Windows:
+        modules = set(self.model.modules())
+        self._planned.update(modules)
+        try:
+            with isolated(self.model):
+                return plan_windows(self.model, layer, images, rule=self.rule)
+        finally:
+            self._planned.difference_update(modules)
 
     @contextmanager
     def _guarded(self, layer: str) -> Iterator[None]:
@@ -140,8 +153,8 @@ class Harvest:
             self.tops.pop(layer, None)
 
     def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            if self._inputs is None or self._planning or layer not in self._live:
+        def hook(module: nn.Module, _: object, output: Tensor) -> None:
+            if self._inputs is None or module in self._planned or layer not in self._live:
                 return
             with self._guarded(layer):
                 self.tops[layer].update(output, self._inputs, self._sample_ids, keep=self._keep)
@@ -186,7 +199,7 @@ def top_activations(
         >>> top.values.shape
         torch.Size([8, 2])
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = model_options(model).device
     count = 0
     with (
         isolated(model),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -170,9 +170,12 @@ class TopActivations:
         """The number of feature maps."""
         return len(self.channels)
 
-    def __getitem__(self, maps: slice) -> TopActivations:
-        """A part of the feature maps."""
-        return self._copy(lambda state: state[maps])
+    def __getitem__(self, maps: slice | Sequence[int] | Tensor) -> TopActivations:
+        """A part of the feature maps: a slice of them, or their row numbers, in any order, or a mask ``(maps,)``."""
+        rows = maps if isinstance(maps, slice) else torch.as_tensor(maps, device=self.channels.device)
+        # an empty list has no dtype of its own, and there are no windows before the first image
+        rows = rows.long() if isinstance(rows, Tensor) and not len(rows) else rows
+        return self._copy(lambda state: state[rows] if len(state) else state)
 
     def to(self, device: torch.device | str) -> TopActivations:
         """The same on another device."""
