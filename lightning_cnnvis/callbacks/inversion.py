@@ -25,7 +25,8 @@ from lightning_cnnvis.evolution.strips import PictureColumn
 from lightning_cnnvis.figures.accuracy import plot
 from lightning_cnnvis.functional.inversion.methods import Method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
-from lightning_cnnvis.functional.inversion.results import Inversions, on_cpu
+from lightning_cnnvis.functional.inversion.results import Inversions
+from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import trace_layers
 
@@ -168,7 +169,7 @@ class FeatureInversion(ProbeCallback):
                 steps=steps,
                 seed=self.seed,
             )
-        return on_cpu(inversions)
+        return to_cpu(inversions)
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:

@@ -18,10 +18,10 @@ from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_w
 from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
 from lightning_cnnvis.functional.inversion.methods import Method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
-from lightning_cnnvis.functional.inversion.results import on_cpu
 from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES, choose_channels, choose_depths
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, is_about_shapes, plain_forward
+from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import Preset
 from lightning_cnnvis.functional.visualization.results import Visualizations
@@ -286,7 +286,7 @@ class Analysis:
                 steps=steps,
                 seed=seed,
             )
-        inversions = on_cpu(inversions)
+        inversions = to_cpu(inversions)
         rebuilt = inversions.images.clamp(0, 1)
         grids = figures.inversion_pictures(inversions.originals, rebuilt, inversions.errors, names, method, self._title)
         return InvertResult({f"inversion/{name}": grid for name, grid in grids.items()}, inversions)

@@ -13,6 +13,7 @@ from lightning_cnnvis.functional.deconvnet.windows import cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
 
@@ -60,8 +61,15 @@ class Projections:
 
     @staticmethod
     def cat(parts: Sequence[Projections]) -> Projections:
-        """Puts the units of several together; they are of images of one size, at least one."""
-        return parts[0]._map(lambda name: torch.cat([getattr(part, name) for part in parts]))
+        """Joins the units of several results of images of one size, at least one of them.
+
+        Args:
+            parts: Results of shares of the units.
+
+        Returns:
+            All units, in order.
+        """
+        return cat_fields(parts, shared=["image_size"])
 
     def _map(self, change: Callable[[str], Tensor]) -> Projections:
         names = [name for name, value in vars(self).items() if isinstance(value, Tensor)]

@@ -24,6 +24,7 @@ from lightning_cnnvis.functional.optimization.optimizers import PyramidDescent
 from lightning_cnnvis.functional.optimization.parameterizations import Fourier, Pixels
 from lightning_cnnvis.functional.optimization.regularizers import Bounds
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll, resize
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError
@@ -89,6 +90,18 @@ class Dream:
     images: Tensor
     sizes: tuple[tuple[int, int], ...]
     losses: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[Dream]) -> Dream:
+        """Joins the pictures of several dreams, at least one, of the same sizes.
+
+        Args:
+            parts: Dreams of shares of the pictures.
+
+        Returns:
+            All pictures, in order.
+        """
+        return cat_fields(parts, shared=["sizes"])
 
 
 def dream(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.inversion.methods import InversionMethod, InversionStage, Method, inversion_method
 from lightning_cnnvis.functional.inversion.representations import FeatureMask, Reconstructions, encode
 from lightning_cnnvis.functional.inversion.results import Inversions, measured
-from lightning_cnnvis.functional.network.forward import OUTPUT, staged_forward
+from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options, staged_forward
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
 from lightning_cnnvis.functional.optimization.loop import Batch, Recipe, image_seeds, optimize
@@ -140,7 +140,7 @@ def invert_layers(
     options = options or InversionOptions()
     _check(images, layers, restarts, input_spec)
     with isolated(model):
-        inputs = images.detach().to(next((p for p in model.parameters() if p.is_floating_point()), images))
+        inputs = images.detach().to(model_options(model))
         order = _running_order(model, layers, inputs[:1])
         representations = {
             layer: encode(model, inputs, layer, options.mask or FeatureMask(), options.chunk) for layer in order
@@ -244,7 +244,7 @@ def _reconstruct(
 
         def gradient_of(part: slice, recipe: Recipe = stage.recipe) -> Gradient:
             counts = {layer: rows.stop - rows.start for layer, rows in batch.rows(part).items()}
-            forward = staged_forward(model, counts, _probe(model, input_spec))
+            forward = staged_forward(model, counts, blank_input(model, input_spec))
             return model_gradient(model, objective, part, precision=recipe.precision, forward=forward)
 
         size = (height + stage.margin, width + stage.margin)
@@ -262,8 +262,3 @@ def _reconstruct(
     assert images is not None
     by_layer = (values.reshape(*batch.shape, *values.shape[1:]) for values in (images, torch.cat(losses, 1)))
     return dict(zip(batch.representations, zip(*by_layer, strict=True), strict=True))
-
-
-def _probe(model: nn.Module, input_spec: InputSpec) -> Tensor:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, *input_spec.shape, dtype=parameter.dtype, device=parameter.device)

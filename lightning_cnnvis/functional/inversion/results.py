@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from lightning_cnnvis.functional.inversion.metrics import (
 from lightning_cnnvis.functional.inversion.representations import Representation, outputs_of
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 
@@ -66,6 +66,18 @@ class Inversions:
     def root_errors(self) -> Tensor:
         """``(L, R, N)``, ‖Φ(x) − Φ₀‖ / ‖Φ₀‖, definition (b): the root of (a)."""
         return self.errors.sqrt()
+
+    @staticmethod
+    def cat(parts: Sequence[Inversions]) -> Inversions:
+        """Joins the layers of several inversions of the same images, at least one, with the same restarts and steps.
+
+        Args:
+            parts: Inversions of shares of the layers.
+
+        Returns:
+            All layers, in order.
+        """
+        return cat_fields(parts, shared=["originals"])
 
 
 def measured(
@@ -141,9 +153,3 @@ def _labels(model: nn.Module, inputs: Tensor) -> Tensor | None:
     except LayerError:
         return None
     return outputs.argmax(1) if outputs.ndim == 2 else None
-
-
-def on_cpu(inversions: Inversions) -> Inversions:
-    """The same with its tensors on the CPU, to be sent from process to process."""
-    tensors: dict[str, Any] = {name: v.cpu() for name, v in vars(inversions).items() if isinstance(v, Tensor)}
-    return replace(inversions, **tensors)

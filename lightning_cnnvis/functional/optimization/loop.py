@@ -31,6 +31,7 @@ from lightning_cnnvis.functional.optimization.regularizers import (
     Regularizer,
 )
 from lightning_cnnvis.functional.optimization.transforms import Transform, resize
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 
@@ -255,7 +256,7 @@ def optimize(
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         parts = list(in_chunks(work, len(batch.seeds) // group, max(1, batch.chunk // group)))
-    return Optimized(*(torch.cat([getattr(part, name) for part in parts]) for name in Optimized.__annotations__))
+    return cat_fields(parts)
 
 
 def _optimize_part(

@@ -15,6 +15,7 @@ from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, Reci
 from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.transforms import resize
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.functional.visualization.presets import Preset, preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 
@@ -89,6 +90,18 @@ class Visualizations:
     rescued: Tensor
     losses: Tensor
     frames: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[Visualizations]) -> Visualizations:
+        """Joins the images of several results, at least one, made with the same number of steps and frames.
+
+        Args:
+            parts: Results of shares of the classes or units.
+
+        Returns:
+            All images, in order.
+        """
+        return cat_fields(parts)
 
 
 def frame_steps(steps: int, count: int = 7) -> list[int]:
