@@ -21,7 +21,7 @@ from lightning_cnnvis.evolution.strips import PictureColumn
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES, choose_channels
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
-from lightning_cnnvis.functional.visualization.presets import Preset, check_preset, preset_recipe
+from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.layers import activations
@@ -50,7 +50,8 @@ class ClassVisualization(StripCallback):
         layers: Dotted names of the modules whose feature maps, or units, are shown as well; none if None.
         num_channels: How many of each layer: the same seeded choice as `DeconvNetProjection` makes; every one if None.
         channels: Their numbers instead.
-        preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``; see `preset_recipe`.
+        preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or another registered one; see
+            `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
         statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
             Those of everyday photographs if None.
@@ -75,7 +76,7 @@ class ClassVisualization(StripCallback):
         layers: Sequence[str] | None = None,
         num_channels: int | None = 16,
         channels: Sequence[int] | None = None,
-        preset: Preset = "fourier",
+        preset: str = "fourier",
         steps: int | None = None,
         statistics: ImageStatistics | None = None,
         **options: Any,
@@ -102,7 +103,7 @@ class ClassVisualization(StripCallback):
         self.samples_per_class = samples_per_class
         self.num_channels = num_channels
         self.channels = None if channels is None else list(channels)
-        self.preset: Preset = preset
+        self.preset = preset
         self.steps = steps
         self.statistics = statistics
         self._shown_classes: list[int | str] = []

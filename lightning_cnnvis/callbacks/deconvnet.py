@@ -19,7 +19,8 @@ from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.deconvnet.rules import get_rule
+from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.functional.network.forward import is_about_shapes
 from lightning_cnnvis.layers import LayerError, trace_layers
@@ -59,7 +60,7 @@ class DeconvNetProjection(VisualizationCallback):
         layers: Dotted module names; the rectified output of every convolution if None.
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
-        rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
+        rule: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another registered one; see `RectifiedBackward`.
         lrn: ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
         max_images: How many images to go through where there is no validation to pick activations up from, or where it
@@ -85,7 +86,7 @@ class DeconvNetProjection(VisualizationCallback):
         layers: Sequence[str] | None = None,
         num_channels: int | None = 16,
         k: int = 9,
-        rule: Rule = "deconvnet",
+        rule: str = "deconvnet",
         lrn: LRNRule = "identity",
         evolution: bool = True,
         max_images: int = 1024,
@@ -96,13 +97,13 @@ class DeconvNetProjection(VisualizationCallback):
             if value is not None and value < 1:
                 raise MisconfigurationException(f"{argument}={value} must be at least 1.")
         try:
-            check_choice("rule", rule, Rule)
+            get_rule(rule)
             check_choice("lrn", lrn, LRNRule)
         except ValueError as error:
             raise MisconfigurationException(str(error)) from error
         self.num_channels = num_channels
         self.k = k
-        self.rule: Rule = rule
+        self.rule = rule
         self.lrn: LRNRule = lrn
         self.max_images = max_images
         self.evolution = evolution

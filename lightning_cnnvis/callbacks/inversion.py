@@ -23,7 +23,6 @@ from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback
 from lightning_cnnvis.evolution.accuracy import Measurement, to_csv
 from lightning_cnnvis.evolution.strips import PictureColumn
 from lightning_cnnvis.figures.accuracy import plot
-from lightning_cnnvis.functional.inversion.methods import Method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.tensors import to_cpu
@@ -56,7 +55,8 @@ class FeatureInversion(ProbeCallback):
             batch, or of the first training batch where there is no validation, if None.
         probes: How many images to take from the batch.
         restarts: Reconstructions of each image, from different noise.
-        method: ``"fourier"``, ``"mahendran2014"`` or ``"mahendran2016"``.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another registered one; see
+            `inversion_method`.
         steps: Number of optimisation steps; the method's if None.
         monitor: Name under which the LightningModule logs its validation accuracy, in [0, 1].
         **options: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
@@ -79,7 +79,7 @@ class FeatureInversion(ProbeCallback):
         images_from: Sequence[str | Path] | None = None,
         probes: int = 2,
         restarts: int = 3,
-        method: Method = "fourier",
+        method: str = "fourier",
         steps: int | None = None,
         monitor: str = "val_accuracy",
         **options: Any,
@@ -90,7 +90,7 @@ class FeatureInversion(ProbeCallback):
         super().__init__(None, probes, layers=layers, **options)
         self.images_from = images_from
         self.restarts = restarts
-        self.method: Method = method
+        self.method = method
         self.steps = steps
         self.monitor = monitor
         self._measurements: list[Measurement] = []

@@ -16,14 +16,12 @@ from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
 from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
-from lightning_cnnvis.functional.inversion.methods import Method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES, choose_channels, choose_depths
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, is_about_shapes, plain_forward
 from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
-from lightning_cnnvis.functional.visualization.presets import Preset
 from lightning_cnnvis.functional.visualization.results import Visualizations
 from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.inputs import InputSpec
@@ -99,7 +97,7 @@ class Analysis:
         *,
         num_channels: int | None = 16,
         k: int = 9,
-        rule: Rule = "deconvnet",
+        rule: str = "deconvnet",
         lrn: LRNRule = "identity",
         seed: int = 0,
     ) -> DeconvResult:
@@ -110,7 +108,7 @@ class Analysis:
             channels: The feature maps to show of each layer; a seeded random choice if None.
             num_channels: How many to choose; every one if None.
             k: How many activations of each are shown, at most one from an image.
-            rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
+            rule: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another registered one.
             lrn: ``"identity"`` or ``"gradient"``: what local response normalisation does on the way down.
             seed: Seed of the choice.
 
@@ -141,7 +139,7 @@ class Analysis:
         *,
         samples_per_class: int = 1,
         num_channels: int | None = 16,
-        preset: Preset = "fourier",
+        preset: str = "fourier",
         steps: int | None = None,
         seed: int = 0,
     ) -> ClassesResult:
@@ -156,7 +154,7 @@ class Analysis:
             channels: The feature maps to show of each layer; the seeded random choice of `deconv` if None.
             samples_per_class: Images of each class.
             num_channels: How many feature maps to choose; every one if None.
-            preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"`` or ``"none"``.
+            preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or another registered one.
             steps: Number of optimisation steps; the preset's if None.
             seed: Seed of the noise to start from.
 
@@ -249,7 +247,7 @@ class Analysis:
         count: int = 2,
         images: Tensor | None = None,
         restarts: int = 1,
-        method: Method = "fourier",
+        method: str = "fourier",
         steps: int | None = None,
         seed: int = 0,
     ) -> InvertResult:
@@ -260,7 +258,7 @@ class Analysis:
             count: How many images to take.
             images: ``(N, C, H, W)`` in [0, 1], of the network's input size; the first of the images if None.
             restarts: Reconstructions of each image, from different noise.
-            method: ``"fourier"``, ``"mahendran2014"`` or ``"mahendran2016"``.
+            method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another registered one.
             steps: Number of optimisation steps; the method's if None.
             seed: Seed of the noise to start from.
 
@@ -317,7 +315,7 @@ class Analysis:
         return rectified
 
     def _visualize_classes(
-        self, classes: Sequence[int | str] | None, samples: int, preset: Preset, steps: int | None, seed: int
+        self, classes: Sequence[int | str] | None, samples: int, preset: str, steps: int | None, seed: int
     ) -> Visualizations:
         self.require_classes()
         if classes is None:
@@ -372,7 +370,7 @@ class Analysis:
         layers: Sequence[str] | None,
         channels: Sequence[int] | None,
         num_channels: int | None,
-        rule: Rule,
+        rule: str,
         seed: int,
     ) -> dict[str, list[int]]:
         """The feature maps to show of each layer, once it is clear that they can be."""
@@ -388,7 +386,7 @@ class Analysis:
             found[layer] = list(chosen)
         return found
 
-    def _top_activations(self, channels: Mapping[str, Sequence[int]], k: int, rule: Rule) -> dict[str, TopActivations]:
+    def _top_activations(self, channels: Mapping[str, Sequence[int]], k: int, rule: str) -> dict[str, TopActivations]:
         """The strongest activations of feature maps over all images, at most as many as there are images."""
         seen = 0
         with isolated(self.model), Harvest(self.model, channels, k, rule=rule) as harvest, torch.no_grad():

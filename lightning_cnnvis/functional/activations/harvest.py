@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
-from lightning_cnnvis.functional.network.canonical import Rule
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer
@@ -28,7 +28,7 @@ class Harvest:
         model: The network.
         channels: The channels to follow, by layer; all of them where None.
         k: How many activations to keep of each feature map.
-        rule: The projection rule that the layers must allow.
+        rule: The projection rule that the layers must allow; see `project`.
         windows: What `plan_windows` returned for some of the layers, by layer. Those layers are not planned again,
             unless the images have another size than the plan.
         guard: Called with a layer's name; returns a context in which the layer's work is done. Where the context
@@ -58,14 +58,14 @@ class Harvest:
         channels: Mapping[str, Sequence[int] | None],
         k: int = 9,
         *,
-        rule: Rule = "deconvnet",
+        rule: str | Rule = "deconvnet",
         windows: Mapping[str, Windows] | None = None,
         guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
         self.channels = channels
         self.k = k
-        self.rule: Rule = rule
+        self.rule = rule
         self.tops: dict[str, TopActivations] = {}
         self._windows = dict(windows or {})
         self._guard = guard

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.activations.window_store import WindowStore
 from lightning_cnnvis.functional.deconvnet.projection import Projections, Start, project_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.isolation import isolated
@@ -219,7 +220,7 @@ class TopActivations:
         model: nn.Module,
         layer: str,
         *,
-        rule: Rule = "deconvnet",
+        rule: str | Rule = "deconvnet",
         start: Start = "activation",
         lrn: LRNRule = "identity",
     ) -> Projections:

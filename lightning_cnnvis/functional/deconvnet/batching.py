@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
 from lightning_cnnvis.functional.deconvnet.cropped_forward import CroppedForward
-from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward
+from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import is_about_shapes, noise_image
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field
@@ -25,7 +26,7 @@ Start = Literal["activation", "one"]
 
 
 def plan_windows(
-    model: nn.Module, layer: str, images: Tensor, *, rule: Rule = "deconvnet", windowed: bool = True
+    model: nn.Module, layer: str, images: Tensor, *, rule: str | Rule = "deconvnet", windowed: bool = True
 ) -> Windows:
     """Checks that units of a layer can be projected by a rule, and says on which windows.
 
@@ -54,7 +55,7 @@ def plan_windows(
             f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
             "vector (N, K). Name another layer."
         )
-    if rule != "gradient":
+    if get_rule(rule).rectify is not None:
         check_supported(model, layer, image)
     field = read_field(output, nodes, size)
     if windowed and not field.whole_image:
@@ -73,7 +74,7 @@ def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output
     inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
     try:
         within = windows.positions_within(positions, corners)
-        forward = _forward(model, layer, inputs, within, rule="gradient", lrn="identity", geometry=windows)
+        forward = _forward(model, layer, inputs, within, geometry=windows)
     except NotLocal:
         return False
     except RuntimeError as error:
@@ -94,7 +95,7 @@ def project_windows(
     channels: Tensor,
     positions: Tensor,
     *,
-    rule: Rule = "deconvnet",
+    rule: str | Rule = "deconvnet",
     start: Start = "activation",
     lrn: LRNRule = "identity",
     geometry: Windows | None = None,
@@ -120,15 +121,18 @@ def project_windows(
     Raises:
         ValueError: If an activation is not finite.
     """
+    rule = get_rule(rule)
+    canonical = RectifiableForward(lrn)
     # neighbours share a chunk, because what lies outside of the image for all of its units is not computed
     order = (positions[:, 0] * (positions[:, 1].max() + 1) + positions[:, 1]).argsort()
 
     def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
         chosen = order[part]
-        try:
-            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=geometry)
-        except NotLocal:
-            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=None)
+        with nullcontext() if rule.rectify is None else canonical:
+            try:
+                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=geometry)
+            except NotLocal:
+                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=None)
         units: tuple[Tensor, ...] = torch.arange(len(chosen), device=windows.device), channels[chosen]
         if forward.output.ndim == 4:
             units = *units, forward.rows, forward.columns
@@ -167,16 +171,12 @@ def _forward(
     windows: Tensor,
     positions: Tensor,
     *,
-    rule: Rule,
-    lrn: LRNRule,
     geometry: Windows | None,
 ) -> _Forward:
     if geometry is not None and geometry.cropped:
-        with RectifiableForward(rule, lrn):
-            return _cropped_forward(model, layer, windows, positions, geometry.field)
+        return _cropped_forward(model, layer, windows, positions, geometry.field)
     inputs = _leaf(windows)
-    with RectifiableForward(rule, lrn):
-        output = activations(model, inputs, [layer])[layer]
+    output = activations(model, inputs, [layer])[layer]
     return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
 
 

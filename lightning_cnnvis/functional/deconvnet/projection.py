@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.batching import Start, plan_windows, project_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.tensors import cat_fields
@@ -95,7 +96,7 @@ def project(
     channels: Tensor,
     positions: Tensor | None = None,
     *,
-    rule: Rule = "deconvnet",
+    rule: str | Rule = "deconvnet",
     start: Start = "activation",
     lrn: LRNRule = "identity",
     windowed: bool = True,
@@ -116,7 +117,8 @@ def project(
         layer: Dotted module name. Its output is ``(N, K, H', W')``, or ``(N, K)`` without a map.
         channels: ``(N,)`` integers, the channel of each image's unit.
         positions: ``(N, 2)`` integers, row and column of each unit; each channel's strongest place if None.
-        rule: What rectifiers do on the way down; see `RectifiedBackward`.
+        rule: What rectifiers do on the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another name
+            registered in `RULES`, see `RectifiedBackward`; or a `Rule`.
         start: The way down begins with the unit's ``"activation"`` as in the paper, or with ``"one"``.
         lrn: What local response normalisation does on the way down; see `RectifiableForward`.
         windowed: Computes receptive fields only. Switch it off for a network that takes just one size of image.

@@ -71,7 +71,7 @@ class _Graph:
             )
         ]
         try:
-            with RectifiableForward("deconvnet", "identity"):
+            with RectifiableForward("identity"):
                 output = activations(model, image, [layer])[layer]
         finally:
             for handle in handles:

@@ -1,11 +1,12 @@
-"""How features are inverted: the recipes of the published methods, and this library's own."""
+"""Named methods of inversion, the published ones and this library's own, and where to register more."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from typing import Protocol, TypeVar
 
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
@@ -18,11 +19,10 @@ from lightning_cnnvis.functional.optimization.parameterizations import (
 )
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, ColorNormBound, TotalVariation
 from lightning_cnnvis.functional.optimization.transforms import RandomCrop
+from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.inputs import InputSpec
 
 _T = TypeVar("_T")
-
-Method = Literal["fourier", "mahendran2014", "mahendran2016"]
 
 _GREY_LEVEL = 1 / 255
 _SIGMA_2014 = 27098.1157  # mean norm of mean-subtracted images of 227×227×3 in grey levels
@@ -58,15 +58,43 @@ class InversionMethod:
     weight: float = 1.0
 
 
+class MethodOfLayer(Protocol):
+    """A function that makes the settings of a method for one layer."""
+
+    def __call__(
+        self, field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+    ) -> InversionMethod:
+        """Makes the settings.
+
+        Args:
+            field: The layer's receptive field; None stands for the whole image.
+            input_spec: The network's input.
+            statistics: Statistics of the user's own images; None stands for everyday photographs.
+
+        Returns:
+            The settings. Layers that get equal stages share their batches.
+        """
+        ...
+
+
+INVERSION_METHODS: Registry[MethodOfLayer] = Registry("method")
+"""The methods of inversion by name. Those registered here can be used wherever a method's name is taken::
+
+    @INVERSION_METHODS.register("plain")
+    def plain(field, input_spec, *, statistics):
+        return InversionMethod((InversionStage(Recipe((Phase(steps=100, lr=0.05),))),))
+"""
+
+
 def inversion_method(
-    method: Method | Recipe,
+    method: str | Recipe | InversionMethod,
     field: ReceptiveField | None,
     input_spec: InputSpec,
     *,
     steps: int | None = None,
     statistics: ImageStatistics | None = None,
 ) -> InversionMethod:
-    """The settings of a method for a layer.
+    """Makes the settings of a method for a layer.
 
     - ``"fourier"``: Fourier basis with decorrelated colour, Adam with large steps and decay first, then without decay
       and with a falling learning rate, under a Gaussian prior and total variation: the more of both, the deeper the
@@ -80,7 +108,8 @@ def inversion_method(
     receptive field relative to the image, with limits that give AlexNet's layers what the papers give them.
 
     Args:
-        method: A name, or a recipe of one's own.
+        method: One of the names above or of those registered in `INVERSION_METHODS`; or the settings themselves; or a
+            recipe, which makes a method of one stage.
         field: The layer's receptive field; None is the whole image.
         input_spec: The network's input. Its mean is what the published methods subtract, or grey if it is 0.
         steps: Number of steps; None takes the method's own.
@@ -98,16 +127,23 @@ def inversion_method(
         100.0
     """
     if isinstance(method, Recipe):
-        made = InversionMethod((InversionStage(method),))
-    elif method == "fourier":
-        made = InversionMethod((InversionStage(_fourier(_depth(field), statistics)),))
-    elif method == "mahendran2014":
-        made = InversionMethod((InversionStage(_mahendran2014(_depth(field), input_spec)),))
-    elif method == "mahendran2016":
-        made = _mahendran2016(field, input_spec)
-    else:
-        raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, get_args(Method)))}, or a Recipe.")
-    return made if steps is None else _with_steps(made, steps)
+        method = InversionMethod((InversionStage(method),))
+    elif not isinstance(method, InversionMethod):
+        method = INVERSION_METHODS.get(method)(field, input_spec, statistics=statistics)
+    return method if steps is None else _with_steps(method, steps)
+
+
+def check_method(method: str | Recipe | InversionMethod) -> None:
+    """Checks, before any work, that a method can be used.
+
+    Args:
+        method: A method's name, a recipe, or a method's settings.
+
+    Raises:
+        ValueError: If it is neither of these, or there is no method of the name.
+    """
+    if not isinstance(method, Recipe | InversionMethod):
+        INVERSION_METHODS.get(method)
 
 
 def _depth(field: ReceptiveField | None) -> float:
@@ -118,31 +154,40 @@ def _depth(field: ReceptiveField | None) -> float:
 
 
 def _by_depth(depth: float, limits: Sequence[float], values: Sequence[_T]) -> _T:
-    return values[sum(depth > limit for limit in limits)]
+    """The value of the interval that a depth lies in; a limit is part of the interval below it."""
+    return values[bisect_left(limits, depth)]
 
 
-def _fourier(depth: float, statistics: ImageStatistics | None) -> Recipe:
+@INVERSION_METHODS.register("fourier")
+def _fourier(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
+    depth = _depth(field)
     # Large steps find the image, and the decay keeps it near the natural ones meanwhile; then, without decay, what the
     # code says counts, and the prior decides what it does not say: the less, the deeper the layer.
     limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all behind
     lr, beta2, decay = _by_depth(depth, limits, ((0.3, 0.9, 0.2), (0.3, 0.9, 0.2), (0.2, 0.95, 0.5)))
     prior, smoothness = _by_depth(depth, limits, ((0.0015, 0.04), (0.015, 0.4), (0.1, 8.0)))
-    return Recipe(
+    recipe = Recipe(
         phases=(Phase(60, lr, decay=decay), Phase(90, lr, final_lr=0.001)),
         parameterization=Fourier(statistics),
         optimizer=Adam(beta2=beta2),
         regularizers=(TotalVariation(smoothness, mean=True),),
         prior=prior,
     )
+    return InversionMethod((InversionStage(recipe),))
 
 
-def _mahendran2014(depth: float, input_spec: InputSpec) -> Recipe:
+@INVERSION_METHODS.register("mahendran2014")
+def _mahendran2014(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
     # The objective is written for x/σ there, and the steps are taken for x: hence σ² in both.
     sigma2 = _RMS_2014**2 * math.prod(input_spec.shape)
     center = _center(input_spec)
     # in AlexNet: up to relu2, up to relu4, and from conv5 on
-    tv = _by_depth(depth, (0.25, 0.65), (0.5, 5.0, 50.0))
-    return Recipe(
+    tv = _by_depth(_depth(field), (0.25, 0.65), (0.5, 5.0, 50.0))
+    recipe = Recipe(
         phases=tuple(
             Phase(steps, 0.004 * factor * sigma2, reset=True) for steps, factor in ((100, 1), (200, 0.1), (100, 0.01))
         ),
@@ -153,9 +198,13 @@ def _mahendran2014(depth: float, input_spec: InputSpec) -> Recipe:
             TotalVariation(tv / sigma2, 2.0, unit=_GREY_LEVEL),
         ),
     )
+    return InversionMethod((InversionStage(recipe),))
 
 
-def _mahendran2016(field: ReceptiveField | None, input_spec: InputSpec) -> InversionMethod:
+@INVERSION_METHODS.register("mahendran2016")
+def _mahendran2016(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
     center = _center(input_spec)
     rate = 0.05 * _SIGMA_2016**2 / 6 * math.prod(input_spec.size)
     recipe = Recipe(

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.inversion.methods import InversionMethod, InversionStage, Method, inversion_method
+from lightning_cnnvis.functional.inversion.methods import (
+    InversionMethod,
+    InversionStage,
+    check_method,
+    inversion_method,
+)
 from lightning_cnnvis.functional.inversion.representations import FeatureMask, Reconstructions, encode
 from lightning_cnnvis.functional.inversion.results import Inversions, measured
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options, staged_forward
@@ -47,7 +52,7 @@ def invert(
     *,
     input_spec: InputSpec,
     restarts: int = 1,
-    method: Method | Recipe = "fourier",
+    method: str | Recipe | InversionMethod = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: InversionOptions | None = None,
@@ -61,7 +66,8 @@ def invert(
             model's output.
         input_spec: The network's input; leads to pixels in [0, 1] and back.
         restarts: Reconstructions of each image, from different noise.
-        method: Name of a method (`inversion_method`), or a recipe of one's own.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another name registered in
+            `INVERSION_METHODS`, see `inversion_method`; or a recipe or settings of your own.
         steps: Number of steps; None takes the method's own.
         seed: Of all random numbers. Each restart has noise of its own, the same for every image and layer, so that an
             image's result does not depend on what it is inverted with.
@@ -102,7 +108,7 @@ def invert_layers(
     *,
     input_spec: InputSpec,
     restarts: int = 1,
-    method: Method | Recipe = "fourier",
+    method: str | Recipe | InversionMethod = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: InversionOptions | None = None,
@@ -118,7 +124,7 @@ def invert_layers(
         layers: Dotted module names, in any order.
         input_spec: The network's input.
         restarts: Reconstructions of each image in each layer.
-        method: Name of a method, or a recipe.
+        method: Name of a method, a recipe, or settings.
         steps: Number of steps.
         seed: Of all random numbers.
         options: See `InversionOptions`.
@@ -138,6 +144,7 @@ def invert_layers(
         (torch.Size([2, 1, 2, 3, 16, 16]), torch.Size([2, 1, 2]))
     """
     options = options or InversionOptions()
+    check_method(method)
     _check(images, layers, restarts, input_spec)
     with isolated(model):
         inputs = images.detach().to(model_options(model))
@@ -205,9 +212,11 @@ def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> li
     return [layer for layer in calls if layer in modules] + [OUTPUT] * (OUTPUT in layers)
 
 
-def _field(model: nn.Module, layer: str, method: Method | Recipe, input_spec: InputSpec) -> ReceptiveField | None:
+def _field(
+    model: nn.Module, layer: str, method: str | Recipe | InversionMethod, input_spec: InputSpec
+) -> ReceptiveField | None:
     """The receptive field, where the method depends on it."""
-    if isinstance(method, Recipe) or layer == OUTPUT:
+    if isinstance(method, Recipe | InversionMethod) or layer == OUTPUT:
         return None
     return receptive_field(model, layer, input_spec.size, channels=input_spec.channels)
 

@@ -31,7 +31,7 @@ def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Nod
     """
     _check_runs_once(model, layer, image)
     image = image.detach().clone().requires_grad_()
-    with RectifiableForward("deconvnet", "identity"):
+    with RectifiableForward("identity"):
         output = activations(model, image, [layer])[layer]
     nodes = nodes_between(output, image)
     if not nodes:

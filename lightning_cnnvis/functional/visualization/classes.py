@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
 from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
 from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
-from lightning_cnnvis.functional.visualization.presets import Preset
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,
@@ -38,7 +37,7 @@ def visualize_classes(
     *,
     input_spec: InputSpec,
     samples_per_class: int = 1,
-    preset: Preset | Recipe = "fourier",
+    preset: str | Recipe = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: VisualizationOptions | None = None,
@@ -53,7 +52,8 @@ def visualize_classes(
         classes: Indices, or names from ``input_spec.class_names``.
         input_spec: The network's input.
         samples_per_class: Images of each class, side by side in the result.
-        preset: Name of a recipe (`preset_recipe`), or a recipe of one's own.
+        preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or another name registered in
+            `PRESETS`, see `preset_recipe`; or a recipe of your own.
         steps: Number of steps; None takes the recipe's.
         seed: Of all random numbers.
         options: See `VisualizationOptions`.

@@ -16,7 +16,7 @@ from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.tensors import cat_fields
-from lightning_cnnvis.functional.visualization.presets import Preset, preset_recipe
+from lightning_cnnvis.functional.visualization.presets import preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 
 State = Literal["reached", "not converged", "dead"]
@@ -117,12 +117,26 @@ def frame_steps(steps: int, count: int = 7) -> list[int]:
 
 def recipe_for(
     model: nn.Module,
-    preset: Preset | Recipe,
+    preset: str | Recipe,
     steps: int | None,
     input_spec: InputSpec,
     options: VisualizationOptions,
 ) -> Recipe:
-    """The recipe of a preset, or one of the user's own, with the options applied."""
+    """Makes the recipe of a preset with the options applied; one of the user's own keeps its precision.
+
+    Args:
+        model: The network, isolated.
+        preset: A preset's name, or a recipe.
+        steps: Number of steps; None takes the recipe's own.
+        input_spec: The network's input.
+        options: The options.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If there is no preset of the name, or ``steps`` is not positive.
+    """
     if isinstance(preset, Recipe):
         return preset if steps is None else with_steps(preset, steps)
     recipe = preset_recipe(
@@ -130,7 +144,7 @@ def recipe_for(
         input_spec,
         steps=steps,
         statistics=options.statistics,
-        coarse=preset == "fourier" and _takes_smaller_inputs(model, input_spec),
+        coarse=_takes_smaller_inputs(model, input_spec),
     )
     return replace(recipe, precision=options.precision)
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.network.forward import blank_input, plain_forward
 from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, channel, direction, layer_energy, neuron
-from lightning_cnnvis.functional.visualization.presets import Preset
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,
@@ -36,7 +35,7 @@ def maximize_activation(
     *,
     input_spec: InputSpec,
     positions: Sequence[tuple[int, int]] | Literal["center"] | None = None,
-    preset: Preset | Recipe = "fourier",
+    preset: str | Recipe = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: VisualizationOptions | None = None,

@@ -131,9 +131,16 @@ def test_bad_input(net, images, layer, channels, positions, message):
         assert module.training or isinstance(net, nn.Sequential)
 
 
-@pytest.mark.parametrize("option", ["rule", "start", "lrn"])
-def test_unknown_options(option):
-    with pytest.raises(ValueError, match=f"{option}='other' is none of"):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("rule", "rule='other': there is no such rule. There are 'deconvnet', 'guided', 'gradient'"),
+        ("start", "start='other' is none of"),
+        ("lrn", "lrn='other' is none of"),
+    ],
+)
+def test_unknown_options(option, message):
+    with pytest.raises(ValueError, match=message):
         project(small_net(), torch.randn(1, 3, 16, 16), "4", CHANNEL, **{option: "other"})
 
 
