@@ -222,13 +222,18 @@ def optimize(
         ValueError: If the starts have other channels than the network's input.
 
     Example:
-        >>> from lightning_cnnvis.functional.optimization.objectives import channel
+        Each of two images raises the mean of a channel. An objective of the user's own keeps the maps even.
+
+        >>> from lightning_cnnvis.functional import Batch, InputSpec, Objective, Phase, RandomRoll, Recipe
+        >>> from lightning_cnnvis.functional import TotalVariation, channel, image_seeds, optimize
+        >>> def unevenness(images, device):
+        ...     return lambda activations: activations["0"].flatten(2).var(2).mean(1)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> optimized = optimize(
         ...     net,
-        ...     channel("0", [0, 5]),
-        ...     Recipe((Phase(steps=4, lr=0.05),)),
-        ...     Batch(image_seeds(0, 0, 5)),
+        ...     channel("0", [0, 5]) + 0.1 * Objective(("0",), unevenness),
+        ...     Recipe((Phase(4, lr=0.05, transform=RandomRoll(1)),), regularizers=(TotalVariation(1e-4),)),
+        ...     Batch(image_seeds(0, "first", "second")),
         ...     input_spec=InputSpec(size=(16, 16)),
         ... )
         >>> optimized.images.shape, bool((optimized.losses[:, -1] < optimized.losses[:, 0]).all())
