@@ -239,7 +239,7 @@ def test_neuron_sits_where_it_was_asked_for(net):
 def test_bad_input(net):
     with pytest.raises(LayerError, match="no layer 'conv'"):
         optimize(net, channel("conv", [0]), RECIPE, Batch([0]), input_spec=SPEC)
-    with pytest.raises(LayerError, match="no maps with positions"):
+    with pytest.raises(LayerError, match="not maps with positions"):
         optimize(net, neuron("8", [0]), RECIPE, Batch([0]), input_spec=SPEC)
     with pytest.raises(ValueError, match="steps=0"):
         Phase(0, 0.1)
