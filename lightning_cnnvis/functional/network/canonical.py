@@ -43,7 +43,7 @@ class RectifiableForward(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Runs a torch function, or its rectifiable form."""
+        """Runs a torch function, or its canonical form."""
         kwargs = kwargs or {}
         if func is F.local_response_norm:
             return self.response_norm.apply(args[0], args[1:], kwargs)
@@ -100,7 +100,7 @@ class _ResponseNorm(torch.autograd.Function):
 
 
 RESPONSE_NORMS = tuple(map(full_name, (_PassThrough, _ResponseNorm)))
-"""The kinds of node that stand for response normalisation; see `graph.kind`."""
+"""Kinds of the nodes that stand for response normalisation; see `graph.kind`."""
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
