@@ -1,4 +1,4 @@
-"""Top activations picked up from the forward passes that a network makes anyway."""
+"""Top activations collected from the forward passes that a network makes anyway."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lightning_cnnvis.layers import get_layer
 class Harvest:
     """Follows the forward passes that a network makes anyway, and keeps the top activations of some layers.
 
-    Used as a context: the hooks are there inside it only.
+    It is a context manager: the network has the hooks only inside of it.
 
     Args:
         model: The network.
-        channels: The channels to follow, by layer; all of them where None.
-        k: How many activations to keep of each feature map.
+        channels: The channels to follow, by layer; None takes all of the layer's.
+        k: Number of activations to keep of each feature map.
         rule: The projection rule that the layers must allow; see `project`.
         windows: What `plan_windows` returned for some of the layers, by layer. Those layers are not planned again,
             unless the images have another size than the plan.
@@ -35,10 +35,11 @@ class Harvest:
             swallows an exception, the layer is dropped. By default exceptions pass.
 
     Attributes:
-        tops: `TopActivations` by layer, once the network has run.
+        tops: `TopActivations` by layer, after the network has run.
 
     Raises:
-        LayerError: In the first forward pass, if a layer cannot be followed or projected; see `project`.
+        LayerError: On entry, if a layer does not exist; in the first forward pass, if it cannot be followed or
+            projected, see `project`.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -72,7 +73,7 @@ class Harvest:
         self._live = list(channels)
         self.number()
         self._inputs: Tensor | None = None
-        self._keep = False  # whether the inputs are a copy of our own
+        self._keep = False  # whether the inputs are the harvest's own copy
         self._sample_ids = torch.empty(0)
         self._handles: list[RemovableHandle] = []
 
@@ -120,7 +121,7 @@ class Harvest:
         self._keep = False
         if self._inputs is not None and any(top.would_keep(self._inputs) for top in self.tops.values()):
             with self._guard(self._live[0]):
-                # one copy for all layers: what becomes of the batch is not ours to say
+                # one copy for all layers: the caller may overwrite the batch
                 self._inputs, self._keep = self._inputs.clone(), True
 
     def _begin_layer(self, layer: str) -> TopActivations:
@@ -176,21 +177,21 @@ def top_activations(
     k: int = 9,
     channels: Sequence[int] | None = None,
 ) -> dict[str, TopActivations]:
-    """The strongest activations of every feature map over a data set.
+    """Finds the strongest activations of every feature map over a data set (Zeiler & Fergus 2013, Fig. 2).
 
     Args:
         model: The network. It runs in evaluation mode and is left as it was.
         loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them, normalised as the network
             expects them. They are moved to the model's device.
         layers: Dotted module names.
-        k: How many activations to keep of each feature map, at most one from an image.
-        channels: The channels to follow in every layer; all if None.
+        k: Number of activations to keep of each feature map, at most one from an image.
+        channels: The channels to follow in every layer; None takes all.
 
     Returns:
         The top activations, by layer.
 
     Raises:
-        LayerError: If a layer is not there, does not run exactly once, or has neither a map nor a vector.
+        LayerError: If a layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
         ValueError: If there are fewer images than ``k``, or an activation is not a number.
 
     Example:

@@ -1,4 +1,4 @@
-"""Rules of the way down the network: what the signal does at rectifiers and response normalisations.
+"""Rules of the way down the network: the behaviour of the signal at rectifiers.
 
 The way down is autograd's backward pass: there a convolution is its transposed filters, and a max-pooling puts
 the values back at its switches, adding where windows overlap. Only rectifiers and response normalisations
@@ -69,12 +69,12 @@ class Rectifier:
 
 @dataclass(frozen=True)
 class Rule:
-    """What the signal does at rectifiers on its way down.
+    """The behaviour of the signal at rectifiers on its way down.
 
     Args:
         name: Name of the rule.
-        rectify: Takes the signal and the `Rectifier` that it meets; returns the signal below it. None leaves the
-            backward pass and the forward pass as they are, so that every network can be passed.
+        rectify: A function of the signal and the `Rectifier` that it meets, which returns the signal below it. None
+            leaves the backward pass and the forward pass as they are, so that every network can be passed.
 
     Example:
         >>> sign = Rule("sign", lambda signal, rectifier: rectifier.gradient(signal).sign())
@@ -153,7 +153,7 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rectify is None or func not in _RECTIFY:
             return func(*args, **(kwargs or {}))
         signal = rectify(args[0], Rectifier(func, args[1:], kwargs or {}))
-        # PReLU's operation also returns its weights' gradient, which nobody asks for here
+        # PReLU's operation also returns its weights' gradient, which is not used here
         return (signal, torch.zeros_like(args[2])) if func is _aten._prelu_kernel_backward.default else signal
 
 

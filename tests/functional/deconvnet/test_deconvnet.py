@@ -107,7 +107,7 @@ CHANNEL, PLACE = torch.tensor([0]), torch.tensor([[0, 0]])
         (small_net(), IMAGES[:, :2], "4", CHANNEL, None, "2 × 16 × 16"),
         (small_net(), IMAGES[0], "4", CHANNEL, None, r"\(N, C, H, W\)"),
         (small_net(), IMAGES.long(), "4", CHANNEL, None, "floating-point"),
-        (small_net(), IMAGES / 0, "4", CHANNEL, PLACE, "is nan: check the image"),
+        (small_net(), IMAGES / 0, "4", CHANNEL, PLACE, "is nan. Check the image"),
         (small_net(), IMAGES, "4", torch.tensor([6]), None, "channel 6 is not in layer '4': it has channels 0 to 5"),
         (small_net(), IMAGES, "4", torch.tensor([-1]), None, "channel -1"),
         (small_net(), IMAGES, "4", torch.tensor([0, 1]), None, "one channel for each"),
