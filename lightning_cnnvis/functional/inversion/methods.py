@@ -36,9 +36,9 @@ class InversionStage:
     """A part of an inversion.
 
     Args:
-        recipe: How the images are optimised.
-        margin: Pixels by which the images are larger than the network's input, for `RandomCrop`. They are cut off
-            at the end of the stage.
+        recipe: The way to optimise the images.
+        margin: Number of pixels by which the images are larger than the network's input, for `RandomCrop`. They are cut
+            off at the end of the stage.
     """
 
     recipe: Recipe
@@ -47,11 +47,16 @@ class InversionStage:
 
 @dataclass(frozen=True)
 class InversionMethod:
-    """How the features of one layer are inverted.
+    """Settings for the inversion of one layer.
 
     Args:
-        stages: Carried out one after the other, each from the images of the last.
-        weight: Factor on the normalised error in the loss, the C of Mahendran & Vedaldi 2016.
+        stages: The stages, one after the other, each from the images of the last.
+        weight: Factor on the normalised error in the loss, the C of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
+
+    Example:
+        >>> coarse, fine = Recipe((Phase(steps=60, lr=0.1),)), Recipe((Phase(steps=40, lr=0.01),))
+        >>> InversionMethod((InversionStage(coarse), InversionStage(fine)), weight=20.0).weight
+        20.0
     """
 
     stages: tuple[InversionStage, ...]
@@ -147,14 +152,14 @@ def check_method(method: str | Recipe | InversionMethod) -> None:
 
 
 def _depth(field: ReceptiveField | None) -> float:
-    """Size of the receptive field relative to the image; infinite where every unit may see all of it."""
+    """Computes the size of the receptive field relative to the image; infinite where units may depend on all of it."""
     if field is None or field.whole_image:
         return math.inf
     return max(size / side for size, side in zip(field.size, field.input_size, strict=True))
 
 
 def _by_depth(depth: float, limits: Sequence[float], values: Sequence[_T]) -> _T:
-    """The value of the interval that a depth lies in; a limit is part of the interval below it."""
+    """Picks the value of the interval in which a depth lies; a limit is part of the interval below it."""
     return values[bisect_left(limits, depth)]
 
 
@@ -163,9 +168,9 @@ def _fourier(
     field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
 ) -> InversionMethod:
     depth = _depth(field)
-    # Large steps find the image, and the decay keeps it near the natural ones meanwhile; then, without decay, what the
-    # code says counts, and the prior decides what it does not say: the less, the deeper the layer.
-    limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all behind
+    # Large steps find the image, while the decay keeps it near the natural ones. Then, without decay, the features
+    # determine the image, and the prior whatever they leave open: the more, the deeper the layer.
+    limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all later ones
     lr, beta2, decay = _by_depth(depth, limits, ((0.3, 0.9, 0.2), (0.3, 0.9, 0.2), (0.2, 0.95, 0.5)))
     prior, smoothness = _by_depth(depth, limits, ((0.0015, 0.04), (0.015, 0.4), (0.1, 8.0)))
     recipe = Recipe(
@@ -182,7 +187,7 @@ def _fourier(
 def _mahendran2014(
     field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
 ) -> InversionMethod:
-    # The objective is written for x/σ there, and the steps are taken for x: hence σ² in both.
+    # In the paper, the objective is a function of x/σ, and the steps are taken for x: hence σ² in both.
     sigma2 = _RMS_2014**2 * math.prod(input_spec.shape)
     center = _center(input_spec)
     # in AlexNet: up to relu2, up to relu4, and from conv5 on
@@ -217,7 +222,7 @@ def _mahendran2016(
         ),
         constraint=ColorNormBound(_BOUND_2016),
     )
-    # in AlexNet: up to pool1, up to relu2, all maps behind, and the fully connected layers
+    # in AlexNet: up to pool1, up to relu2, all later maps, and the fully connected layers
     weight = _by_depth(_depth(field), (0.1, 0.25, math.nextafter(math.inf, 0)), (300.0, 100.0, 20.0, 1.0))
     # a fully connected layer has no stride
     shifts = 1 if field is None else max(round(max(field.stride) / 4), 1)
@@ -230,7 +235,7 @@ def _center(input_spec: InputSpec) -> tuple[float, ...]:
 
 
 def _with_steps(method: InversionMethod, steps: int) -> InversionMethod:
-    """Another number of steps, shared among the stages as before, the last stages first."""
+    """Changes the number of steps; the stages keep their shares of it, the last stages first."""
     if steps < 1:
         raise ValueError(f"steps={steps}: an optimisation takes at least 1 step.")
     total = sum(stage.recipe.steps for stage in method.stages)

@@ -1,7 +1,7 @@
 """Inversion: images whose features in a layer are those of a given image.
 
-Mahendran & Vedaldi 2014 (arXiv 1412.0035) and 2016 (arXiv 1512.02017). What differs between the original and its
-reconstructions is what the layer does not know.
+Mahendran & Vedaldi 2014 (arXiv 1412.0035) and 2016 (arXiv 1512.02017). The differences between the original and its
+reconstructions show the information that the layer has discarded.
 """
 
 from __future__ import annotations
@@ -32,12 +32,16 @@ from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
 
 @dataclass(frozen=True)
 class InversionOptions:
-    """What seldom needs another value.
+    """Advanced options of inversion.
 
     Args:
-        mask: The channels or positions that are to be reproduced, in every layer; None takes all.
-        statistics: Of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
-        chunk: Images optimised at a time. Halved when the memory runs out.
+        mask: The channels or positions to reproduce, in every layer; None takes all.
+        statistics: Statistics of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
+        chunk: Number of images that are optimised at a time; halved when memory runs out.
+
+    Example:
+        >>> InversionOptions(mask=FeatureMask(channels=[0, 3]), chunk=4).chunk
+        4
     """
 
     mask: FeatureMask | None = None
@@ -57,29 +61,29 @@ def invert(
     seed: int = 0,
     options: InversionOptions | None = None,
 ) -> Inversions:
-    """Reconstructs images from what a layer computed for them.
+    """Reconstructs images from their features in a layer.
 
     Args:
         model: The network. Left as it was.
         images: ``(N, C, H, W)``, normalised for the network.
         layer: Dotted module name: any layer that returns a tensor, fully connected ones included; ``""`` is the
             model's output.
-        input_spec: The network's input; leads to pixels in [0, 1] and back.
-        restarts: Reconstructions of each image, from different noise.
+        input_spec: The network's input, with which to convert it to pixels in [0, 1] and back.
+        restarts: Number of reconstructions of each image, from different noise.
         method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another name registered in
             `INVERSION_METHODS`, see `inversion_method`; or a recipe or settings of your own.
         steps: Number of steps; None takes the method's own.
-        seed: Of all random numbers. Each restart has noise of its own, the same for every image and layer, so that an
-            image's result does not depend on what it is inverted with.
-        options: See `InversionOptions`.
+        seed: Seed of all random numbers. Each restart has noise of its own, the same for every image and layer, so
+            that an image's result does not depend on the other images and layers.
+        options: Advanced options.
 
     Returns:
         The reconstructions, with L = 1.
 
     Raises:
-        LayerError: If the layer is not there, does not run exactly once, or returns no tensor.
-        ValueError: If the images have another size or other channels than the network's input or are not finite, if
-            there are none, or if an option is out of range.
+        LayerError: If the layer does not exist, does not run exactly once, or does not return a tensor.
+        ValueError: If the images do not have the size and the channels of the network's input or are not finite, if
+            there are none, if an option is out of range, or there is no method of the name.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -119,22 +123,23 @@ def invert_layers(
     layer. The settings of a method depend on the size of the receptive field; see `inversion_method`.
 
     Args:
-        model: As for `invert`, like all that follow.
+        model: The network. Left as it was.
         images: ``(N, C, H, W)``, normalised for the network.
-        layers: Dotted module names, in any order.
-        input_spec: The network's input.
-        restarts: Reconstructions of each image in each layer.
-        method: Name of a method, a recipe, or settings.
-        steps: Number of steps.
-        seed: Of all random numbers.
-        options: See `InversionOptions`.
+        layers: Dotted module names, in any order; ``""`` is the model's output.
+        input_spec: The network's input, with which to convert it to pixels in [0, 1] and back.
+        restarts: Number of reconstructions of each image in each layer, from different noise.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another name registered in
+            `INVERSION_METHODS`, see `inversion_method`; or a recipe or settings of your own.
+        steps: Number of steps; None takes the method's own.
+        seed: Seed of all random numbers; see `invert`.
+        options: Advanced options.
 
     Returns:
         The reconstructions, in the order of ``layers``.
 
     Raises:
-        LayerError: As for `invert`.
-        ValueError: As for `invert`, or if no layer or the same one twice is named.
+        LayerError: If a layer does not exist, does not run exactly once, or does not return a tensor.
+        ValueError: If no layer is named or one is named twice; also for the reasons that `invert` has.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 5))
@@ -198,7 +203,7 @@ def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: Inp
 
 
 def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> list[str]:
-    """The layers by depth, each checked to run once."""
+    """Sorts the layers by depth, and checks that each runs once."""
     modules = [layer for layer in layers if layer != OUTPUT]
     for layer in modules:
         get_layer(model, layer)
@@ -215,14 +220,14 @@ def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> li
 def _field(
     model: nn.Module, layer: str, method: str | Recipe | InversionMethod, input_spec: InputSpec
 ) -> ReceptiveField | None:
-    """The receptive field, where the method depends on it."""
+    """Finds the receptive field, if the method depends on it."""
     if isinstance(method, Recipe | InversionMethod) or layer == OUTPUT:
         return None
     return receptive_field(model, layer, input_spec.size, channels=input_spec.channels)
 
 
 def _alike(settings: Mapping[str, InversionMethod]) -> list[list[str]]:
-    """Layers that differ in the weight of the error at most, and can share their batches."""
+    """Groups layers that differ at most in the weight of the error, so that they can share their batches."""
     groups: list[list[str]] = []
     for layer, method in settings.items():
         for group in groups:
@@ -243,7 +248,7 @@ def _reconstruct(
     chunk: int,
     input_spec: InputSpec,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Images ``(R, N, C, H, W)`` and losses ``(R, N, steps)`` of each layer."""
+    """Runs the stages; returns images ``(R, N, C, H, W)`` and losses ``(R, N, steps)`` of each layer."""
     layers, restarts, originals = batch.shape
     of_restart = image_seeds(seed, *(("restart", restart) for restart in range(restarts)))
     seeds = [s for s in of_restart for _ in range(originals)] * layers

@@ -1,4 +1,4 @@
-"""What came of an inversion, and how close it came."""
+"""Results of inversions, and their distances from the originals."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from lightning_cnnvis.layers import LayerError
 
 @dataclass(frozen=True)
 class Inversions:
-    """Reconstructions of images from their features, and how close they came.
+    """Reconstructions of images from their features, and their distances from the originals.
 
     L layers, R restarts, N images. Errors compare the features Φ(x) of a reconstruction with those of the original,
-    Φ₀, in the channels and positions asked for. Everything is measured on ``images`` as they are.
+    Φ₀, in the requested channels and positions. Everything is measured on ``images`` as they are.
 
     Attributes:
         layers: Names of the layers.
@@ -94,12 +94,12 @@ def measured(
 
     Args:
         model: The network, in evaluation mode.
-        inputs: The originals ``(N, C, H, W)``, normalised for the network.
-        representations: Of the originals, layer -> representation.
-        images: The reconstructions ``(L, R, N, C, H, W)``, layers in the order of ``representations``.
+        inputs: The originals, ``(N, C, H, W)``, normalised for the network.
+        representations: Representations of the originals, by layer.
+        images: The reconstructions, ``(L, R, N, C, H, W)``, layers in the order of ``representations``.
         losses: ``(L, R, N, steps)``.
         input_spec: The network's input.
-        chunk: Images compared at a time.
+        chunk: Number of images that are compared at a time.
 
     Returns:
         Images and losses with their measures.
@@ -147,7 +147,7 @@ def measured(
 
 
 def _labels(model: nn.Module, inputs: Tensor) -> Tensor | None:
-    """The largest output for each input, if the model is a classifier."""
+    """Finds the class of each input, the largest output; None if the model is not a classifier."""
     try:
         outputs = outputs_of(model, inputs, [OUTPUT], len(inputs))[OUTPUT]
     except LayerError:

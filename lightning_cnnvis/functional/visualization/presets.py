@@ -106,7 +106,7 @@ def _fourier(input_spec: InputSpec, *, statistics: ImageStatistics | None, coars
             Phase(24, 0.12, transform=moves, input_scale=second),
             Phase(40, 0.12, final_lr=0.012, transform=moves),
         ),
-        # from grey, networks that end in fully connected layers get stuck: the units that speak for a class are off
+        # from grey, networks that end in fully connected layers get stuck: the units that support a class are inactive
         parameterization=Fourier(statistics, init_std=0.1 if coarse else 0.6),
         optimizer=Adam(),
     )

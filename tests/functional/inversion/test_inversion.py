@@ -452,9 +452,9 @@ def test_bad_options(net, images):
     for part, layer, message in [
         (FeatureMask(channels=[12]), "5", "channels 0 to 11"),
         (FeatureMask(channels=[]), "5", "at least one"),
-        (FeatureMask(positions=9), "5", "no part of the 6×8 maps"),
-        (FeatureMask(positions=(0, 0, 0, 3)), "5", "no part of the 6×8 maps"),
-        (FeatureMask(positions=2), "9", "no maps with positions"),
+        (FeatureMask(positions=9), "5", "not a part of the 6×8 maps"),
+        (FeatureMask(positions=(0, 0, 0, 3)), "5", "not a part of the 6×8 maps"),
+        (FeatureMask(positions=2), "9", "not maps with positions"),
     ]:
         with pytest.raises(ValueError, match=message):
             invert(net, images, layer, options=InversionOptions(mask=part), **QUICK)
