@@ -17,15 +17,7 @@ from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
-from lightning_cnnvis.functional.optimization.loop import (
-    Batch,
-    Optimized,
-    Phase,
-    Recipe,
-    image_seeds,
-    optimize,
-    with_steps,
-)
+from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.objectives import (
     Objective,
     channel,
@@ -47,6 +39,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import (
     Pixels,
     UniformStart,
 )
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.regularizers import (
     AlphaNorm,
     Both,

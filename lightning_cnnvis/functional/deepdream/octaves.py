@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
 from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
 from lightning_cnnvis.functional.optimization.gradients import model_gradient
-from lightning_cnnvis.functional.optimization.loop import Batch, Phase, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, guided, layer_energy
 from lightning_cnnvis.functional.optimization.optimizers import PyramidDescent
 from lightning_cnnvis.functional.optimization.parameterizations import Fourier, Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.regularizers import Bounds
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll, resize
 from lightning_cnnvis.functional.tensors import cat_fields

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam, Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import (
     Fourier,
@@ -17,6 +16,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import (
     ImageStatistics,
     UniformStart,
 )
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, ColorNormBound, TotalVariation
 from lightning_cnnvis.functional.optimization.transforms import RandomCrop
 from lightning_cnnvis.functional.registry import Registry

@@ -23,8 +23,9 @@ from lightning_cnnvis.functional.inversion.results import Inversions, measured
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options, staged_forward
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
-from lightning_cnnvis.functional.optimization.loop import Batch, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers

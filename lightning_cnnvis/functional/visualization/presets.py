@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.optimizers import Adam, Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import Fourier, ImageStatistics, Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, Both, Bounds, YosinskiPrior
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine
 from lightning_cnnvis.functional.registry import Registry

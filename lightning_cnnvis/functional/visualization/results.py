@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options, plain_forward
-from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, Recipe, image_seeds, with_steps
+from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds
 from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe, with_steps
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.functional.visualization.presets import preset_recipe

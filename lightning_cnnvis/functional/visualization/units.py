@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import blank_input, plain_forward
-from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
+from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, channel, direction, layer_energy, neuron
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,

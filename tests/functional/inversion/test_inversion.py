@@ -21,9 +21,10 @@ from lightning_cnnvis.functional.inversion.reconstruction import InversionOption
 from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, image_seeds
+from lightning_cnnvis.functional.optimization.loop import image_seeds
 from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam
 from lightning_cnnvis.functional.optimization.parameterizations import Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.transforms import RandomCrop
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.objectives import directions_between
 from lightning_cnnvis.functional.optimization.optimizers import Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics, Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions
