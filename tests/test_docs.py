@@ -38,7 +38,7 @@ def test_every_public_method_is_in_the_api():
 
     documented = set(re.findall(r"^::: .*\.(\w+)$", "\n".join(p.read_text() for p in (DOCS / "api").iterdir()), re.M))
     modules_in_full = {"InputSpec"}
-    assert set(functional.__all__) <= documented
+    assert set(functional.__all__) <= documented | modules_in_full
     assert {name for name in lightning_cnnvis.__all__ if name[0].isupper()} <= documented | modules_in_full
 
 

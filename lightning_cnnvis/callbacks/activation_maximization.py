@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
-from lightning_cnnvis.functional.optimization.loop import Recipe
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.maximize import MAXIMIZE, Strongest
 from lightning_cnnvis.methods.method import Parts
 

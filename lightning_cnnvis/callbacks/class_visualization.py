@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_cnnvis.callbacks.base.method import MethodCallback
-from lightning_cnnvis.functional.optimization.loop import Recipe
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.classes import CLASSES
 
 

@@ -18,8 +18,9 @@ from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
 from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.methods.deconv import DECONV, LayerProjections, plan
 from lightning_cnnvis.methods.maximize import Strongest
@@ -49,8 +50,9 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
-        rule: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
-        lrn: ``"identity"`` or ``"gradient"``; see `ResponseNormMode`.
+        rule: Rule of the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a
+            `Rule`. See `RectifiedBackward`.
+        lrn: Rule of local response normalisation: ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
         max_images: How many images to go through where there is no validation to pick activations up from, or where it
             ran on averaged weights (``WeightAveraging``), which are not those that are shown.
@@ -74,7 +76,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         channels: Sequence[int] | None = None,
         num_channels: int | None = 16,
         k: int = 9,
-        rule: Rule = "deconvnet",
+        rule: str | Rule = "deconvnet",
         lrn: LRNRule = "identity",
         evolution: bool = True,
         max_images: int = 1024,

@@ -14,8 +14,8 @@ from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.base.run_images import images_of_run, sample_ids
 from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
-from lightning_cnnvis.functional.network.canonical import Rule
 from lightning_cnnvis.inputs.batches import images_of
 
 
@@ -33,10 +33,10 @@ class EpochHarvest:
     """
 
     def __init__(
-        self, k: int, rule: Rule, max_images: int, get_images: str | Callable[[Any], Tensor] | None = None
+        self, k: int, rule: str | Rule, max_images: int, get_images: str | Callable[[Any], Tensor] | None = None
     ) -> None:
         self.k = k
-        self.rule: Rule = rule
+        self.rule = rule
         self.max_images = max_images
         self.get_images = get_images
         self._following: Harvest | None = None

@@ -14,7 +14,7 @@ from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.evolution.accuracy import Measurement, to_csv
 from lightning_cnnvis.figures.accuracy import plot
-from lightning_cnnvis.functional.optimization.loop import Recipe
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.invert import INVERT, LayerInversions
 
 

@@ -1,33 +1,144 @@
-"""The methods as pure functions of a model and tensors; no Lightning, no files."""
+"""The methods as pure functions of a model and tensors, and the parts that they are made of; no Lightning, no files."""
 
 from lightning_cnnvis.functional.activations.harvest import Harvest, top_activations
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, project
+from lightning_cnnvis.functional.deconvnet.rules import RULES, RectifiedBackward, Rectifier, Rule
 from lightning_cnnvis.functional.deepdream.octaves import Dream, DreamOptions, dream, zoom
-from lightning_cnnvis.functional.inversion.reconstruction import invert, invert_layers
+from lightning_cnnvis.functional.inversion.methods import (
+    INVERSION_METHODS,
+    InversionMethod,
+    InversionStage,
+    MethodOfLayer,
+    inversion_method,
+)
+from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
+from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.inversion.results import Inversions
+from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
+from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.objectives import (
+    Objective,
+    channel,
+    class_logit,
+    direction,
+    directions_between,
+    diversify,
+    diversity,
+    guided,
+    layer_energy,
+    neuron,
+)
+from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam, Momentum, Optimizer, PyramidDescent
+from lightning_cnnvis.functional.optimization.parameterizations import (
+    Fourier,
+    GaussianStart,
+    ImageStatistics,
+    Parameterization,
+    Pixels,
+    UniformStart,
+)
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
+from lightning_cnnvis.functional.optimization.regularizers import (
+    AlphaNorm,
+    Both,
+    Bounds,
+    ColorNormBound,
+    Constraint,
+    Regularizer,
+    TotalVariation,
+    YosinskiPrior,
+    alpha_norm,
+    gaussian_blur,
+    total_variation,
+)
+from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomCrop, RandomRoll, Transform, resize
+from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
 from lightning_cnnvis.functional.visualization.units import maximize_activation
+from lightning_cnnvis.inputs import InputSpec
 
 __all__ = [
+    "INVERSION_METHODS",
+    "OUTPUT",
+    "PRESETS",
+    "RULES",
+    "AdaGrad",
+    "Adam",
+    "AlphaNorm",
+    "Batch",
+    "Both",
+    "Bounds",
+    "ColorNormBound",
+    "Constraint",
     "Dream",
     "DreamOptions",
+    "FeatureMask",
+    "Fourier",
+    "GaussianStart",
     "Harvest",
+    "ImageStatistics",
+    "InputSpec",
+    "InversionMethod",
+    "InversionOptions",
+    "InversionStage",
     "Inversions",
+    "MethodOfLayer",
+    "Momentum",
+    "Objective",
+    "Optimized",
+    "Optimizer",
+    "Parameterization",
+    "Phase",
+    "Pixels",
+    "Preset",
     "Projections",
+    "PyramidDescent",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomRoll",
     "ReceptiveField",
+    "Recipe",
+    "RectifiedBackward",
+    "Rectifier",
+    "Registry",
+    "Regularizer",
+    "Rule",
     "TopActivations",
+    "TotalVariation",
+    "Transform",
+    "UniformStart",
     "VisualizationOptions",
     "Visualizations",
+    "YosinskiPrior",
+    "alpha_norm",
+    "channel",
+    "class_logit",
+    "direction",
+    "directions_between",
+    "diversify",
+    "diversity",
     "dream",
+    "gaussian_blur",
+    "guided",
+    "image_seeds",
+    "inversion_method",
     "invert",
     "invert_layers",
+    "layer_energy",
     "maximize_activation",
+    "neuron",
+    "optimize",
+    "preset_recipe",
     "project",
     "receptive_field",
+    "resize",
     "top_activations",
+    "total_variation",
     "visualize_classes",
+    "with_steps",
     "zoom",
 ]

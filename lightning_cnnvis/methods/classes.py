@@ -14,8 +14,8 @@ import torch
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES
-from lightning_cnnvis.functional.optimization.loop import Recipe
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps

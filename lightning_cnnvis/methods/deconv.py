@@ -17,9 +17,10 @@ from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
@@ -44,7 +45,8 @@ class DeconvOptions:
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: Number of feature maps to choose; every one if None.
         k: Number of activations of each that are shown, at most one from an image.
-        rule: Rule of the way down: ``"deconvnet"``, ``"guided"`` or ``"gradient"``; see `RectifiedBackward`.
+        rule: Rule of the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a
+            `Rule`. See `RectifiedBackward`.
         lrn: Rule of local response normalisation on the way down: ``"identity"`` or ``"gradient"``; see
             `RectifiableForward`.
         seed: Seed of the choice.
@@ -59,14 +61,14 @@ class DeconvOptions:
     _: KW_ONLY
     num_channels: int | None = 16
     k: int = 9
-    rule: Rule = "deconvnet"
+    rule: str | Rule = "deconvnet"
     lrn: LRNRule = "identity"
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         check_at_least_one(num_channels=self.num_channels, k=self.k)
-        check_choice("rule", self.rule, Rule)
+        get_rule(self.rule)
         check_choice("lrn", self.lrn, LRNRule)
 
 
@@ -164,7 +166,7 @@ def _prepare(subject: Subject, options: DeconvOptions, parts: Parts) -> dict[str
 
 
 def top_activations(
-    subject: Subject, channels: Mapping[str, Sequence[int]], k: int, rule: Rule
+    subject: Subject, channels: Mapping[str, Sequence[int]], k: int, rule: str | Rule
 ) -> dict[str, TopActivations]:
     """The strongest activations of feature maps over all images.
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.functional.inversion.methods import Method as InversionName
+from lightning_cnnvis.functional.inversion.methods import InversionMethod, check_method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions
-from lightning_cnnvis.functional.optimization.loop import Recipe
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_names
@@ -42,7 +42,8 @@ class InvertOptions:
             size. The first of the images if None.
         count: Number of images to take where none are given.
         restarts: Number of reconstructions of each image, from different noise.
-        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or one that was registered; or a `Recipe`.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or one that was registered; or a
+            `Recipe` or an `InversionMethod`.
         steps: Number of optimisation steps; the method's if None.
         seed: Seed of the noise to start from.
 
@@ -55,7 +56,7 @@ class InvertOptions:
     images: Sequence[str | Path] | Tensor | None = None
     count: int = 2
     restarts: int = 1
-    method: InversionName | Recipe = "fourier"
+    method: str | Recipe | InversionMethod = "fourier"
     steps: int | None = None
     seed: int = 0
 
@@ -63,6 +64,7 @@ class InvertOptions:
         """Checks the ranges, and that photographs can be read."""
         check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
         check_names("images", self.images)
+        check_method(self.method)
         if self.images is not None and not isinstance(self.images, Tensor):
             for path in self.images:
                 read_photograph(path)

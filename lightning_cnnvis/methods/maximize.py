@@ -13,8 +13,8 @@ import torch
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_channels, choose_depths
-from lightning_cnnvis.functional.optimization.loop import Recipe
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.presets import check_preset
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
 from lightning_cnnvis.functional.visualization.units import maximize_activation

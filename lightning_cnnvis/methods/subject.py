@@ -9,13 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.network.forward import (
-    OUTPUT,
-    blank_input,
-    is_about_shapes,
-    model_options,
-    plain_forward,
-)
+from lightning_cnnvis.functional.network.defaults import number_of_classes
+from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerCalls, LayerError, get_layer, trace_layers
@@ -132,11 +127,4 @@ class Subject:
 
     def number_of_classes(self) -> int:
         """The number of logits that the network returns, 0 if it is not a classifier, or if its end is missing."""
-        if self.absent:
-            return 0
-        with torch.no_grad(), isolated(self.network):
-            try:
-                logits = plain_forward(self.network, [OUTPUT])(self.blank())[OUTPUT]
-            except LayerError:
-                return 0
-        return logits.shape[1] if logits.ndim == 2 else 0
+        return 0 if self.absent else number_of_classes(self.network, self.input_spec)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.checkpoints import Checkpoint, load
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes
-from lightning_cnnvis.functional.network.tensors import to_cpu
+from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError

@@ -278,7 +278,7 @@ def test_bad_layers_are_refused_before_training_starts(tmp_path, options, messag
         ({"epochs": [1], "every_n_epochs": 2}, "choose one"),
         ({"num_channels": 0}, "num_channels=0"),
         ({"k": 0}, "k=0"),
-        ({"rule": "plain"}, "rule='plain' is none of 'deconvnet', 'guided', 'gradient'"),
+        ({"rule": "plain"}, "rule='plain': there is no such rule. There are 'deconvnet', 'guided', 'gradient'"),
         ({"lrn": "skip"}, "lrn='skip'"),
         ({"max_images": 0}, "max_images=0"),
     ],

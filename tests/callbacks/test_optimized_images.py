@@ -289,7 +289,7 @@ def test_bad_input_is_refused_before_training(tmp_path):
         (lambda: classes(classes="cat"), r"classes='cat' is one name.*classes=\['cat'\]"),
         (lambda: classes(classes=[]), r"classes=\[\] leaves nothing to show"),
         (lambda: maximized(channels=[1]), r"channels=\[1\] requires layers: name the layers"),
-        (lambda: classes(preset="lucid"), "preset='lucid': choose one of 'fourier'"),
+        (lambda: classes(preset="lucid"), "preset='lucid': there is no such preset. There are 'fourier'"),
         (lambda: inversions(restarts=0), "restarts=0"),
         (lambda: inversions(images_from=[tmp_path / "none.png"]), r"none.png' cannot be read"),
         (lambda: dreams(image=tmp_path / "none.png"), r"none.png' cannot be read"),

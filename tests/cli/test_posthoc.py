@@ -150,7 +150,9 @@ def test_bad_input_is_one_sentence(checkpoint, photos, capsys, tmp_path):
     assert "--device abacus cannot be used" in fails(capsys, "layers", checkpoint, "--device=abacus")
     assert "channels 0 to 3" in fails(capsys, "dream", checkpoint, *data, "--layers=relu1", "--channels=-1")
     assert "--k many: it must be an int." in fails(capsys, "deconv", checkpoint, "--k=many")
-    assert "--rule up: it must be one of deconvnet, guided" in fails(capsys, "deconv", checkpoint, "--rule=up")
+    assert "rule='up': there is no such rule. There are 'deconvnet', " in fails(
+        capsys, "deconv", checkpoint, "--rule=up"
+    )
     assert "torchvision:resnet18 or timm:resnet18" in fails(capsys, "layers", checkpoint, "--model=resnet18")
     assert "This package has CIFAR10, " in fails(capsys, "deconv", checkpoint, "--data=Photos")
     assert "--kk" in fails(capsys, "deconv", checkpoint, "--kk=3")

@@ -18,7 +18,7 @@ from lightning_cnnvis.callbacks.base.distributed import gather_results, own_shar
 from lightning_cnnvis.callbacks.base.fixed_images import FixedImages, ImagesWithFixed
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.evolution.strips import PictureColumn, PictureStrip
-from lightning_cnnvis.functional.network.tensors import to_cpu
+from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.method import Method, Parts

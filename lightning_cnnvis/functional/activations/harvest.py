@@ -1,4 +1,4 @@
-"""Top activations picked up from the forward passes that a network makes anyway."""
+"""Top activations collected from the forward passes that a network makes anyway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows
-from lightning_cnnvis.functional.network.canonical import Rule
+from lightning_cnnvis.functional.deconvnet.rules import Rule
+from lightning_cnnvis.functional.deconvnet.windows import Windows
+from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer
 
@@ -20,21 +22,24 @@ from lightning_cnnvis.layers import get_layer
 class Harvest:
     """Follows the forward passes that a network makes anyway, and keeps the top activations of some layers.
 
-    Used as a context: the hooks are there inside it only.
+    It is a context manager: the network has the hooks only inside of it.
 
     Args:
         model: The network.
-        channels: The channels to follow, by layer; all of them where None.
-        k: How many activations to keep of each feature map.
-        rule: The projection rule that the layers must allow.
-        guard: Called with a layer's name, gives a context in which the layer's work is done. Where the context swallows
-            an exception, the layer is dropped. By default exceptions pass.
+        channels: The channels to follow, by layer; None takes all of the layer's.
+        k: Number of activations to keep of each feature map.
+        rule: The projection rule that the layers must allow; see `project`.
+        windows: What `plan_windows` returned for some of the layers, by layer. Those layers are not planned again,
+            unless the images have another size than the plan.
+        guard: Called with a layer's name; returns a context in which the layer's work is done. Where the context
+            swallows an exception, the layer is dropped. By default exceptions pass.
 
     Attributes:
-        tops: `TopActivations` by layer, once the network has run.
+        tops: `TopActivations` by layer, after the network has run.
 
     Raises:
-        LayerError: In the first forward pass, if a layer cannot be followed or projected; see `project`.
+        LayerError: On entry, if a layer does not exist; in the first forward pass, if it cannot be followed or
+            projected, see `project`.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -45,7 +50,8 @@ class Harvest:
         (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
     """
 
-    _planning: ClassVar[bool] = False  # passes on our own account, which no other harvest of the network may count
+    # modules in a pass that a harvest makes on its own account; no other harvest of the same network may count it
+    _planned: ClassVar[set[nn.Module]] = set()
 
     def __init__(
         self,
@@ -53,31 +59,32 @@ class Harvest:
         channels: Mapping[str, Sequence[int] | None],
         k: int = 9,
         *,
-        rule: Rule = "deconvnet",
-        windows: Mapping[str, object] | None = None,
+        rule: str | Rule = "deconvnet",
+        windows: Mapping[str, Windows] | None = None,
         guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.model = model
         self.channels = channels
         self.k = k
-        self.rule: Rule = rule
+        self.rule = rule
         self.tops: dict[str, TopActivations] = {}
+        self._windows = dict(windows or {})
         self._guard = guard
         self._live = list(channels)
         self.number()
         self._inputs: Tensor | None = None
-        self._keep = False  # whether the inputs are a copy of our own
+        self._keep = False  # whether the inputs are the harvest's own copy
         self._sample_ids = torch.empty(0)
         self._handles: list[RemovableHandle] = []
 
     def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:
-        """Says which sample ids the coming images have: by default 0, 1, 2 and so on.
+        """Sets the sample ids of the coming images: by default 0, 1, 2 and so on.
 
         Args:
-            first: Id of the first of them.
-            step: Distance between two: the number of processes, where each sees every so manieth image.
+            first: Id of the next image.
+            step: Stride between image ids: the world size.
             stop: Images with this id or above are passed over: those that a distributed sampler adds to even out the
-                processes. None if there are none.
+                processes. None counts every image.
         """
         self._next_id, self._step, self._stop = first, step, stop
 
@@ -96,8 +103,8 @@ class Harvest:
         self._handles = []
         self._inputs = None
 
-    def _begin(self, _: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        if self._planning:
+    def _begin(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        if model in self._planned:
             return
         self._inputs = None
         for layer in self._live[:1]:
@@ -114,20 +121,26 @@ class Harvest:
         self._keep = False
         if self._inputs is not None and any(top.would_keep(self._inputs) for top in self.tops.values()):
             with self._guard(self._live[0]):
-                # one copy for all layers: what becomes of the batch is not ours to say
+                # one copy for all layers: the caller may overwrite the batch
                 self._inputs, self._keep = self._inputs.clone(), True
 
     def _begin_layer(self, layer: str) -> TopActivations:
         assert self._inputs is not None
-        Harvest._planning = True
-        try:
-            with isolated(self.model):
-                windows = plan_windows(self.model, layer, self._inputs, rule=self.rule)
-        finally:
-            Harvest._planning = False
+        windows = self._windows.get(layer)
+        if windows is None or windows.field.input_size != self._inputs.shape[2:]:
+            windows = self._plan(layer, self._inputs)
         channels = self.channels[layer]
         followed = range(windows.field.map_shape[0]) if channels is None else channels
         return TopActivations(windows, torch.tensor(list(followed), device=self._inputs.device), self.k)
+
+    def _plan(self, layer: str, images: Tensor) -> Windows:
+        modules = set(self.model.modules())
+        self._planned.update(modules)
+        try:
+            with isolated(self.model):
+                return plan_windows(self.model, layer, images, rule=self.rule)
+        finally:
+            self._planned.difference_update(modules)
 
     @contextmanager
     def _guarded(self, layer: str) -> Iterator[None]:
@@ -141,8 +154,8 @@ class Harvest:
             self.tops.pop(layer, None)
 
     def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            if self._inputs is None or self._planning or layer not in self._live:
+        def hook(module: nn.Module, _: object, output: Tensor) -> None:
+            if self._inputs is None or module in self._planned or layer not in self._live:
                 return
             with self._guarded(layer):
                 self.tops[layer].update(output, self._inputs, self._sample_ids, keep=self._keep)
@@ -164,21 +177,21 @@ def top_activations(
     k: int = 9,
     channels: Sequence[int] | None = None,
 ) -> dict[str, TopActivations]:
-    """The strongest activations of every feature map over a data set.
+    """Finds the strongest activations of every feature map over a data set (Zeiler & Fergus 2013, Fig. 2).
 
     Args:
         model: The network. It runs in evaluation mode and is left as it was.
         loader: Batches of images ``(N, C, H, W)``, or tuples and lists that begin with them, normalised as the network
             expects them. They are moved to the model's device.
         layers: Dotted module names.
-        k: How many activations to keep of each feature map, at most one from an image.
-        channels: The channels to follow in every layer; all if None.
+        k: Number of activations to keep of each feature map, at most one from an image.
+        channels: The channels to follow in every layer; None takes all.
 
     Returns:
         The top activations, by layer.
 
     Raises:
-        LayerError: If a layer is not there, does not run exactly once, or has neither a map nor a vector.
+        LayerError: If a layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
         ValueError: If there are fewer images than ``k``, or an activation is not a number.
 
     Example:
@@ -187,7 +200,7 @@ def top_activations(
         >>> top.values.shape
         torch.Size([8, 2])
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = model_options(model).device
     count = 0
     with (
         isolated(model),

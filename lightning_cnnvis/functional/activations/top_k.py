@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.activations.window_store import WindowStore
 from lightning_cnnvis.functional.deconvnet.projection import Projections, Start, project_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.isolation import isolated
@@ -26,18 +27,18 @@ _STATE = ("_values", "_sample_ids", "_positions", "_windows")
 class TopActivations:
     """The k strongest activations of each feature map, at most one from an image.
 
-    It is fed batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
+    It takes batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
     of the batch; see `WindowStore`. Everything stays on the device of the batches. The state takes at most
     ``maps * k * (C * h * w * itemsize + 52)`` bytes for windows of ``C * h * w`` values, and less as long as the images
-    so far do; twice as much for the moment when images that were kept are cut up.
+    so far do; twice as much for the moment in which kept images are cut up.
 
     Equal activations are ranked by sample id, and within an image the first place in reading order counts. So the
-    result does not depend on how the images are batched or shared out.
+    result does not depend on how the images are batched or distributed.
 
     Args:
         windows: The windows of the layer's units.
         channels: ``(maps,)``, the channels of the layer to follow.
-        k: How many activations to keep of each.
+        k: Number of activations to keep of each.
 
     Raises:
         ValueError: If k is below 1.
@@ -45,7 +46,7 @@ class TopActivations:
 
     def __init__(self, windows: Windows, channels: Tensor, k: int = 9) -> None:
         if k < 1:
-            raise ValueError(f"k={k}: keep at least 1 activation of each feature map.")
+            raise ValueError(f"k={k} is not positive. Keep at least 1 activation of each feature map.")
         self.geometry = windows
         self.channels = channels
         maps, device = len(channels), channels.device
@@ -58,7 +59,7 @@ class TopActivations:
 
     @property
     def k(self) -> int:
-        """How many activations of each map are kept."""
+        """Number of activations that are kept of each map."""
         return self._values.shape[1]
 
     @property
@@ -68,7 +69,7 @@ class TopActivations:
 
     @property
     def sample_ids(self) -> Tensor:
-        """``(maps, k)``, the images they come from; -1 where there were fewer."""
+        """``(maps, k)``, the ids of the images that they come from; -1 where there were fewer."""
         return self._ranked(self._sample_ids)
 
     @property
@@ -78,7 +79,7 @@ class TopActivations:
 
     @property
     def windows(self) -> Tensor:
-        """``(maps, k, C, h, w)``, the parts of the input that are enough to compute each; see `Windows`."""
+        """``(maps, k, C, h, w)``, the parts of the input that suffice to compute each; see `Windows`."""
         return self._ranked(self._windows)
 
     @property
@@ -88,21 +89,28 @@ class TopActivations:
         return patches.view(*self._values.shape, *patches.shape[1:])
 
     def would_keep(self, inputs: Tensor) -> bool:
-        """Whether `update` would keep a batch of images if it may."""
+        """Tells whether `update` would keep a batch of images if it were allowed to.
+
+        Args:
+            inputs: ``(N, C, H, W)``, the images.
+
+        Returns:
+            Whether there is room for them.
+        """
         return self._store.has_room(inputs)
 
     def update(self, output: Tensor, inputs: Tensor, sample_ids: Tensor, *, keep: bool = False) -> None:
         """Takes in a batch.
 
         Args:
-            output: ``(N, K, H', W')`` or ``(N, K)``, what the layer computed.
-            inputs: ``(N, C, H, W)``, what the network was given.
-            sample_ids: ``(N,)``, a number of its own for each image, the same whenever it comes. Images with
-                a negative number are passed over.
-            keep: Whether ``inputs`` may be kept, because nobody will write into it.
+            output: ``(N, K, H', W')`` or ``(N, K)``, the layer's output.
+            inputs: ``(N, C, H, W)``, the network's input.
+            sample_ids: ``(N,)``, a unique number for each image, the same whenever it comes. Images with a negative
+                number are skipped.
+            keep: Whether ``inputs`` may be kept, because nothing will write into it.
 
         Raises:
-            ValueError: If the images are not of the size that the windows were made for.
+            ValueError: If the images do not have the size that the windows were planned for.
         """
         size = (inputs.shape[2], inputs.shape[3])
         if size != self.geometry.field.input_size:
@@ -132,13 +140,13 @@ class TopActivations:
         self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), enter)
 
     def merge(self, other: TopActivations) -> None:
-        """Takes in what another has seen, of the same layer and channels; an image that both saw counts once.
+        """Takes in other top activations of the same layer and channels; an image that both have seen counts once.
 
         Args:
-            other: The other one, on the same device.
+            other: The other top activations, on the same device.
 
         Raises:
-            ValueError: If it follows other channels.
+            ValueError: If they are of other channels.
         """
         if not torch.equal(self.channels, other.channels):
             raise ValueError("Only the top activations of the same channels can be merged.")
@@ -158,47 +166,83 @@ class TopActivations:
 
     @property
     def batches(self) -> list[Tensor]:
-        """The batches of images that are kept, so that windows need not be cut out of them yet."""
+        """Kept batches of images ``(N, C, H, W)``, out of which windows need not be cut yet."""
         return self._store.batches
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the state takes, apart from the `batches` that are kept."""
+        """Bytes of memory that the state takes, apart from the kept `batches`."""
         return sum(x.nbytes for x in (self._values, self._sample_ids, self._positions)) + self._store.nbytes
 
     def __len__(self) -> int:
         """The number of feature maps."""
         return len(self.channels)
 
-    def __getitem__(self, maps: slice) -> TopActivations:
-        """A part of the feature maps."""
-        return self._copy(lambda state: state[maps])
+    def __getitem__(self, maps: slice | Sequence[int] | Tensor) -> TopActivations:
+        """A part of the feature maps: a slice of them, or their row numbers, in any order, or a mask ``(maps,)``."""
+        rows = maps if isinstance(maps, slice) else torch.as_tensor(maps, device=self.channels.device)
+        # an empty list has no dtype of its own, and there are no windows before the first image
+        rows = rows.long() if isinstance(rows, Tensor) and not len(rows) else rows
+        return self._copy(lambda state: state[rows] if len(state) else state)
 
     def to(self, device: torch.device | str) -> TopActivations:
-        """The same on another device."""
+        """Copies the top activations to another device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The same top activations there.
+        """
         return self._copy(lambda state: state.to(device))
 
     def best(self, k: int) -> TopActivations:
-        """The k strongest of each feature map only."""
+        """Selects the strongest activations of each feature map.
+
+        Args:
+            k: Number of activations to keep of each.
+
+        Returns:
+            The k strongest, at most as many as there are.
+        """
         order = _rank(self._values, self._sample_ids)[:, :k]
         rows = torch.arange(len(order), device=order.device)[:, None]
         return self._copy(lambda state: state if state is self.channels else state[rows, order])
 
     def where(self, keep: Tensor, other: TopActivations) -> TopActivations:
-        """Feature maps of this one where ``keep``, a mask ``(maps,)``, is true, and of another one elsewhere."""
+        """Replaces some of the feature maps by those of other top activations.
+
+        Args:
+            keep: ``(maps,)`` bool, the feature maps to keep.
+            other: Top activations of the same layer and channels, from which the other maps are taken.
+
+        Returns:
+            The combination.
+        """
         copy = self._copy(torch.clone)
         for name in _STATE:
             getattr(copy, name)[~keep] = getattr(other, name)[~keep]
         return copy
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and builtins, on the CPU."""
+        """Returns the state as tensors on the CPU and builtins.
+
+        Returns:
+            The state, for `from_state_dict`.
+        """
         state = {name: getattr(self, name).cpu() for name in ("channels", *_STATE)}
         return {"geometry": asdict(self.geometry), **state}
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> TopActivations:
-        """The inverse of `state_dict`."""
+        """Restores top activations.
+
+        Args:
+            state: A state from `state_dict`.
+
+        Returns:
+            The top activations, on the device of the state's tensors.
+        """
         geometry = {**state["geometry"], "field": ReceptiveField(**state["geometry"]["field"])}
         top = TopActivations(Windows(**geometry), state["channels"])
         for name in _STATE:
@@ -216,7 +260,7 @@ class TopActivations:
         model: nn.Module,
         layer: str,
         *,
-        rule: Rule = "deconvnet",
+        rule: str | Rule = "deconvnet",
         start: Start = "activation",
         lrn: LRNRule = "identity",
     ) -> Projections:
@@ -225,9 +269,9 @@ class TopActivations:
         Args:
             model: The network. It runs in evaluation mode and is left as it was.
             layer: Dotted name of the layer.
-            rule: As for `project`.
-            start: As for `project`.
-            lrn: As for `project`.
+            rule: Rule of the way down, a name or a `Rule`; see `project`.
+            start: Value at which the way down begins, ``"activation"`` or ``"one"``.
+            lrn: Backward pass of local response normalisation, ``"identity"`` or ``"gradient"``.
 
         Returns:
             ``maps * k`` projections, map by map, each from the strongest down. They are zero where there were fewer
@@ -275,7 +319,7 @@ class TopActivations:
         self._store = WindowStore(self.geometry, self._values.numel(), windows.device, cut_out)
 
     def _within(self) -> Tensor:
-        """Top and left pixel of the fields in their windows, ``(maps * k, 2)``."""
+        """Computes top and left pixel of the fields in their windows, ``(maps * k, 2)``."""
         positions = self.positions.flatten(0, 1)
         return self.geometry.field_corners(positions) - self.geometry.corners(positions)
 
@@ -284,7 +328,7 @@ class TopActivations:
         return state[torch.arange(len(order), device=order.device)[:, None], order]
 
     def _admit(self, values: Tensor, sample_ids: Tensor, enter: Callable[[Tensor, Tensor, Tensor], None]) -> None:
-        """Lets candidates ``(maps, n)`` in.
+        """Admits the strongest of the candidates ``(maps, n)``.
 
         ``enter(places, rows, columns)`` sets positions and windows of those that get a place, numbered map by map.
         """
@@ -296,7 +340,7 @@ class TopActivations:
         candidates = torch.cat([self._values, values], 1), torch.cat([self._sample_ids, sample_ids], 1)
         chosen = torch.zeros_like(candidates[0], dtype=torch.bool)
         chosen.scatter_(1, _rank(*candidates)[:, :k], True)
-        # a place that is empty may stay so
+        # an empty place may stay empty
         chosen[:, k:] &= values != -torch.inf
         entering, leaving = chosen[:, k:], ~chosen[:, :k]
         # where candidates are fewer than empty places, only the first of these are taken
@@ -311,7 +355,7 @@ class TopActivations:
 
 
 def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:
-    """The order of each row, strongest first and equal ones by sample id; NaN counts as strongest."""
+    """Sorts each row, strongest first and equal ones by sample id; NaN counts as strongest."""
     by_id = sample_ids.argsort(dim=1)
     by_value = values.gather(1, by_id).argsort(dim=1, descending=True, stable=True)
     return by_id.gather(1, by_value)

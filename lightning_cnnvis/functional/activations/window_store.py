@@ -1,4 +1,4 @@
-"""The image windows of the strongest activations, cut out no earlier than memory asks for."""
+"""Image windows of the strongest activations, cut out no earlier than memory demands."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class WindowStore:
     """Windows of images in numbered places, each replaced whenever a stronger activation takes its place.
 
     Most of the first batches' windows are soon replaced. So batches are kept whole, and nothing is cut out of them, as
-    long as they take no more memory than the windows of all places would. After that, or when the windows are asked
-    for, each place's window is cut out once, and later ones as they come.
+    long as they take no more memory than the windows of all places would. After that, or when the windows are
+    requested, each place's window is cut out once, and later ones as they come.
 
     Args:
         geometry: The windows of the layer's units.
-        places: How many windows there are.
-        device: Of the images.
-        windows: ``(places, C, h, w)`` if they are there already.
+        places: Number of windows.
+        device: Device of the images.
+        windows: ``(places, C, h, w)``, windows that were cut earlier; None if there are none.
     """
 
     def __init__(self, geometry: Windows, places: int, device: torch.device, windows: Tensor | None = None) -> None:
@@ -32,16 +32,23 @@ class WindowStore:
 
     @property
     def batches(self) -> list[Tensor]:
-        """The batches that are kept."""
+        """Kept batches of images ``(N, C, H, W)``."""
         return list(self._kept)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the windows take, apart from the batches that are kept."""
+        """Bytes of memory that the windows take, apart from the kept batches."""
         return self._windows.nbytes + self._images.nbytes + self._corners.nbytes
 
     def has_room(self, images: Tensor) -> bool:
-        """Whether a batch ``(N, C, H, W)`` would be kept."""
+        """Tells whether a batch would be kept.
+
+        Args:
+            images: ``(N, C, H, W)``, the batch.
+
+        Returns:
+            Whether it fits beside the other kept batches.
+        """
         height, width = self._geometry.size
         whole = len(self._images) * images.shape[1] * height * width * images.itemsize
         return not self._windows.numel() and sum(batch.nbytes for batch in (*self._kept, images)) <= whole
@@ -52,9 +59,9 @@ class WindowStore:
         Args:
             places: ``(n,)``, each place once.
             images: ``(N, C, H, W)``.
-            samples: ``(n,)``, the image of each window.
-            corners: ``(n, 2)``, its top and left pixel in the image.
-            keep: Whether the images may be kept, because nobody will write into them.
+            samples: ``(n,)``, the number of each window's image in the batch.
+            corners: ``(n, 2)``, top and left pixel of each window in its image.
+            keep: Whether the images may be kept, because nothing will write into them.
         """
         if keep and self.has_room(images):
             self._images[places] = sum(map(len, self._kept)) + samples
@@ -66,13 +73,22 @@ class WindowStore:
             self._cut(places, images, samples, corners)
 
     def set(self, places: Tensor, windows: Tensor) -> None:
-        """Sets the windows of some places, ``(n, C, h, w)``, that were cut elsewhere."""
+        """Sets the windows of some places to windows that were cut elsewhere.
+
+        Args:
+            places: ``(n,)``, each place once.
+            windows: ``(n, C, h, w)``, their windows.
+        """
         self._images[places] = -1
         self._cut_kept()
         self._like(windows).index_copy_(0, places, windows)
 
     def windows(self) -> Tensor:
-        """``(places, C, h, w)``, all of them; zero where none was put. Empty if none ever was."""
+        """Returns the windows of all places.
+
+        Returns:
+            ``(places, C, h, w)``, zero where none was put; an empty tensor if none ever was.
+        """
         self._cut_kept()
         return self._windows
 
@@ -90,7 +106,7 @@ class WindowStore:
         size = self._geometry.size
         windows = self._like(images[:1, :, : size[0], : size[1]])
 
-        # a few at a time: all of them would take as much memory again, and leave the caches
+        # a few at a time: all of them would take as much memory again, and would not fit the caches
         def copy(part: slice) -> None:
             windows.index_copy_(0, places[part], cut(images, corners[part], size, samples[part]))
 

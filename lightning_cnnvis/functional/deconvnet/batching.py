@@ -1,8 +1,9 @@
-"""Many units projected at once, each computed on no more of its image than it takes."""
+"""Projections of many units at once, each computed on no more of its image than necessary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
 from lightning_cnnvis.functional.deconvnet.cropped_forward import CroppedForward
-from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward
+from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward, Rule
+from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import is_about_shapes, noise_image
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field
@@ -22,29 +23,31 @@ from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.layers import LayerError, activations
 
 Start = Literal["activation", "one"]
+"""Value of the unit at which the way down begins."""
 
 
 def plan_windows(
-    model: nn.Module, layer: str, images: Tensor, *, rule: Rule = "deconvnet", windowed: bool = True
+    model: nn.Module, layer: str, images: Tensor, *, rule: str | Rule = "deconvnet", windowed: bool = True
 ) -> Windows:
-    """Checks that units of a layer can be projected by a rule, and says on which windows.
+    """Checks that units of a layer can be projected by a rule, and plans the windows to compute them on.
 
-    The plan is tried out on an image of noise, so that a network that knows where in the image it looks, as by
-    coordinates among its inputs, gets whole images. The model must be isolated and in evaluation mode.
+    The plan is tried out on an image of noise, so that a network whose units depend on their place in the image, such
+    as by coordinates among its inputs, gets whole images. The model must be isolated and in evaluation mode.
 
     Args:
         model: The network.
         layer: Dotted module name.
         images: ``(N, C, H, W)``; only their shape matters.
-        rule: As for `project`.
-        windowed: As for `project`.
+        rule: Rule of the way down, a name or a `Rule`; see `project`.
+        windowed: Whether to compute receptive fields only, instead of whole images.
 
     Returns:
         The windows of the layer's units.
 
     Raises:
-        LayerError: As for `project`.
-        UnsupportedOperationError: As for `project`.
+        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
+        UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
+        ValueError: If there is no rule of the name.
     """
     size = (images.shape[2], images.shape[3])
     image = noise_image(model, size, images.shape[1])
@@ -54,7 +57,7 @@ def plan_windows(
             f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
             "vector (N, K). Name another layer."
         )
-    if rule != "gradient":
+    if get_rule(rule).rectify is not None:
         check_supported(model, layer, image)
     field = read_field(output, nodes, size)
     if windowed and not field.whole_image:
@@ -66,14 +69,14 @@ def plan_windows(
 
 @torch.no_grad()
 def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output: Tensor) -> bool:
-    """Whether units at two corners and in the middle of the map are on their windows what they are on an image."""
+    """Checks that units at two corners and in the middle of the map are the same on their windows as on an image."""
     rows, columns = output.shape[2:]
     positions = torch.tensor([[0, 0], [rows // 2, columns // 2], [rows - 1, columns - 1]], device=image.device)
     corners = windows.corners(positions)
     inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
     try:
         within = windows.positions_within(positions, corners)
-        forward = _forward(model, layer, inputs, within, rule="gradient", lrn="identity", geometry=windows)
+        forward = _forward(model, layer, inputs, within, geometry=windows)
     except NotLocal:
         return False
     except RuntimeError as error:
@@ -82,7 +85,7 @@ def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output
         return False
     units = forward.output[torch.arange(len(positions)), :, forward.rows, forward.columns]
     expected = output[0, :, positions[:, 0], positions[:, 1]].T
-    # far above rounding errors, far below another value
+    # far above rounding errors, far below the difference of another unit
     tolerance = torch.finfo(output.dtype).eps ** 0.25 * output.abs().max()
     return bool(((units - expected).abs() <= tolerance).all())
 
@@ -94,12 +97,12 @@ def project_windows(
     channels: Tensor,
     positions: Tensor,
     *,
-    rule: Rule = "deconvnet",
+    rule: str | Rule = "deconvnet",
     start: Start = "activation",
     lrn: LRNRule = "identity",
     geometry: Windows | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Projects one unit of each window; what `project` does once the windows are cut.
+    """Projects one unit of each window: the step of `project` after the windows have been cut.
 
     The model must be isolated and in evaluation mode.
 
@@ -107,12 +110,12 @@ def project_windows(
         model: The network.
         windows: ``(N, C, h, w)``, parts of images or whole ones.
         layer: Dotted module name.
-        channels: ``(N,)``.
-        positions: ``(N, 2)``, row and column in the layer's map of the window.
-        rule: As for `project`.
-        start: As for `project`.
-        lrn: As for `project`.
-        geometry: What `plan_windows` said. With it, no more of a window is computed than leads to the unit.
+        channels: ``(N,)`` integers, the unit's channel.
+        positions: ``(N, 2)`` integers, row and column in the layer's map of the window.
+        rule: Rule of the way down, a name or a `Rule`; see `project`.
+        start: Value at which the way down begins, ``"activation"`` or ``"one"``.
+        lrn: Backward pass of local response normalisation, ``"identity"`` or ``"gradient"``.
+        geometry: The plan of `plan_windows`. With it, no more of a window is computed than leads to the unit.
 
     Returns:
         The projections ``(N, C, h, w)`` and the activations ``(N,)``.
@@ -120,15 +123,18 @@ def project_windows(
     Raises:
         ValueError: If an activation is not finite.
     """
-    # neighbours share a chunk, because what lies outside of the image for all of its units is not computed
+    rule = get_rule(rule)
+    canonical = RectifiableForward(lrn)
+    # neighbours share a chunk, because positions outside of the image for all of its units are not computed
     order = (positions[:, 0] * (positions[:, 1].max() + 1) + positions[:, 1]).argsort()
 
     def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
         chosen = order[part]
-        try:
-            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=geometry)
-        except NotLocal:
-            forward = _forward(model, layer, windows[chosen], positions[chosen], rule=rule, lrn=lrn, geometry=None)
+        with nullcontext() if rule.rectify is None else canonical:
+            try:
+                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=geometry)
+            except NotLocal:
+                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=None)
         units: tuple[Tensor, ...] = torch.arange(len(chosen), device=windows.device), channels[chosen]
         if forward.output.ndim == 4:
             units = *units, forward.rows, forward.columns
@@ -146,13 +152,13 @@ def project_windows(
         unit = int(values.isfinite().logical_not().nonzero()[0])
         raise ValueError(
             f"The activation of channel {int(channels[unit])} of layer {layer!r} on image {unit} is "
-            f"{float(values[unit])}: check the image and the weights for NaN and infinity."
+            f"{float(values[unit])}. Check the image and the weights for NaN and infinity."
         )
     return pixels, values
 
 
 class _Forward(NamedTuple):
-    """A forward pass: its leaf, its output, where in it the units are, and how the leaf's pixels lie in the window."""
+    """A forward pass: its leaf, its output, the units' places in it, and how the leaf's pixels lie in the window."""
 
     inputs: Tensor
     output: Tensor
@@ -167,16 +173,12 @@ def _forward(
     windows: Tensor,
     positions: Tensor,
     *,
-    rule: Rule,
-    lrn: LRNRule,
     geometry: Windows | None,
 ) -> _Forward:
     if geometry is not None and geometry.cropped:
-        with RectifiableForward(rule, lrn):
-            return _cropped_forward(model, layer, windows, positions, geometry.field)
+        return _cropped_forward(model, layer, windows, positions, geometry.field)
     inputs = _leaf(windows)
-    with RectifiableForward(rule, lrn):
-        output = activations(model, inputs, [layer])[layer]
+    output = activations(model, inputs, [layer])[layer]
     return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
 
 
@@ -195,16 +197,16 @@ def _cropped_forward(
 
 
 def _leaf(inputs: Tensor) -> Tensor:
-    # a tensor from an inference mode cannot be a leaf; its copy can
+    # a tensor made in inference mode cannot be a leaf; its copy can
     inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
     if inputs.device.type == "cpu":
-        # there, convolutions and poolings are up to twice as fast with the channels side by side
+        # on a CPU, convolutions and poolings are up to twice as fast with the channels side by side
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return inputs.requires_grad_()
 
 
 def cut_or_zero(images: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cuts equally large windows out of images, one of each, zero where they leave it.
+    """Cuts windows of one size out of images, one of each; they are zero where they leave their image.
 
     Args:
         images: ``(N, C, H, W)``.

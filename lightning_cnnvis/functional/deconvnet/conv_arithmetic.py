@@ -1,4 +1,4 @@
-"""Which rows or columns of a map lead to a unit: the arithmetic of kernels that slide along one axis."""
+"""Arithmetic of kernels that slide along one axis: the rows or columns of a map that lead to a unit."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 
 class NotLocal(Exception):  # noqa: N818 - a finding, not an error
-    """The network does something that is not known to keep positions apart."""
+    """The network has an operation that may mix positions."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Some rows, or columns, of a map. They move with the unit to which they lead.
+    """A range of rows, or columns, of a map. It moves with the unit to which it leads.
 
     Attributes:
-        step: How far they move in the map when the unit moves by one.
-        first: The first of them for the unit at 0. Negative before the map begins.
-        last: The last of them for the unit at 0.
-        limit: How many the whole map has.
+        step: Distance by which the range moves in the map when the unit moves by one.
+        first: First row of the range for the unit at 0; negative before the map begins.
+        last: Last row of the range for the unit at 0, inclusive.
+        limit: Number of rows of the whole map.
     """
 
     step: int
@@ -26,14 +26,21 @@ class Extent:
     limit: int
 
     def __len__(self) -> int:
-        """How many they are."""
+        """The number of rows in the range."""
         return self.last - self.first + 1
 
     def within(self, low: int, high: int) -> Extent:
-        """Those that lie in the map for any unit from ``low`` to ``high``.
+        """Restricts the range to rows that lie in the map for at least one of several units.
+
+        Args:
+            low: Position of the first unit.
+            high: Position of the last unit, inclusive.
+
+        Returns:
+            The part of the range.
 
         Raises:
-            NotLocal: If there are none.
+            NotLocal: If the part is empty.
         """
         first = max(self.first, -self.step * high)
         last = min(self.last, self.limit - 1 - self.step * low)
@@ -42,10 +49,16 @@ class Extent:
         return Extent(self.step, first, last, self.limit)
 
     def overlap(self, other: Extent) -> Extent:
-        """Those that are in both.
+        """Intersects the range with another one of the same map.
+
+        Args:
+            other: The other range.
+
+        Returns:
+            The rows that are in both.
 
         Raises:
-            NotLocal: If there are none, or if the two are of different maps.
+            NotLocal: If there are none, or if the two belong to different maps.
         """
         first, last = max(self.first, other.first), min(self.last, other.last)
         if last < first or (self.step, self.limit) != (other.step, other.limit):
@@ -59,10 +72,10 @@ class Sliding:
 
     Attributes:
         kernel: Number of its elements.
-        stride: How far it moves.
+        stride: Distance by which it moves.
         before: Padding before the map.
-        behind: Padding behind the map.
-        dilation: Distance of its elements.
+        behind: Padding after the map.
+        dilation: Distance between its elements.
         ceil_mode: Whether it may leave the padding at the end.
     """
 
@@ -75,14 +88,20 @@ class Sliding:
 
     @property
     def reach(self) -> int:
-        """The distance between the kernel's first and last element."""
+        """Distance between the kernel's first and last element."""
         return self.dilation * (self.kernel - 1)
 
     def output(self, extent: Extent) -> Extent:
-        """What can be computed from an extent without a look beyond it.
+        """Finds the part of the output that can be computed from a part of the input only.
+
+        Args:
+            extent: The rows of the input.
+
+        Returns:
+            The rows of the output.
 
         Raises:
-            NotLocal: If that is nothing, or no unit's.
+            NotLocal: If there are none, or if they do not move with the unit by whole rows.
         """
         first = -((-extent.first - self.before) // self.stride)
         last = (extent.last + self.before - self.reach) // self.stride
@@ -91,13 +110,28 @@ class Sliding:
         return Extent(extent.step // self.stride, first, last, self._limit(extent.limit))
 
     def input(self, output: Extent, extent: Extent) -> Extent:
-        """The part of an extent's map that an output of it is computed from, padding included."""
+        """Finds the part of the input from which a part of the output is computed.
+
+        Args:
+            output: The rows of the output.
+            extent: Any rows of the input.
+
+        Returns:
+            The rows of the input, padding included.
+        """
         first = output.first * self.stride - self.before
         last = output.last * self.stride - self.before + self.reach
         return Extent(extent.step, first, last, extent.limit)
 
     def leaves(self, limit: int) -> tuple[bool, bool]:
-        """Whether it reads from before, and from behind, a map of this length."""
+        """Tells whether the kernel reads beyond the ends of a map.
+
+        Args:
+            limit: Number of rows of the map.
+
+        Returns:
+            Whether it reads before the map, and whether it reads after it.
+        """
         end = (self._limit(limit) - 1) * self.stride - self.before + self.reach
         return self.before > 0, end >= limit
 

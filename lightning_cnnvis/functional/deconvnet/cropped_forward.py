@@ -1,4 +1,4 @@
-"""Only what leads to a unit: a forward pass on the cone of positions below it."""
+"""A forward pass that computes only the positions that lead to a unit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _Extents = tuple[Extent, Extent]
 
 
 class CroppedForward(TorchFunctionMode):
-    """Runs a network on the receptive fields of units, each map no larger than what leads to the units.
+    """Runs a network on the receptive fields of units, each map no larger than the part that leads to the units.
 
-    A network run on an image computes whole maps. In this mode, each convolution and pooling computes just the
+    A network run on an image computes whole maps. In this mode, each convolution and pooling computes only the
     positions that lead to the unit from the field that it is given, up to the one position of the unit
-    itself. Positions that lie outside of a map, as they do at the borders of the image, are set to what the padding
-    would be, for each unit on its own; those that lie outside for all the units are left out. Branches of different
-    extent are cropped to what they have in common when they meet. So every value that leads to a unit is the one that
-    the whole image gives.
+    itself. Positions that lie outside of a map, as they do at the borders of the image, are set to the value of the
+    padding, for each unit separately; those that lie outside for all the units are left out. Branches of different
+    extent are cropped to their common part where they meet. So every value that leads to a unit is the same as on the
+    whole image.
 
     Args:
         field: The receptive field of the units.
@@ -33,8 +33,8 @@ class CroppedForward(TorchFunctionMode):
         image_size: Height and width of the images.
 
     Raises:
-        NotLocal: Also from within the forward pass, if the network does something to a map that the mode does not
-            know.
+        NotLocal: Also from within the forward pass, if the network applies an operation to a map that the mode does
+            not support.
     """
 
     def __init__(self, field: ReceptiveField, positions: Tensor, image_size: tuple[int, int]) -> None:
@@ -57,21 +57,31 @@ class CroppedForward(TorchFunctionMode):
 
     @property
     def corners(self) -> Tensor:
-        """``(N, 2)``, where these parts begin. They may leave their image."""
+        """``(N, 2)``, top and left pixel of these parts. They may leave their image."""
         corners = [
             extent.first + extent.step * self.positions[:, axis] for axis, extent in enumerate(self._held(self.fields))
         ]
         return torch.stack(corners, dim=1)
 
     def begin(self, inputs: Tensor) -> None:
-        """Says that a tensor holds the parts of the images, ``(N, C, *size)``; anything outside of the images."""
+        """Marks the network's input.
+
+        Args:
+            inputs: ``(N, C, *size)``, the parts of the images; values outside of the images do not matter.
+        """
         self.extents[inputs] = self.fields
 
     def units(self, output: Tensor) -> tuple[int, int]:
-        """Row and column of all the units in the layer's output.
+        """Finds the units in the layer's output.
+
+        Args:
+            output: ``(N, K, H', W')``, the output.
+
+        Returns:
+            Row and column, the same for all units.
 
         Raises:
-            NotLocal: If they are not there.
+            NotLocal: If the output does not hold them.
         """
         extents: _Extents | None = self.extents.get(output)  # type: ignore[no-untyped-call]
         if extents is None or any(e.step != 1 or not e.first <= 0 <= e.last for e in extents):
@@ -82,7 +92,7 @@ class CroppedForward(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Runs a torch function on what it needs of its inputs."""
+        """Runs a torch function on the part of its inputs that it needs."""
         kwargs = kwargs or {}
         sliding = _SLIDING.get(func)
         if sliding is not None and args and isinstance(args[0], Tensor) and args[0] in self.extents:
@@ -96,7 +106,7 @@ class CroppedForward(TorchFunctionMode):
             rows, columns = rows.overlap(self.extents[tensor][0]), columns.overlap(self.extents[tensor][1])
         common = rows, columns
         if func.__name__.endswith("_") and args[0] is maps[0] and self.extents[maps[0]] != common:
-            raise NotLocal  # what is left of it would be out of date
+            raise NotLocal  # the rest of the tensor would be out of date
         cropped = {id(tensor): self._crop(tensor, common) for tensor in maps}
         result = func(*_replace(args, cropped), **_replace(kwargs, cropped))
         size = tuple(map(len, self._held(common)))
@@ -118,7 +128,7 @@ class CroppedForward(TorchFunctionMode):
         held = self._held(have)
         used = needed[0].overlap(held[0]), needed[1].overlap(held[1])
         part = self._fill(self._crop(tensor, used), used, along, fill)
-        # what is beyond is outside of the map for all the units
+        # the rest is outside of the map for all the units
         (top, bottom), (left, right) = ((u.first - n.first, n.last - u.last) for u, n in zip(used, needed, strict=True))
         if max(top, bottom, left, right) > 0:
             part = F.pad(part, (left, right, top, bottom), value=fill)
@@ -127,7 +137,7 @@ class CroppedForward(TorchFunctionMode):
         return output
 
     def _held(self, extents: _Extents) -> _Extents:
-        """What a tensor of some extents really holds: nothing that is outside of the map for all the units."""
+        """Leaves out of a tensor's extents the positions that are outside of the map for all the units."""
         return extents[0].within(*self.span[0]), extents[1].within(*self.span[1])
 
     def _crop(self, tensor: Tensor, wanted: _Extents) -> Tensor:
@@ -140,7 +150,7 @@ class CroppedForward(TorchFunctionMode):
         return tensor[..., top : top + height, left : left + width]
 
     def _fill(self, tensor: Tensor, extents: _Extents, along: tuple[Sliding, Sliding], fill: float) -> Tensor:
-        """The tensor with a value wherever it is outside of the map and is looked at."""
+        """Fills a tensor with a value where it is outside of the map and is read."""
         outside = None
         for axis, (extent, sliding) in enumerate(zip(extents, along, strict=True)):
             before, behind = sliding.leaves(extent.limit)
@@ -157,14 +167,14 @@ class CroppedForward(TorchFunctionMode):
             return tensor
         value = torch.full((), fill, dtype=tensor.dtype, device=tensor.device)
         if fill == -torch.inf:
-            # as good as infinity, and no danger to what is computed from it outside of the map
+            # as good as infinity, and safe for values that are computed from it outside of the map
             least = tensor.detach().amin()
             value = least - least.abs() - 1
         return torch.where(outside, value, tensor)
 
 
-# What each of these functions does besides its input: how it slides, its padding's value, and the function that
-# does not pad. The arguments are named as torch names them.
+# Each of these functions takes torch's arguments other than the input, and returns how the kernel slides, the value of
+# its padding, and the function that does not pad. The arguments are named as torch names them.
 _Plan = tuple[tuple[Sliding, Sliding], float, Callable[[Tensor], Tensor]]
 
 
@@ -253,7 +263,7 @@ def _axes(
 
 
 def _tensors(values: Any) -> list[Tensor]:
-    """The tensors among some values and in lists among them."""
+    """Collects the tensors among some values and in lists among them."""
     found = []
     for value in values:
         if isinstance(value, Tensor):

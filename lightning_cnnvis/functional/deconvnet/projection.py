@@ -1,4 +1,4 @@
-"""Deconvnet projections: what in the image excites a unit (Zeiler & Fergus 2013, arXiv 1311.2901)."""
+"""Deconvnet projections: the parts of an image that excite a unit (Zeiler & Fergus 2013, arXiv 1311.2901)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deconvnet.batching import Start, plan_windows, project_windows
+from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import cut
-from lightning_cnnvis.functional.network.canonical import LRNRule, Rule, check_choice
+from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
 
@@ -28,7 +30,7 @@ class Projections:
             where that is smaller.
         patches: ``(N, C, h, w)``, the same part of the images, as the network saw it.
         corners: ``(N, 2)``, top and left pixel of the pictures above in their image. At the borders they are moved
-            into the image, so that they show image only.
+            into the image, so that they show only image.
         boxes: ``(N, 4)``, top, left, bottom and right of the exact receptive field in the image; bottom and right
             are exclusive.
         channels: ``(N,)``, the units' channels.
@@ -51,24 +53,38 @@ class Projections:
         return len(self.pixels)
 
     def to(self, device: torch.device | str) -> Projections:
-        """The same on another device."""
+        """Copies the projections to another device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The same projections there.
+        """
         return self._map(lambda name: getattr(self, name).to(device))
 
     def __getitem__(self, units: slice | Tensor) -> Projections:
-        """Some of the units."""
+        """A part of the units: a slice, row numbers or a mask ``(N,)``."""
         return self._map(lambda name: getattr(self, name)[units])
 
     @staticmethod
     def cat(parts: Sequence[Projections]) -> Projections:
-        """Puts the units of several together; they are of images of one size, at least one."""
-        return parts[0]._map(lambda name: torch.cat([getattr(part, name) for part in parts]))
+        """Joins the units of several results of images of one size, at least one of them.
+
+        Args:
+            parts: Results of shares of the units.
+
+        Returns:
+            All units, in order.
+        """
+        return cat_fields(parts, shared=["image_size"])
 
     def _map(self, change: Callable[[str], Tensor]) -> Projections:
         names = [name for name, value in vars(self).items() if isinstance(value, Tensor)]
         return replace(self, **{name: change(name) for name in names})  # type: ignore[arg-type]
 
     def full(self) -> Tensor:
-        """The projections at their places in the images.
+        """Puts the projections at their places in the images.
 
         Returns:
             ``(N, C, H, W)``, zero outside of the receptive fields.
@@ -87,18 +103,18 @@ def project(
     channels: Tensor,
     positions: Tensor | None = None,
     *,
-    rule: Rule = "deconvnet",
+    rule: str | Rule = "deconvnet",
     start: Start = "activation",
     lrn: LRNRule = "identity",
     windowed: bool = True,
 ) -> Projections:
     """Projects units back to pixels, one unit of each image.
 
-    All other activations of the layer are set to zero, and what is left is passed down through the network: pooling
+    All other activations of the layer are set to zero, and the unit's is passed down through the network: pooling
     puts it back where the maximum was and adds where windows overlap, rectifiers rectify, convolutions
     filter with their transposed kernels. No biases are added on the way.
 
-    Only the receptive field of a unit is computed, forward and back, which gives what the whole image gives. The
+    Only the receptive field of a unit is computed, forward and back, with the same result as on the whole image. The
     model runs in evaluation mode and is left as it was.
 
     Args:
@@ -107,20 +123,22 @@ def project(
             the dtype of its weights.
         layer: Dotted module name. Its output is ``(N, K, H', W')``, or ``(N, K)`` without a map.
         channels: ``(N,)`` integers, the channel of each image's unit.
-        positions: ``(N, 2)`` integers, row and column of each unit; each channel's strongest place if None.
-        rule: What rectifiers do on the way down; see `RectifiedBackward`.
-        start: The way down begins with the unit's ``"activation"`` as in the paper, or with ``"one"``.
-        lrn: What local response normalisation does on the way down; see `RectifiableForward`.
-        windowed: Computes receptive fields only. Switch it off for a network that takes just one size of image.
+        positions: ``(N, 2)`` integers, row and column of each unit; None takes each channel's strongest place.
+        rule: Rule of the rectifiers on the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another name
+            registered in `RULES`, see `RectifiedBackward`; or a `Rule`.
+        start: Value at which the way down begins: the unit's ``"activation"`` as in the paper, or ``"one"``.
+        lrn: Backward pass of local response normalisation, ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
+        windowed: Whether to compute receptive fields only. Switch it off for a network that takes only one size of
+            image.
 
     Returns:
         The projections, on the images' device.
 
     Raises:
-        LayerError: If the layer is not there, does not run exactly once, or its output is neither a map nor a vector.
+        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
         UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
-        ValueError: If shapes do not fit together, or a channel or a position is out of range, or if activations
-            are not finite.
+        ValueError: If shapes do not fit together, a channel or a position is out of range, an option is not one of its
+            choices, or if activations are not finite.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -133,7 +151,7 @@ def project(
     _check_shapes(images, channels, positions)
     weights = model_options(model)
     if images.device != weights.device and next(model.parameters(), None) is not None:
-        raise ValueError(f"images are on {images.device} and the model is on {weights.device}: move one to the other.")
+        raise ValueError(f"images are on {images.device} and the model is on {weights.device}. Move one to the other.")
     channels = channels.to(images.device)
     with isolated(model):
         images = images.to(weights.dtype)
@@ -187,7 +205,7 @@ def _check_shapes(images: Tensor, channels: Tensor, positions: Tensor | None) ->
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images has shape {tuple(images.shape)}: it must be (N, C, H, W) with at least one image.")
     if not images.is_floating_point():
-        raise ValueError(f"images is {images.dtype}: give the network's normalised floating-point input.")
+        raise ValueError(f"images is {images.dtype}. Give the network's normalised floating-point input.")
     if channels.shape != (len(images),):
         raise ValueError(
             f"channels has shape {tuple(channels.shape)}: it must have one channel for each of the "

@@ -1,4 +1,4 @@
-"""What a picture does at rectifiers and normalisations on its way down the network.
+"""Rules of the way down the network: the behaviour of the signal at rectifiers.
 
 The way down is autograd's backward pass: there a convolution is its transposed filters, and a max-pooling puts
 the values back at its switches, adding where windows overlap. Only rectifiers and response normalisations
@@ -8,7 +8,8 @@ alike: module, function, in-place, shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,13 +17,102 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_cnnvis.functional.network.canonical import Rule, check_choice
+from lightning_cnnvis.functional.registry import Registry
 
 _aten = torch.ops.aten
 
 
 class UnsupportedOperationError(ValueError):
     """The network has an operation that a deconvnet cannot pass."""
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """A rectifier that the signal meets on its way down.
+
+    Attributes:
+        backward: The operation of torch's backward pass: a function of the signal and ``args``.
+        args: Its further arguments, beginning with the tensor that the forward pass saved.
+        kwargs: Its keyword arguments.
+    """
+
+    backward: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def rectify(self, signal: Tensor) -> Tensor:
+        """Applies the layer's own rectifier to the signal: a leaky one leaks.
+
+        A ReLU6 is not cut off at 6, so that twice the activation gives twice the picture.
+
+        Args:
+            signal: ``(N, ...)``, what comes down to the rectifier.
+
+        Returns:
+            The rectified signal, of the same shape.
+        """
+        return _RECTIFY[self.backward](signal, *self.args)
+
+    def gradient(self, signal: Tensor) -> Tensor:
+        """Takes the derivative, as a backward pass does: blocks the signal where the unit was inactive on the way up.
+
+        Args:
+            signal: ``(N, ...)``, what comes down to the rectifier.
+
+        Returns:
+            The signal below the rectifier, of the same shape.
+        """
+        result = self.backward(signal, *self.args, **self.kwargs)
+        gradient: Tensor = result[0] if isinstance(result, tuple) else result
+        return gradient
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The behaviour of the signal at rectifiers on its way down.
+
+    Args:
+        name: Name of the rule.
+        rectify: A function of the signal and the `Rectifier` that it meets, which returns the signal below it. None
+            leaves the backward pass and the forward pass as they are, so that every network can be passed.
+
+    Example:
+        >>> sign = Rule("sign", lambda signal, rectifier: rectifier.gradient(signal).sign())
+        >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+        >>> y = x.relu()
+        >>> with RectifiedBackward(sign):
+        ...     torch.autograd.grad(y, x, torch.tensor([5.0, 6.0]))
+        (tensor([0., 1.]),)
+    """
+
+    name: str
+    rectify: Callable[[Tensor, Rectifier], Tensor] | None
+
+
+RULES: Registry[Rule] = Registry("rule")
+"""The rules by name. Those registered here can be used wherever a rule's name is taken::
+
+    RULES.register("sign", Rule("sign", lambda signal, rectifier: rectifier.gradient(signal).sign()))
+"""
+
+RULES.register("deconvnet", Rule("deconvnet", lambda signal, rectifier: rectifier.rectify(signal)))
+RULES.register("guided", Rule("guided", lambda signal, rectifier: rectifier.gradient(rectifier.rectify(signal))))
+RULES.register("gradient", Rule("gradient", None))
+
+
+def get_rule(rule: str | Rule) -> Rule:
+    """Looks a rule up.
+
+    Args:
+        rule: A name registered in `RULES`, or a rule, which is returned as it is.
+
+    Returns:
+        The rule.
+
+    Raises:
+        ValueError: If there is no rule of the name.
+    """
+    return rule if isinstance(rule, Rule) else RULES.get(rule)
 
 
 class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -38,10 +128,10 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
     down, so that twice the activation gives twice the picture.
 
     Args:
-        rule: One of the three.
+        rule: One of the three, another name registered in `RULES`, or a `Rule`.
 
     Raises:
-        ValueError: If the rule is none of these.
+        ValueError: If there is no rule of the name.
 
     Example:
         >>> x = torch.tensor([-1.0, 2.0, 3.0], requires_grad=True)
@@ -51,22 +141,19 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
         (tensor([5., 6., 0.]),)
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: str | Rule) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        check_choice("rule", rule, Rule)
-        self.rule = rule
+        self.rule = get_rule(rule)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs an operation of the backward pass, or what the rule puts in its place."""
-        rectify = _RECTIFY.get(func)
-        if rectify is None or self.rule == "gradient":
+        rectify = self.rule.rectify
+        if rectify is None or func not in _RECTIFY:
             return func(*args, **(kwargs or {}))
-        signal = rectify(*args)
-        if self.rule == "guided":
-            return func(signal, *args[1:], **(kwargs or {}))
-        # PReLU's operation also returns its weights' gradient, which nobody asks for here
+        signal = rectify(args[0], Rectifier(func, args[1:], kwargs or {}))
+        # PReLU's operation also returns its weights' gradient, which is not used here
         return (signal, torch.zeros_like(args[2])) if func is _aten._prelu_kernel_backward.default else signal
 
 

@@ -1,4 +1,4 @@
-"""Whether a deconvnet can pass a network: which operations are linear, which are rectifiers, and which neither."""
+"""Operations that a deconvnet can pass: linear ones, rectifiers and max-pooling."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:
         image: ``(1, C, H, W)``, any image that the network takes; not a blank one.
 
     Raises:
-        UnsupportedOperationError: If one of them is neither linear nor a rectifier nor a max-pooling. The message
-            names the module and what to do.
+        UnsupportedOperationError: If an operation is neither linear nor a rectifier nor a max-pooling. The message
+            names the module and the remedy.
     """
     graph = _Graph(model, layer, image)
     # the last one found is the nearest to the image: layers before it can be projected
     offenders = [node for node in graph.nodes if not _passable(node, graph.on_path)]
     problem = "is neither linear nor a rectifier nor a max-pooling"
     if not offenders and any(True for _ in graph.factors()):
-        # a factor that comes from the image without a gradient, as a mask does, is found by another image
+        # a factor that depends on the image without a gradient, such as a mask, shows on another image
         other = _Graph(model, layer, image.flip(-1).neg())
         offenders = [
             node
             for (node, factor), (_, changed) in zip(graph.factors(), other.factors(), strict=True)
             if factor.shape != changed.shape or not torch.equal(factor, changed)
         ]
-        problem = "multiplies by something that the image decides"
+        problem = "multiplies by something that depends on the image"
     if not offenders:
         return
     offender = offenders[-1]
@@ -54,7 +54,7 @@ def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:
 
 
 class _Graph:
-    """The graph from a layer to an image, and where in the model each part of it was made."""
+    """The graph from a layer to an image, and the module that made each part of it."""
 
     def __init__(self, model: nn.Module, layer: str, image: Tensor) -> None:
         image = image.detach().clone().requires_grad_()
@@ -71,7 +71,7 @@ class _Graph:
             )
         ]
         try:
-            with RectifiableForward("deconvnet", "identity"):
+            with RectifiableForward("identity"):
                 output = activations(model, image, [layer])[layer]
         finally:
             for handle in handles:
@@ -97,7 +97,7 @@ class _Graph:
         return hook
 
     def factors(self) -> Iterator[tuple[Node, Tensor]]:
-        """The products of something that depends on the image with something that has no gradient to it."""
+        """Finds the products of a tensor that depends on the image with one that has no gradient to it."""
         for node in self.nodes:
             if kind(node) in ("Mul", "Div"):
                 for factor in (getattr(node, f"_saved_{name}", None) for name in ("self", "other")):
@@ -105,7 +105,7 @@ class _Graph:
                         yield node, factor
 
     def module_of(self, node: Node) -> str:
-        """The innermost module whose forward pass made the operation, in words."""
+        """Names the innermost module whose forward pass made the operation."""
         top = self.output.grad_fn
         assert top is not None
         unfinished = ((name, begin, top) for name, begin in reversed(self.running))
@@ -152,7 +152,7 @@ _MASKS = {"Clamp", "ClampMin", "MaskedFill", "Maximum", "Mul", "Where"}
 _PRODUCTS = {"Mul", "Mm", "Bmm", "Addmm", "Addbmm", "Baddbmm", "Mv", "Linear", "Convolution"}
 
 _LINEAR = {
-    # rectifiers and switches, whose rule is known
+    # rectifiers and switches, for which there are rules
     "Relu", "LeakyRelu", "PreluKernel", "MaxPool2DWithIndices", "AdaptiveMaxPool2D",
     *RESPONSE_NORMS,
     # sums, averages

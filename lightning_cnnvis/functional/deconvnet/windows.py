@@ -1,4 +1,4 @@
-"""The part of an image that is enough to compute one unit, forward and back, exactly."""
+"""The part of an image that suffices to compute one unit exactly, forward and back."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of one size that hold the receptive fields of the units of a layer.
+    """Windows of one size that contain the receptive fields of the units of a layer.
 
-    On its window, a unit has the activation and the projection that it has on the whole image. For that, a window
+    On its window, a unit has the same activation and projection as on the whole image. For that, a window
     contains the field as far as it lies in the image; begins at a multiple of the layer's stride, so that every
     layer below has its units at the same pixels; and where the field leaves the image, ends where the image ends,
     so that the padding is the image's own.
 
     Attributes:
         field: The layer's receptive field.
-        cropped: Whether only the positions that lead to a unit are computed, see `CroppedForward`, instead of all of
-            its window.
+        cropped: Whether only the positions that lead to a unit are computed, instead of the whole window; see
+            `CroppedForward`.
     """
 
     field: ReceptiveField
@@ -41,13 +41,13 @@ class Windows:
         return height, width
 
     def corners(self, positions: Tensor) -> Tensor:
-        """Top and left pixel of the windows of units.
+        """Computes the corners of the windows of units.
 
         Args:
             positions: ``(N, 2)``, row and column of each unit.
 
         Returns:
-            ``(N, 2)``.
+            ``(N, 2)``, top and left pixel of each window.
         """
         field = self.field
         corners = []
@@ -59,12 +59,27 @@ class Windows:
         return torch.stack(corners, dim=1)
 
     def positions_within(self, positions: Tensor, corners: Tensor) -> Tensor:
-        """Row and column of the units in the maps that their windows have, ``(N, 2)``."""
+        """Computes the positions of units in the maps of their windows.
+
+        Args:
+            positions: ``(N, 2)``, row and column of each unit in the map of the whole image.
+            corners: ``(N, 2)``, the corners of their windows, from `corners`.
+
+        Returns:
+            ``(N, 2)``, row and column of each unit in the map of its window.
+        """
         strides = torch.tensor([self._axis(axis)[1] for axis in (0, 1)], device=positions.device)
         return positions - corners // strides if not self.field.whole_image else positions
 
     def field_corners(self, positions: Tensor) -> Tensor:
-        """Top and left pixel of the fields, moved into the image where they begin or end outside, ``(N, 2)``."""
+        """Computes the corners of the receptive fields, moved into the image where they begin or end outside.
+
+        Args:
+            positions: ``(N, 2)``, row and column of each unit.
+
+        Returns:
+            ``(N, 2)``, top and left pixel of each field.
+        """
         field = self.field
         return torch.stack(
             [
@@ -77,7 +92,14 @@ class Windows:
         )
 
     def boxes(self, positions: Tensor) -> Tensor:
-        """Top, left, bottom and right of the fields, cut off at the image's borders, ``(N, 4)``."""
+        """Computes the receptive fields, cut off at the image's borders.
+
+        Args:
+            positions: ``(N, 2)``, row and column of each unit.
+
+        Returns:
+            ``(N, 4)``, top, left, bottom and right of each field in pixels; bottom and right are exclusive.
+        """
         field = self.field
         offset, stride, size, limit = (
             torch.tensor(pair, device=positions.device)
@@ -88,10 +110,10 @@ class Windows:
         return torch.cat([torch.minimum(edge.clamp(min=0), limit) for edge in (start, start + size)], dim=1)
 
     def _axis(self, axis: int) -> tuple[int, int]:
-        """Size of the window along an axis and the stride to which it is aligned."""
+        """Computes the size of the window along an axis and the stride to which it is aligned."""
         image, size = self.field.input_size[axis], self.field.size[axis]
         stride = self.field.stride[axis] or image
-        # the field begins this far behind a multiple of the stride, wherever the unit is
+        # the field begins at this distance after a multiple of the stride, wherever the unit is
         enough = size + self.field.offset[axis] % stride
         if enough >= image:
             return image, stride
@@ -100,13 +122,13 @@ class Windows:
 
 
 def cut(images: Tensor, corners: Tensor, size: tuple[int, int], indices: Tensor | None = None) -> Tensor:
-    """Cuts equally large windows out of images.
+    """Cuts windows of one size out of images.
 
     Args:
         images: ``(M, C, H, W)``.
-        corners: ``(N, 2)``, top and left pixel of each window, such that it lies inside its image.
+        corners: ``(N, 2)``, top and left pixel of each window, which must lie inside its image.
         size: Height and width of the windows.
-        indices: ``(N,)``, the image of each window; window n comes from image n if None.
+        indices: ``(N,)``, the image of each window; None takes window n from image n.
 
     Returns:
         ``(N, C, *size)``.
@@ -121,13 +143,13 @@ def cut(images: Tensor, corners: Tensor, size: tuple[int, int], indices: Tensor 
     if indices is None:
         indices = torch.arange(len(images), device=device)
     if device.type == "cpu":
-        # Here, selecting along one dimension copies row by row, where indices for several go value by value. So the
-        # windows are numbered by the value that they begin with.
+        # On a CPU, a selection along one dimension copies row by row, whereas indices of several go value by value. So
+        # the windows are numbered by the value that they begin with.
         sample, channel, row, column = images.stride()
         within = (images.shape[1] - 1) * channel + (size[0] - 1) * row + (size[1] - 1) * column
         values = 1 + sum((n - 1) * stride for n, stride in zip(images.shape, images.stride(), strict=True))
         windows = images.as_strided((values - within, images.shape[1], *size), (1, channel, row, column))
         return windows.index_select(0, indices * sample + corners[:, 0] * row + corners[:, 1] * column)
-    # a view of every window that there is, of which the index copies some
+    # a view of every possible window, of which the index copies some
     windows = images.unfold(2, size[0], 1).unfold(3, size[1], 1)
     return windows[indices, :, corners[:, 0], corners[:, 1]]

@@ -1,4 +1,4 @@
-"""DeepDream: a picture in which a layer sees more of what it sees.
+"""DeepDream: a picture changed so that a layer responds to it more strongly.
 
 Mordvintsev, Olah & Tyka 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/; the steps
 are those of https://github.com/google/deepdream: octaves, jitter, a normalised step, guidance by a second image, zoom.
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
 from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
 from lightning_cnnvis.functional.optimization.gradients import model_gradient
-from lightning_cnnvis.functional.optimization.loop import Batch, Phase, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, guided, layer_energy
 from lightning_cnnvis.functional.optimization.optimizers import PyramidDescent
 from lightning_cnnvis.functional.optimization.parameterizations import Fourier, Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.regularizers import Bounds
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll, resize
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError
@@ -31,22 +33,27 @@ from lightning_cnnvis.layers import LayerError
 
 @dataclass(frozen=True)
 class DreamOptions:
-    """How strongly and at which scales a picture is dreamt.
+    """Strength and scales of a dream.
 
     Args:
         octaves: Number of sizes, the smallest first. Sizes that are too small for the layer are left out.
-        octave_scale: Ratio of two sizes.
-        steps: Steps at each size.
+        octave_scale: Ratio of two successive sizes, above 1.
+        steps: Number of steps at each size.
         step_size: Mean change of a pixel in a step, in grey levels (1/255).
         jitter: Largest random shift before a step, in pixels; at most a seventh of the picture's shorter side.
-        levels: Scales that share the step equally; see `PyramidDescent`. 0 takes the gradient as it is, which gives
-            finer texture.
-        tile: Largest height and width that goes through the network at once; larger pictures go in tiles.
-        margin: Pixels that a tile sees beyond its borders on every side, rounded up to a multiple of 32.
-        precision: Of the network's passes; see `Recipe`.
+        levels: Number of halvings, over which the step is spread equally; see `PyramidDescent`. 0 takes the gradient as
+            it is, which gives finer texture.
+        tile: Largest height and width in pixels that goes through the network at once; larger pictures are processed in
+            tiles.
+        margin: Number of pixels beyond its borders that a tile includes on every side, rounded up to a multiple of 32.
+        precision: Precision of the network's passes, ``"float32"`` or ``"bfloat16"``; see `Recipe`.
 
     Raises:
         ValueError: If a number is out of its range.
+
+    Example:
+        >>> DreamOptions(octaves=6, jitter=16).steps
+        10
     """
 
     octaves: int = 4
@@ -78,17 +85,29 @@ class DreamOptions:
 
 @dataclass(frozen=True)
 class Dream:
-    """A dreamt picture.
+    """Dreamt pictures.
 
     Attributes:
         images: ``(N, C, H, W)`` in [0, 1].
         sizes: Height and width of each octave.
-        losses: ``(N, steps)``, minus the objective before each step, of all octaves one after the other.
+        losses: ``(N, steps)``, minus the objective before each step, in all octaves one after the other.
     """
 
     images: Tensor
     sizes: tuple[tuple[int, int], ...]
     losses: Tensor
+
+    @staticmethod
+    def cat(parts: Sequence[Dream]) -> Dream:
+        """Joins the pictures of several dreams, at least one, of the same sizes.
+
+        Args:
+            parts: Dreams of shares of the pictures.
+
+        Returns:
+            All pictures, in order.
+        """
+        return cat_fields(parts, shared=["sizes"])
 
 
 def dream(
@@ -102,27 +121,27 @@ def dream(
     seed: int = 0,
     options: DreamOptions | None = None,
 ) -> Dream:
-    """Enhances what a layer sees in a picture. Low layers give strokes, high layers objects.
+    """Enhances the features that a layer detects in a picture. Low layers give strokes, high layers objects.
 
     Args:
         model: The network. Left as it was.
         image: ``(N, C, H, W)`` or ``(C, H, W)``, of any size, in [0, 1]; None dreams from noise of the network's input
             size.
-        layer: Dotted name of a layer with maps, or several, whose objectives are added.
+        layer: Dotted name of a layer with maps, or several names; their objectives are added.
         input_spec: Channels and normalisation of the network's input.
-        channels: Enhances these channels alone; None takes all.
-        guide: ``(C, h, w)`` or ``(1, C, h, w)`` in [0, 1], whose features are to appear: at each place of the
-            layer, the one with the largest dot product.
-        seed: Of the jitter and the noise.
-        options: See `DreamOptions`.
+        channels: Channels to enhance; None takes all.
+        guide: ``(C, h, w)`` or ``(1, C, h, w)`` in [0, 1], a picture whose features should appear: at each place of
+            the layer, the one with the largest dot product.
+        seed: Seed of the jitter and the noise.
+        options: Strength and scales; None takes the defaults.
 
     Returns:
         The pictures at their full size.
 
     Raises:
-        LayerError: If a layer is not there.
-        ValueError: If the picture has other channels than the network, or is not finite, or is too small for the
-            layer; if a channel is out of range, or both ``channels`` and ``guide`` are given.
+        LayerError: If a layer does not exist.
+        ValueError: If the picture does not have the channels of the network's input, is not finite, or is too small for
+            the layer; if a channel is out of range, or both ``channels`` and ``guide`` are given.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -177,24 +196,35 @@ def zoom(
 ) -> Iterator[Tensor]:
     """Dreams a picture, zooms into it, dreams again, and so on: an endless fall.
 
-    Between two frames, each channel gets back the mean and the contrast of the first frame, or the colours would grow
-    until all is black and white.
+    Between two frames, each channel is given the mean and the contrast of the first frame again. Otherwise the contrast
+    would grow until the picture is black and white.
 
     Args:
-        model: The network. Left as it was between two frames, too.
-        image: As for `dream`, one picture.
-        layer: As for `dream`.
-        input_spec: As for `dream`.
+        model: The network. Left as it was, also between two frames.
+        image: ``(1, C, H, W)`` or ``(C, H, W)``, of any size, in [0, 1]; None dreams from noise of the network's input
+            size.
+        layer: Dotted name of a layer with maps, or several names; their objectives are added.
+        input_spec: Channels and normalisation of the network's input.
         frames: Number of frames.
-        scale: Fraction of the height and width that each zoom cuts off.
-        seed: Of the jitter and the noise.
-        options: Of each frame's dream; None takes three octaves of four small steps, since the frames add up.
+        scale: Fraction of the height and width that each zoom cuts off, between 0 and 1.
+        seed: Seed of the jitter and the noise.
+        options: Strength and scales of each frame's dream; None takes three octaves of four small steps, because the
+            frames add up.
 
     Yields:
-        Frames ``(C, H, W)`` in [0, 1], the first one not yet zoomed.
+        Frames ``(C, H, W)`` in [0, 1]; the first one is not zoomed.
 
     Raises:
-        ValueError: As for `dream`; if ``frames`` is not positive, or ``scale`` is not between 0 and 1.
+        LayerError: If a layer does not exist.
+        ValueError: If the picture cannot be dreamt, see `dream`; if ``frames`` is not positive, or ``scale`` is not
+            between 0 and 1.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> picture = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+        >>> options = DreamOptions(octaves=1, steps=2)
+        >>> [tuple(frame.shape) for frame in zoom(net, picture, "1", input_spec=InputSpec(), frames=2, options=options)]
+        [(3, 20, 30), (3, 20, 30)]
     """
     if frames < 1 or not 0 < scale < 1:
         raise ValueError(f"frames={frames}, scale={scale}: give at least 1 frame, and a scale between 0 and 1.")
@@ -237,12 +267,14 @@ def _objective(
     recorded = _forward_of_any_size(model, layers, inputs, "guide")
     for layer, activations in recorded.items():
         if activations.ndim != 4:
-            raise LayerError(f"Layer {layer!r} gives {tuple(activations.shape)}: a guide needs a layer with maps.")
+            raise LayerError(
+                f"Layer {layer!r} has an output of shape {tuple(activations.shape)}: a guide needs a layer with maps."
+            )
     return reduce(add, (guided(layer, recorded[layer].float()) for layer in layers))
 
 
 def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor, name: str) -> Mapping[str, Tensor]:
-    """What the layers compute; says so if the picture's size does not go through the network."""
+    """Computes the layers' outputs, and explains the error if the picture's size does not go through the network."""
     try:
         with torch.no_grad():
             return plain_forward(model, layers)(inputs)
@@ -258,9 +290,9 @@ def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor
 def _octave_sizes(
     model: nn.Module, layers: Sequence[str], base: Tensor, channels: Sequence[int] | None, options: DreamOptions
 ) -> list[tuple[int, int]]:
-    """The octaves' sizes, smallest first, without those that the layers cannot take; refuses channels they lack."""
+    """Chooses the octaves' sizes, smallest first, without those too small for the layers; checks the channels."""
     if not layers:
-        raise ValueError("layer is empty: name at least one.")
+        raise ValueError("layer is empty. Name at least one.")
     height, width = base.shape[-2:]
     shrink = [options.octave_scale**-i for i in reversed(range(options.octaves))]
     sizes = [(max(1, round(height * s)), max(1, round(width * s))) for s in shrink[:-1]] + [(height, width)]
@@ -280,7 +312,7 @@ def _octave_sizes(
 
 def _check_channels(recorded: Mapping[str, Tensor], channels: Sequence[int] | None) -> None:
     if channels is not None and len(channels) == 0:
-        raise ValueError("channels is empty: name at least one, or None for all.")
+        raise ValueError("channels is empty. Name at least one, or None for all.")
     for layer, activations in recorded.items():
         for number in channels or ():
             if not 0 <= number < activations.shape[1]:
@@ -296,7 +328,7 @@ def _noise(input_spec: InputSpec, seed: int) -> Tensor:
 
 
 def _checked(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
-    """The picture as ``(N, C, H, W)``."""
+    """Checks a picture and returns it as ``(N, C, H, W)``."""
     batch = image[None] if image.ndim == 3 else image
     if batch.ndim != 4 or batch.shape[1] != input_spec.channels:
         raise ValueError(

@@ -11,24 +11,35 @@ ALIGNMENT = 32  # pixels; a multiple of the total stride of the usual networks
 
 
 def aligned(length: int) -> int:
-    """The next multiple of `ALIGNMENT`."""
+    """Rounds up to a multiple of `ALIGNMENT`.
+
+    Args:
+        length: A number of pixels.
+
+    Returns:
+        The multiple.
+
+    Example:
+        >>> aligned(64), aligned(65)
+        (64, 96)
+    """
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
 def tiled(gradient: Gradient, tile: int, margin: int) -> Gradient:
-    """A gradient that goes through the network tile by tile.
+    """Makes a gradient that goes through the network tile by tile.
 
-    The tiles overlap by the margin and each gives the gradient of its inside alone. With a margin as wide as the
+    The tiles overlap by the margin, and each gives the gradient of only its inside. With a margin as wide as the
     receptive field, and tiles at multiples of the layer's stride, the result is that of the whole picture; with a
     narrower one, the jitter moves the borders from step to step, so that no seam builds up.
 
     Args:
-        gradient: Of inputs that fit.
-        tile: Largest height and width that goes through the network at once.
-        margin: Pixels that a tile sees beyond its inside on every side, rounded up to a multiple of 32.
+        gradient: The gradient of inputs ``(N, C, h, w)`` of at most the tile's size.
+        tile: Largest height and width in pixels that goes through the network at once.
+        margin: Number of pixels beyond its inside that a tile includes on every side, rounded up to a multiple of 32.
 
     Returns:
-        A gradient of inputs of any size; the losses of the tiles are added.
+        The gradient of inputs ``(N, C, H, W)`` of any size; the losses of the tiles are added.
     """
 
     def whole(inputs: Tensor, rescue: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -50,7 +61,7 @@ def tiled(gradient: Gradient, tile: int, margin: int) -> Gradient:
 
 
 def _spans(length: int, tile: int, margin: int) -> list[tuple[int, int, int, int]]:
-    """Cuts a length into tiles: start and end of each inside, and start and end of what the tile sees."""
+    """Cuts a length into tiles: start and end of each inside, and start and end of the tile with its margin."""
     margin = aligned(margin)
     largest = (tile - 2 * margin) // ALIGNMENT * ALIGNMENT if length > tile else length
     # equal tiles, so that no sliver is left at the end

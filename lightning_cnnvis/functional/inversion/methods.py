@@ -1,14 +1,14 @@
-"""How features are inverted: the recipes of the published methods, and this library's own."""
+"""Named methods of inversion, the published ones and this library's own, and where to register more."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from typing import Protocol, TypeVar
 
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam, Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import (
     Fourier,
@@ -16,13 +16,13 @@ from lightning_cnnvis.functional.optimization.parameterizations import (
     ImageStatistics,
     UniformStart,
 )
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, ColorNormBound, TotalVariation
 from lightning_cnnvis.functional.optimization.transforms import RandomCrop
+from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.inputs import InputSpec
 
 _T = TypeVar("_T")
-
-Method = Literal["fourier", "mahendran2014", "mahendran2016"]
 
 _GREY_LEVEL = 1 / 255
 _SIGMA_2014 = 27098.1157  # mean norm of mean-subtracted images of 227×227×3 in grey levels
@@ -36,9 +36,9 @@ class InversionStage:
     """A part of an inversion.
 
     Args:
-        recipe: How the images are optimised.
-        margin: Pixels by which the images are larger than the network's input, for `RandomCrop`. They are cut off
-            at the end of the stage.
+        recipe: The way to optimise the images.
+        margin: Number of pixels by which the images are larger than the network's input, for `RandomCrop`. They are cut
+            off at the end of the stage.
     """
 
     recipe: Recipe
@@ -47,26 +47,59 @@ class InversionStage:
 
 @dataclass(frozen=True)
 class InversionMethod:
-    """How the features of one layer are inverted.
+    """Settings for the inversion of one layer.
 
     Args:
-        stages: Carried out one after the other, each from the images of the last.
-        weight: Factor on the normalised error in the loss, the C of Mahendran & Vedaldi 2016.
+        stages: The stages, one after the other, each from the images of the last.
+        weight: Factor on the normalised error in the loss, the C of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
+
+    Example:
+        >>> coarse, fine = Recipe((Phase(steps=60, lr=0.1),)), Recipe((Phase(steps=40, lr=0.01),))
+        >>> InversionMethod((InversionStage(coarse), InversionStage(fine)), weight=20.0).weight
+        20.0
     """
 
     stages: tuple[InversionStage, ...]
     weight: float = 1.0
 
 
+class MethodOfLayer(Protocol):
+    """A function that makes the settings of a method for one layer."""
+
+    def __call__(
+        self, field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+    ) -> InversionMethod:
+        """Makes the settings.
+
+        Args:
+            field: The layer's receptive field; None stands for the whole image.
+            input_spec: The network's input.
+            statistics: Statistics of the user's own images; None stands for everyday photographs.
+
+        Returns:
+            The settings. Layers that get equal stages share their batches.
+        """
+        ...
+
+
+INVERSION_METHODS: Registry[MethodOfLayer] = Registry("method")
+"""The methods of inversion by name. Those registered here can be used wherever a method's name is taken::
+
+    @INVERSION_METHODS.register("plain")
+    def plain(field, input_spec, *, statistics):
+        return InversionMethod((InversionStage(Recipe((Phase(steps=100, lr=0.05),))),))
+"""
+
+
 def inversion_method(
-    method: Method | Recipe,
+    method: str | Recipe | InversionMethod,
     field: ReceptiveField | None,
     input_spec: InputSpec,
     *,
     steps: int | None = None,
     statistics: ImageStatistics | None = None,
 ) -> InversionMethod:
-    """The settings of a method for a layer.
+    """Makes the settings of a method for a layer.
 
     - ``"fourier"``: Fourier basis with decorrelated colour, Adam with large steps and decay first, then without decay
       and with a falling learning rate, under a Gaussian prior and total variation: the more of both, the deeper the
@@ -80,7 +113,8 @@ def inversion_method(
     receptive field relative to the image, with limits that give AlexNet's layers what the papers give them.
 
     Args:
-        method: A name, or a recipe of one's own.
+        method: One of the names above or of those registered in `INVERSION_METHODS`; or the settings themselves; or a
+            recipe, which makes a method of one stage.
         field: The layer's receptive field; None is the whole image.
         input_spec: The network's input. Its mean is what the published methods subtract, or grey if it is 0.
         steps: Number of steps; None takes the method's own.
@@ -98,51 +132,67 @@ def inversion_method(
         100.0
     """
     if isinstance(method, Recipe):
-        made = InversionMethod((InversionStage(method),))
-    elif method == "fourier":
-        made = InversionMethod((InversionStage(_fourier(_depth(field), statistics)),))
-    elif method == "mahendran2014":
-        made = InversionMethod((InversionStage(_mahendran2014(_depth(field), input_spec)),))
-    elif method == "mahendran2016":
-        made = _mahendran2016(field, input_spec)
-    else:
-        raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, get_args(Method)))}, or a Recipe.")
-    return made if steps is None else _with_steps(made, steps)
+        method = InversionMethod((InversionStage(method),))
+    elif not isinstance(method, InversionMethod):
+        method = INVERSION_METHODS.get(method)(field, input_spec, statistics=statistics)
+    return method if steps is None else _with_steps(method, steps)
+
+
+def check_method(method: str | Recipe | InversionMethod) -> None:
+    """Checks, before any work, that a method can be used.
+
+    Args:
+        method: A method's name, a recipe, or a method's settings.
+
+    Raises:
+        ValueError: If it is neither of these, or there is no method of the name.
+    """
+    if not isinstance(method, Recipe | InversionMethod):
+        INVERSION_METHODS.get(method)
 
 
 def _depth(field: ReceptiveField | None) -> float:
-    """Size of the receptive field relative to the image; infinite where every unit may see all of it."""
+    """Computes the size of the receptive field relative to the image; infinite where units may depend on all of it."""
     if field is None or field.whole_image:
         return math.inf
     return max(size / side for size, side in zip(field.size, field.input_size, strict=True))
 
 
 def _by_depth(depth: float, limits: Sequence[float], values: Sequence[_T]) -> _T:
-    return values[sum(depth > limit for limit in limits)]
+    """Picks the value of the interval in which a depth lies; a limit is part of the interval below it."""
+    return values[bisect_left(limits, depth)]
 
 
-def _fourier(depth: float, statistics: ImageStatistics | None) -> Recipe:
-    # Large steps find the image, and the decay keeps it near the natural ones meanwhile; then, without decay, what the
-    # code says counts, and the prior decides what it does not say: the less, the deeper the layer.
-    limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all behind
+@INVERSION_METHODS.register("fourier")
+def _fourier(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
+    depth = _depth(field)
+    # Large steps find the image, while the decay keeps it near the natural ones. Then, without decay, the features
+    # determine the image, and the prior whatever they leave open: the more, the deeper the layer.
+    limits = (0.1, 0.25)  # in AlexNet: up to pool1, up to relu2, and all later ones
     lr, beta2, decay = _by_depth(depth, limits, ((0.3, 0.9, 0.2), (0.3, 0.9, 0.2), (0.2, 0.95, 0.5)))
     prior, smoothness = _by_depth(depth, limits, ((0.0015, 0.04), (0.015, 0.4), (0.1, 8.0)))
-    return Recipe(
+    recipe = Recipe(
         phases=(Phase(60, lr, decay=decay), Phase(90, lr, final_lr=0.001)),
         parameterization=Fourier(statistics),
         optimizer=Adam(beta2=beta2),
         regularizers=(TotalVariation(smoothness, mean=True),),
         prior=prior,
     )
+    return InversionMethod((InversionStage(recipe),))
 
 
-def _mahendran2014(depth: float, input_spec: InputSpec) -> Recipe:
-    # The objective is written for x/σ there, and the steps are taken for x: hence σ² in both.
+@INVERSION_METHODS.register("mahendran2014")
+def _mahendran2014(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
+    # In the paper, the objective is a function of x/σ, and the steps are taken for x: hence σ² in both.
     sigma2 = _RMS_2014**2 * math.prod(input_spec.shape)
     center = _center(input_spec)
     # in AlexNet: up to relu2, up to relu4, and from conv5 on
-    tv = _by_depth(depth, (0.25, 0.65), (0.5, 5.0, 50.0))
-    return Recipe(
+    tv = _by_depth(_depth(field), (0.25, 0.65), (0.5, 5.0, 50.0))
+    recipe = Recipe(
         phases=tuple(
             Phase(steps, 0.004 * factor * sigma2, reset=True) for steps, factor in ((100, 1), (200, 0.1), (100, 0.01))
         ),
@@ -153,9 +203,13 @@ def _mahendran2014(depth: float, input_spec: InputSpec) -> Recipe:
             TotalVariation(tv / sigma2, 2.0, unit=_GREY_LEVEL),
         ),
     )
+    return InversionMethod((InversionStage(recipe),))
 
 
-def _mahendran2016(field: ReceptiveField | None, input_spec: InputSpec) -> InversionMethod:
+@INVERSION_METHODS.register("mahendran2016")
+def _mahendran2016(
+    field: ReceptiveField | None, input_spec: InputSpec, *, statistics: ImageStatistics | None
+) -> InversionMethod:
     center = _center(input_spec)
     rate = 0.05 * _SIGMA_2016**2 / 6 * math.prod(input_spec.size)
     recipe = Recipe(
@@ -168,7 +222,7 @@ def _mahendran2016(field: ReceptiveField | None, input_spec: InputSpec) -> Inver
         ),
         constraint=ColorNormBound(_BOUND_2016),
     )
-    # in AlexNet: up to pool1, up to relu2, all maps behind, and the fully connected layers
+    # in AlexNet: up to pool1, up to relu2, all later maps, and the fully connected layers
     weight = _by_depth(_depth(field), (0.1, 0.25, math.nextafter(math.inf, 0)), (300.0, 100.0, 20.0, 1.0))
     # a fully connected layer has no stride
     shifts = 1 if field is None else max(round(max(field.stride) / 4), 1)
@@ -181,7 +235,7 @@ def _center(input_spec: InputSpec) -> tuple[float, ...]:
 
 
 def _with_steps(method: InversionMethod, steps: int) -> InversionMethod:
-    """Another number of steps, shared among the stages as before, the last stages first."""
+    """Changes the number of steps; the stages keep their shares of it, the last stages first."""
     if steps < 1:
         raise ValueError(f"steps={steps}: an optimisation takes at least 1 step.")
     total = sum(stage.recipe.steps for stage in method.stages)

@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the original, in pixels and in features."""
+"""Distances of a reconstruction from its original, in pixels and in features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SMALLEST_FOR_SSIM = 11  # pixels: the side of the Gaussian window of Wang et al
 
 
 def psnr(images: Tensor, originals: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image, in dB; higher is closer.
+    """Computes the peak signal-to-noise ratio of each image, in dB; higher is closer.
 
     Args:
         images: ``(N, C, H, W)``; clipped to [0, 1] first.
@@ -30,7 +30,7 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def ssim(images: Tensor, originals: Tensor) -> Tensor:
-    """Structural similarity of each image, at most 1 (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861).
+    """Computes the structural similarity of each image (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861).
 
     Mean over channels and all pixels; the window is mirrored at the border.
 
@@ -39,7 +39,7 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
         originals: ``(N, C, H, W)`` in [0, 1].
 
     Returns:
-        ``(N,)``; NaN if a side has less than the 11 pixels of the measure's window.
+        ``(N,)``, at most 1; NaN if a side has less than the 11 pixels of the measure's window.
 
     Example:
         >>> image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -56,20 +56,20 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def squared_distance(features: Tensor, others: Tensor) -> Tensor:
-    """Σ (a − b)² of each row.
+    """Computes the squared distance Σ (a − b)² of each row.
 
     Args:
         features: ``(N, ...)``.
         others: ``(N, ...)``, or a shape that broadcasts to it.
 
     Returns:
-        ``(N,)``.
+        ``(N,)``, not negative.
     """
     return (features - others).square().flatten(1).sum(1)
 
 
 def mean_distance_between(features: Tensor) -> Tensor:
-    """Mean squared distance between the features of two different images.
+    """Computes the mean squared distance between the features of two different images.
 
     Computed from the variance: over all pairs, the mean of ‖a − b‖² is twice the (unbiased) variance.
 
@@ -87,7 +87,7 @@ def mean_distance_between(features: Tensor) -> Tensor:
 
 
 def sample_variance(samples: Tensor) -> Tensor:
-    """Unbiased variance over the first dimension.
+    """Computes the unbiased variance over the first dimension.
 
     Args:
         samples: ``(R, ...)``.

@@ -1,7 +1,7 @@
 """Inversion: images whose features in a layer are those of a given image.
 
-Mahendran & Vedaldi 2014 (arXiv 1412.0035) and 2016 (arXiv 1512.02017). What differs between the original and its
-reconstructions is what the layer does not know.
+Mahendran & Vedaldi 2014 (arXiv 1412.0035) and 2016 (arXiv 1512.02017). The differences between the original and its
+reconstructions show the information that the layer has discarded.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.inversion.methods import InversionMethod, InversionStage, Method, inversion_method
+from lightning_cnnvis.functional.inversion.methods import (
+    InversionMethod,
+    InversionStage,
+    check_method,
+    inversion_method,
+)
 from lightning_cnnvis.functional.inversion.representations import FeatureMask, Reconstructions, encode
 from lightning_cnnvis.functional.inversion.results import Inversions, measured
-from lightning_cnnvis.functional.network.forward import OUTPUT, staged_forward
+from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options, staged_forward
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
-from lightning_cnnvis.functional.optimization.loop import Batch, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
@@ -27,12 +33,16 @@ from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
 
 @dataclass(frozen=True)
 class InversionOptions:
-    """What seldom needs another value.
+    """Advanced options of inversion.
 
     Args:
-        mask: The channels or positions that are to be reproduced, in every layer; None takes all.
-        statistics: Of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
-        chunk: Images optimised at a time. Halved when the memory runs out.
+        mask: The channels or positions to reproduce, in every layer; None takes all.
+        statistics: Statistics of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
+        chunk: Number of images that are optimised at a time; halved when memory runs out.
+
+    Example:
+        >>> InversionOptions(mask=FeatureMask(channels=[0, 3]), chunk=4).chunk
+        4
     """
 
     mask: FeatureMask | None = None
@@ -47,33 +57,34 @@ def invert(
     *,
     input_spec: InputSpec,
     restarts: int = 1,
-    method: Method | Recipe = "fourier",
+    method: str | Recipe | InversionMethod = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: InversionOptions | None = None,
 ) -> Inversions:
-    """Reconstructs images from what a layer computed for them.
+    """Reconstructs images from their features in a layer.
 
     Args:
         model: The network. Left as it was.
         images: ``(N, C, H, W)``, normalised for the network.
         layer: Dotted module name: any layer that returns a tensor, fully connected ones included; ``""`` is the
             model's output.
-        input_spec: The network's input; leads to pixels in [0, 1] and back.
-        restarts: Reconstructions of each image, from different noise.
-        method: Name of a method (`inversion_method`), or a recipe of one's own.
+        input_spec: The network's input, with which to convert it to pixels in [0, 1] and back.
+        restarts: Number of reconstructions of each image, from different noise.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another name registered in
+            `INVERSION_METHODS`, see `inversion_method`; or a recipe or settings of your own.
         steps: Number of steps; None takes the method's own.
-        seed: Of all random numbers. Each restart has noise of its own, the same for every image and layer, so that an
-            image's result does not depend on what it is inverted with.
-        options: See `InversionOptions`.
+        seed: Seed of all random numbers. Each restart has noise of its own, the same for every image and layer, so
+            that an image's result does not depend on the other images and layers.
+        options: Advanced options.
 
     Returns:
         The reconstructions, with L = 1.
 
     Raises:
-        LayerError: If the layer is not there, does not run exactly once, or returns no tensor.
-        ValueError: If the images have another size or other channels than the network's input or are not finite, if
-            there are none, or if an option is out of range.
+        LayerError: If the layer does not exist, does not run exactly once, or does not return a tensor.
+        ValueError: If the images do not have the size and the channels of the network's input or are not finite, if
+            there are none, if an option is out of range, or there is no method of the name.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -102,7 +113,7 @@ def invert_layers(
     *,
     input_spec: InputSpec,
     restarts: int = 1,
-    method: Method | Recipe = "fourier",
+    method: str | Recipe | InversionMethod = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: InversionOptions | None = None,
@@ -113,22 +124,23 @@ def invert_layers(
     layer. The settings of a method depend on the size of the receptive field; see `inversion_method`.
 
     Args:
-        model: As for `invert`, like all that follow.
+        model: The network. Left as it was.
         images: ``(N, C, H, W)``, normalised for the network.
-        layers: Dotted module names, in any order.
-        input_spec: The network's input.
-        restarts: Reconstructions of each image in each layer.
-        method: Name of a method, or a recipe.
-        steps: Number of steps.
-        seed: Of all random numbers.
-        options: See `InversionOptions`.
+        layers: Dotted module names, in any order; ``""`` is the model's output.
+        input_spec: The network's input, with which to convert it to pixels in [0, 1] and back.
+        restarts: Number of reconstructions of each image in each layer, from different noise.
+        method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or another name registered in
+            `INVERSION_METHODS`, see `inversion_method`; or a recipe or settings of your own.
+        steps: Number of steps; None takes the method's own.
+        seed: Seed of all random numbers; see `invert`.
+        options: Advanced options.
 
     Returns:
         The reconstructions, in the order of ``layers``.
 
     Raises:
-        LayerError: As for `invert`.
-        ValueError: As for `invert`, or if no layer or the same one twice is named.
+        LayerError: If a layer does not exist, does not run exactly once, or does not return a tensor.
+        ValueError: If no layer is named or one is named twice; also for the reasons that `invert` has.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 5))
@@ -138,9 +150,10 @@ def invert_layers(
         (torch.Size([2, 1, 2, 3, 16, 16]), torch.Size([2, 1, 2]))
     """
     options = options or InversionOptions()
+    check_method(method)
     _check(images, layers, restarts, input_spec)
     with isolated(model):
-        inputs = images.detach().to(next((p for p in model.parameters() if p.is_floating_point()), images))
+        inputs = images.detach().to(model_options(model))
         order = _running_order(model, layers, inputs[:1])
         representations = {
             layer: encode(model, inputs, layer, options.mask or FeatureMask(), options.chunk) for layer in order
@@ -191,7 +204,7 @@ def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: Inp
 
 
 def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> list[str]:
-    """The layers by depth, each checked to run once."""
+    """Sorts the layers by depth, and checks that each runs once."""
     modules = [layer for layer in layers if layer != OUTPUT]
     for layer in modules:
         get_layer(model, layer)
@@ -205,15 +218,17 @@ def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> li
     return [layer for layer in calls if layer in modules] + [OUTPUT] * (OUTPUT in layers)
 
 
-def _field(model: nn.Module, layer: str, method: Method | Recipe, input_spec: InputSpec) -> ReceptiveField | None:
-    """The receptive field, where the method depends on it."""
-    if isinstance(method, Recipe) or layer == OUTPUT:
+def _field(
+    model: nn.Module, layer: str, method: str | Recipe | InversionMethod, input_spec: InputSpec
+) -> ReceptiveField | None:
+    """Finds the receptive field, if the method depends on it."""
+    if isinstance(method, Recipe | InversionMethod) or layer == OUTPUT:
         return None
     return receptive_field(model, layer, input_spec.size, channels=input_spec.channels)
 
 
 def _alike(settings: Mapping[str, InversionMethod]) -> list[list[str]]:
-    """Layers that differ in the weight of the error at most, and can share their batches."""
+    """Groups layers that differ at most in the weight of the error, so that they can share their batches."""
     groups: list[list[str]] = []
     for layer, method in settings.items():
         for group in groups:
@@ -234,7 +249,7 @@ def _reconstruct(
     chunk: int,
     input_spec: InputSpec,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Images ``(R, N, C, H, W)`` and losses ``(R, N, steps)`` of each layer."""
+    """Runs the stages; returns images ``(R, N, C, H, W)`` and losses ``(R, N, steps)`` of each layer."""
     layers, restarts, originals = batch.shape
     of_restart = image_seeds(seed, *(("restart", restart) for restart in range(restarts)))
     seeds = [s for s in of_restart for _ in range(originals)] * layers
@@ -244,7 +259,7 @@ def _reconstruct(
 
         def gradient_of(part: slice, recipe: Recipe = stage.recipe) -> Gradient:
             counts = {layer: rows.stop - rows.start for layer, rows in batch.rows(part).items()}
-            forward = staged_forward(model, counts, _probe(model, input_spec))
+            forward = staged_forward(model, counts, blank_input(model, input_spec))
             return model_gradient(model, objective, part, precision=recipe.precision, forward=forward)
 
         size = (height + stage.margin, width + stage.margin)
@@ -262,8 +277,3 @@ def _reconstruct(
     assert images is not None
     by_layer = (values.reshape(*batch.shape, *values.shape[1:]) for values in (images, torch.cat(losses, 1)))
     return dict(zip(batch.representations, zip(*by_layer, strict=True), strict=True))
-
-
-def _probe(model: nn.Module, input_spec: InputSpec) -> Tensor:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(1, *input_spec.shape, dtype=parameter.dtype, device=parameter.device)

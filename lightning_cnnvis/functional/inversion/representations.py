@@ -1,4 +1,4 @@
-"""The code of an image: what a layer computed for it, and the objective of coming close to that again."""
+"""Representations of images in a layer, and the objective of reproducing them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from lightning_cnnvis.functional.network.forward import plain_forward
 from lightning_cnnvis.functional.optimization.objectives import Loss, Objective
 
 Select = Callable[[Tensor], Tensor]
-"""A layer's output ``(N, ...)`` -> the part of it that is to be reproduced, ``(N, ...)``."""
+"""A function of a layer's output ``(N, ...)`` that returns the part of it to reproduce, ``(N, ...)``."""
 
 
 @dataclass(frozen=True)
 class FeatureMask:
-    """Which part of a layer's output is to be reproduced, the masks of Mahendran & Vedaldi.
+    """The part of a layer's output to reproduce: the masks of Mahendran & Vedaldi (arXiv 1412.0035).
 
     Args:
-        channels: Only these channels (or units of a fully connected layer); None takes all.
-        positions: Only these positions of the maps: the side of a square at the centre, or top, left, bottom and
-            right, exclusive. None takes all.
+        channels: Channels, or units of a fully connected layer, to reproduce; None takes all.
+        positions: Positions of the maps to reproduce: the side of a square at the centre, or top, left, bottom and
+            right, the last two exclusive. None takes all.
     """
 
     channels: Sequence[int] | None = None
     positions: int | tuple[int, int, int, int] | None = None
 
     def select(self, layer: str, shape: Sequence[int]) -> Select:
-        """The function that takes the part of a layer's output.
+        """Makes the function that selects the part of a layer's output.
 
         Args:
             layer: Name of the layer, for errors.
             shape: Shape ``(N, ...)`` of its output.
+
+        Returns:
+            A function of the output ``(N, ...)`` that returns the part ``(N, ...)``.
 
         Raises:
             ValueError: If the layer has no such channels or positions.
@@ -62,8 +65,8 @@ class FeatureMask:
     def _box(self, layer: str, shape: Sequence[int]) -> Sequence[int]:
         if len(shape) != 4:
             raise ValueError(
-                f"positions={self.positions}: layer {layer!r} gives {tuple(shape)}, no maps with positions. "
-                "Choose channels instead."
+                f"positions={self.positions}: the output of layer {layer!r} has shape {tuple(shape)}, not maps with "
+                "positions. Choose channels instead."
             )
         height, width = shape[2:]
         if isinstance(self.positions, int):
@@ -72,18 +75,21 @@ class FeatureMask:
         else:
             box = self.positions or ()
         if len(box) != 4 or not (0 <= box[0] < box[2] <= height and 0 <= box[1] < box[3] <= width):
-            raise ValueError(f"positions={self.positions} is no part of the {height}×{width} maps of layer {layer!r}.")
+            raise ValueError(
+                f"positions={self.positions} is not a part of the {height}×{width} maps of layer {layer!r}. Give the "
+                "side of a square, or top, left, bottom and right, inside of the maps."
+            )
         return box
 
 
 @dataclass(frozen=True)
 class Representation:
-    """What a layer computed for the originals, in the part that is to be reproduced.
+    """The features of the originals in a layer, in the part to reproduce.
 
     Attributes:
         features: ``(N, ...)``, Φ₀.
         norms: ``(N,)``, ‖Φ₀‖².
-        select: Takes a whole output of the layer and returns the part.
+        select: The function that selects the part of the layer's whole output.
     """
 
     features: Tensor
@@ -92,17 +98,17 @@ class Representation:
 
 
 def encode(model: nn.Module, images: Tensor, layer: str, mask: FeatureMask, chunk: int) -> Representation:
-    """The code of images in a layer.
+    """Computes the representation of images in a layer.
 
     Args:
         model: The network, in evaluation mode.
         images: ``(N, C, H, W)``, normalised for the network.
         layer: Dotted module name.
         mask: The part of the output that counts.
-        chunk: Images in a forward pass.
+        chunk: Number of images in a forward pass; halved when memory runs out.
 
     Returns:
-        The code.
+        The representation.
 
     Raises:
         ValueError: If the layer has no such part, or computes something that is not finite.
@@ -116,16 +122,16 @@ def encode(model: nn.Module, images: Tensor, layer: str, mask: FeatureMask, chun
 
 
 def outputs_of(model: nn.Module, inputs: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
-    """What layers compute, without gradients, at least in float32, in chunks that fit the memory.
+    """Computes the outputs of layers, without gradients, in chunks that fit the memory.
 
     Args:
         model: The network, in evaluation mode.
-        inputs: ``(N, C, H, W)``.
+        inputs: ``(N, C, H, W)``, normalised for the network.
         layers: Dotted module names, or `OUTPUT`.
-        chunk: Images in a forward pass.
+        chunk: Number of images in a forward pass; halved when memory runs out.
 
     Returns:
-        Layer -> ``(N, ...)``.
+        The outputs, layer -> ``(N, ...)``, at least in float32.
     """
     forward = plain_forward(model, layers)
 
@@ -143,7 +149,7 @@ class Reconstructions:
     """The images of a batch: layer by layer in order of depth, restart by restart, original by original.
 
     Args:
-        representations: Of the originals, layer -> representation, in the order of the forward pass.
+        representations: Representations of the originals, by layer, in the order of the forward pass.
         weights: Factor on each layer's error.
         restarts: Number of reconstructions of each original.
     """
@@ -154,11 +160,18 @@ class Reconstructions:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Layers, restarts and originals."""
+        """Numbers of layers, restarts and originals."""
         return len(self.representations), self.restarts, len(next(iter(self.representations.values())).norms)
 
     def rows(self, part: slice) -> dict[str, slice]:
-        """Which of each layer's images a part of the batch holds."""
+        """Finds the images of each layer that a part of the batch holds.
+
+        Args:
+            part: Range of the batch's images.
+
+        Returns:
+            Range of the layer's images, by layer; layers without images are left out.
+        """
         _, restarts, originals = self.shape
         rows = {}
         for index, layer in enumerate(self.representations):
@@ -169,7 +182,11 @@ class Reconstructions:
         return rows
 
     def objective(self) -> Objective:
-        """The squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², weighted; not divided where Φ₀ is 0."""
+        """Makes the objective: the weighted squared error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖², not divided where Φ₀ is 0.
+
+        Returns:
+            The objective of all images of the batch.
+        """
 
         def bind(part: slice, device: torch.device) -> Loss:
             wanted = {}

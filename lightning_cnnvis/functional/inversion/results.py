@@ -1,10 +1,9 @@
-"""What came of an inversion, and how close it came."""
+"""Results of inversions, and their distances from the originals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +18,17 @@ from lightning_cnnvis.functional.inversion.metrics import (
 from lightning_cnnvis.functional.inversion.representations import Representation, outputs_of
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 
 
 @dataclass(frozen=True)
 class Inversions:
-    """Reconstructions of images from their features, and how close they came.
+    """Reconstructions of images from their features, and their distances from the originals.
 
     L layers, R restarts, N images. Errors compare the features Φ(x) of a reconstruction with those of the original,
-    Φ₀, in the channels and positions asked for. Everything is measured on ``images`` as they are.
+    Φ₀, in the requested channels and positions. Everything is measured on ``images`` as they are.
 
     Attributes:
         layers: Names of the layers.
@@ -62,22 +62,22 @@ class Inversions:
     ssim: Tensor
     losses: Tensor
 
-    @staticmethod
-    def cat(parts: Sequence[Inversions]) -> Inversions:
-        """Puts the results of shares of the layers together, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        joined: dict[str, Any] = {}
-        for name, first in vars(parts[0]).items():
-            values = [getattr(part, name) for part in parts]
-            whole = name == "originals" or first is None
-            joined[name] = first if whole else torch.cat(values) if isinstance(first, Tensor) else sum(values, ())
-        return Inversions(**joined)
-
     @property
     def root_errors(self) -> Tensor:
         """``(L, R, N)``, ‖Φ(x) − Φ₀‖ / ‖Φ₀‖, definition (b): the root of (a)."""
         return self.errors.sqrt()
+
+    @staticmethod
+    def cat(parts: Sequence[Inversions]) -> Inversions:
+        """Joins the layers of several inversions of the same images, at least one, with the same restarts and steps.
+
+        Args:
+            parts: Inversions of shares of the layers.
+
+        Returns:
+            All layers, in order.
+        """
+        return cat_fields(parts, shared=["originals"])
 
 
 def measured(
@@ -94,12 +94,12 @@ def measured(
 
     Args:
         model: The network, in evaluation mode.
-        inputs: The originals ``(N, C, H, W)``, normalised for the network.
-        representations: Of the originals, layer -> representation.
-        images: The reconstructions ``(L, R, N, C, H, W)``, layers in the order of ``representations``.
+        inputs: The originals, ``(N, C, H, W)``, normalised for the network.
+        representations: Representations of the originals, by layer.
+        images: The reconstructions, ``(L, R, N, C, H, W)``, layers in the order of ``representations``.
         losses: ``(L, R, N, steps)``.
         input_spec: The network's input.
-        chunk: Images compared at a time.
+        chunk: Number of images that are compared at a time.
 
     Returns:
         Images and losses with their measures.
@@ -147,15 +147,9 @@ def measured(
 
 
 def _labels(model: nn.Module, inputs: Tensor) -> Tensor | None:
-    """The largest output for each input, if the model is a classifier."""
+    """Finds the class of each input, the largest output; None if the model is not a classifier."""
     try:
         outputs = outputs_of(model, inputs, [OUTPUT], len(inputs))[OUTPUT]
     except LayerError:
         return None
     return outputs.argmax(1) if outputs.ndim == 2 else None
-
-
-def on_cpu(inversions: Inversions) -> Inversions:
-    """The same with its tensors on the CPU, to be sent from process to process."""
-    tensors: dict[str, Any] = {name: v.cpu() for name, v in vars(inversions).items() if isinstance(v, Tensor)}
-    return replace(inversions, **tensors)

@@ -1,4 +1,4 @@
-"""A forward pass whose graph is of the operations that the rules of the way down know."""
+"""A forward pass in canonical form: its graph consists of operations that the rules of the way down handle."""
 
 from __future__ import annotations
 
@@ -11,50 +11,45 @@ from torch.overrides import TorchFunctionMode
 
 from lightning_cnnvis.functional.network.graph import full_name
 
-Rule = Literal["deconvnet", "guided", "gradient"]
 LRNRule = Literal["identity", "gradient"]
 
 
 class RectifiableForward(TorchFunctionMode):
     """Prepares the forward pass for the way down; what it computes stays the same.
 
-    Local response normalisation becomes one node of the graph, whose backward pass is the rule's: the papers are
-    silent. ``"identity"``, the default everywhere, hands the signal through unchanged, as the deconvnet of Zeiler &
-    Fergus, which has no such layer, does; ``"gradient"`` takes the derivative. A clamp at zero becomes the ReLU that
-    it is. The rule ``"gradient"`` leaves everything alone, response normalisation too.
+    A clamp at zero becomes the ReLU that it is. Local response normalisation becomes one node of the graph, whose
+    backward pass is chosen here, because the papers do not say: ``"identity"``, the default everywhere, hands the
+    signal through unchanged, as the deconvnet of Zeiler & Fergus, which has no such layer, does; ``"gradient"`` takes
+    the derivative.
 
     Args:
-        rule: As for `RectifiedBackward`.
-        lrn: What response normalisation does on the way down.
+        lrn: What response normalisation does on the way down, ``"identity"`` or ``"gradient"``.
 
     Raises:
-        ValueError: If one of them is not a choice.
+        ValueError: If ``lrn`` is not one of its choices.
 
     Example:
         >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
-        >>> with RectifiableForward("deconvnet", "identity"):
+        >>> with RectifiableForward("identity"):
         ...     x.clamp(min=0)
         tensor([0., 2.], grad_fn=<ReluBackward0>)
     """
 
-    def __init__(self, rule: Rule, lrn: LRNRule) -> None:
+    def __init__(self, lrn: LRNRule) -> None:
         super().__init__()
-        check_choice("rule", rule, Rule)
         check_choice("lrn", lrn, LRNRule)
-        self.rule = rule
         self.response_norm = _PassThrough if lrn == "identity" else _ResponseNorm
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Runs a torch function, or its rectifiable form."""
+        """Runs a torch function, or its canonical form."""
         kwargs = kwargs or {}
-        if self.rule != "gradient":
-            if func is F.local_response_norm:
-                return self.response_norm.apply(args[0], args[1:], kwargs)
-            if func in _CLAMPS:
-                relu = _clamp_as_relu(*args, inplace=func.__name__.endswith("_"), **kwargs)
-                return func(*args, **kwargs) if relu is None else relu
+        if func is F.local_response_norm:
+            return self.response_norm.apply(args[0], args[1:], kwargs)
+        if func in _CLAMPS:
+            relu = _clamp_as_relu(*args, inplace=func.__name__.endswith("_"), **kwargs)
+            return func(*args, **kwargs) if relu is None else relu
         return func(*args, **kwargs)
 
 
@@ -105,10 +100,19 @@ class _ResponseNorm(torch.autograd.Function):
 
 
 RESPONSE_NORMS = tuple(map(full_name, (_PassThrough, _ResponseNorm)))
-"""The kinds of node that stand for response normalisation; see `graph.kind`."""
+"""Kinds of the nodes that stand for response normalisation; see `graph.kind`."""
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raises a ValueError that lists the choices of a Literal type, unless the value is one of them."""
+    """Checks that a value is one of the choices of a Literal type.
+
+    Args:
+        name: Name of the argument, for the error.
+        value: Its value.
+        choices: The Literal type.
+
+    Raises:
+        ValueError: If the value is not one of the choices, which the message lists.
+    """
     if value not in get_args(choices):
         raise ValueError(f"{name}={value!r} is none of {', '.join(map(repr, get_args(choices)))}.")

@@ -1,4 +1,4 @@
-"""Work done in chunks that fit the memory."""
+"""Work in chunks that fit the memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
     size. A chunk of one that does not fit raises the error.
 
     Args:
-        work: Takes a slice and returns its result. It must be repeatable: a failed chunk is run again.
+        work: A function of a slice. It must be repeatable: a failed chunk is run again.
         total: Number of items.
-        chunk_size: Number of items in a chunk to begin with.
+        chunk_size: Number of items in the first chunk.
 
     Yields:
-        The results, in order.
+        The result of each chunk, in order.
 
     Raises:
         ValueError: If ``chunk_size`` is not positive.
@@ -34,7 +34,7 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
         [(0, 2), (2, 4), (4, 5)]
     """
     if chunk_size < 1:
-        raise ValueError(f"chunk={chunk_size}: at least 1 image is worked on at a time.")
+        raise ValueError(f"chunk={chunk_size} is not positive. Give at least 1 image.")
     start = 0
     while start < total:
         part = slice(start, min(start + chunk_size, total))
@@ -47,7 +47,7 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
             yield result
             start = part.stop
             continue
-        # out of the except block, where the failed attempt's tensors are free
+        # outside of the except block, where the failed attempt's tensors have been freed
         chunk_size = (part.stop - part.start) // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -57,7 +57,13 @@ _ALLOCATION_FAILED = re.compile(r"can't allocate memory|not enough memory|STATUS
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device ran out of memory, which the CPU, cuDNN and cuBLAS say in other words than CUDA.
+    """Tells whether an error means that memory ran out; the CPU, cuDNN and cuBLAS have messages of their own.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        Whether the device, or the host, ran out of memory.
 
     Example:
         >>> try:
@@ -72,10 +78,21 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 PIXELS_IN_A_CHUNK = {"cpu": 32 * 96 * 96, "cuda": 512 * 96 * 96}
-"""How many pixels are projected at once to begin with: on a CPU what its caches hold, elsewhere what keeps it busy."""
+"""Number of pixels in a first chunk, by device type: on a CPU what its caches hold, elsewhere what keeps it busy."""
 
 
 def chunk_size(images: Tensor) -> int:
-    """How many images of this size are taken at once to begin with."""
+    """Returns the number of images in the first chunk.
+
+    Args:
+        images: ``(N, C, H, W)``; their size and their device count.
+
+    Returns:
+        The number of images, at least 1.
+
+    Example:
+        >>> chunk_size(torch.empty(1, 3, 96, 96)), chunk_size(torch.empty(1, 3, 2000, 2000))
+        (32, 1)
+    """
     pixels = PIXELS_IN_A_CHUNK.get(images.device.type, PIXELS_IN_A_CHUNK["cuda"])
     return max(1, pixels // (images.shape[2] * images.shape[3]))

@@ -1,4 +1,4 @@
-"""What is shown of a network where nothing is named."""
+"""Properties of a network that every method asks for, and the default choice of its layers, channels and classes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,58 @@ import zlib
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
+
+from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.isolation import isolated
+
+__all__ = [
+    "MAX_DEFAULT_CLASSES",
+    "OUTPUT",
+    "blank_input",
+    "choose_channels",
+    "choose_depths",
+    "model_options",
+    "number_of_classes",
+]
+
+MAX_DEFAULT_CLASSES = 12
+"""How many classes are shown where none are named."""
+
+
+def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
+    """Counts the classes of a classifier: the logits that it computes for an image.
+
+    Args:
+        model: The network. It runs once, in evaluation mode, and is left as it was.
+        input_spec: The network's input.
+
+    Returns:
+        The number of classes; 0 if the network is not a classifier, whose output is ``(N, classes)``.
+
+    Example:
+        >>> number_of_classes(nn.Sequential(nn.Flatten(), nn.Linear(48, 10)), InputSpec(size=(4, 4)))
+        10
+        >>> number_of_classes(nn.Conv2d(3, 8, 3), InputSpec(size=(4, 4)))
+        0
+    """
+    with isolated(model), torch.no_grad():
+        output = model(blank_input(model, input_spec))
+    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
 
 
 def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) -> list[int]:
-    """A random choice of a layer's feature maps that does not depend on which other layers are shown.
+    """Chooses feature maps of a layer at random; the choice does not depend on which other layers are shown.
 
     Args:
         layer: The layer's name.
-        maps: How many feature maps it has.
-        num_channels: How many to choose; every one if None.
-        seed: Of the choice.
+        maps: Number of its feature maps.
+        num_channels: Number of maps to choose; None takes every one.
+        seed: Seed of the choice.
 
     Returns:
-        Their numbers, ascending.
+        The numbers of the chosen maps, ascending.
 
     Example:
         >>> choose_channels("relu1", 96, 4, seed=0) == choose_channels("relu1", 96, 4, seed=0)
@@ -31,7 +70,13 @@ def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) 
 
 
 def choose_depths(layers: Sequence[str]) -> list[str]:
-    """A low, a middle and a high layer.
+    """Picks a low, a middle and a high layer.
+
+    Args:
+        layers: Names of at least one layer, in the order of the forward pass.
+
+    Returns:
+        One to three of the names, in order.
 
     Example:
         >>> choose_depths(["relu1", "relu2", "relu3", "relu4", "relu5"])
@@ -39,7 +84,3 @@ def choose_depths(layers: Sequence[str]) -> list[str]:
     """
     places = (len(layers) // 4, len(layers) // 2, len(layers) - 1)
     return [layers[place] for place in dict.fromkeys(places)]
-
-
-MAX_DEFAULT_CLASSES = 12
-"""How many classes are shown where none are named."""

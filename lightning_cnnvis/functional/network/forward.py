@@ -1,4 +1,4 @@
-"""The network's passes in an optimisation: only as deep as needed, for each sample only as deep as it needs."""
+"""Forward passes of a network that go only as deep as needed, for each sample only as deep as it needs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,44 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError, activations, get_layer
 
 OUTPUT = ""
-"""Names the model's own output where a layer is asked for, as ``named_modules()`` names the model itself."""
+"""Name of the model's own output among layers, as ``named_modules()`` names the model itself."""
 
 Forward = Callable[[Tensor], Mapping[str, Tensor]]
-"""Inputs ``(N, C, H, W)`` -> what was recorded, layer -> ``(M, ...)``."""
+"""A function of inputs ``(N, C, H, W)`` that returns what was recorded, layer -> ``(M, ...)``."""
 
 
 def blank_input(model: nn.Module, input_spec: InputSpec) -> Tensor:
-    """Zeros ``(1, C, H, W)`` that go through the model, to find out the sizes of its layers."""
+    """Makes an input of zeros, with which to find out the sizes of a model's layers.
+
+    Args:
+        model: The network.
+        input_spec: The network's input.
+
+    Returns:
+        ``(1, C, H, W)``, of the dtype and on the device of the model's weights.
+
+    Example:
+        >>> blank_input(nn.Conv2d(3, 8, 3).double(), InputSpec(size=(4, 6))).shape
+        torch.Size([1, 3, 4, 6])
+    """
     return torch.zeros(1, *input_spec.shape).to(model_options(model))
 
 
 def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
-    """A forward pass that stops behind the deepest of the layers.
+    """Makes a forward pass that stops after the deepest of the layers.
 
     Args:
         model: The network.
         layers: Dotted module names, and `OUTPUT` for the model's output.
 
     Returns:
-        The pass; it records every layer for every sample.
+        The pass: a function of inputs ``(N, C, H, W)`` that returns every layer's output ``(N, ...)``, by name. It
+        raises a `LayerError` if a layer does not exist, does not run, or does not return a tensor.
+
+    Example:
+        >>> forward = plain_forward(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), ["0", OUTPUT])
+        >>> {layer: tuple(output.shape) for layer, output in forward(torch.zeros(2, 3, 4, 4)).items()}
+        {'0': (2, 8, 2, 2), '': (2, 32)}
     """
     modules = [layer for layer in layers if layer != OUTPUT]
     if OUTPUT not in layers:
@@ -47,7 +65,7 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
                 stack.callback(handle.remove)
             output = model(inputs)
         if not isinstance(output, Tensor):
-            raise LayerError(f"The model returns a {type(output).__name__}, not a tensor: name the layer to look at.")
+            raise LayerError(f"The model returns a {type(output).__name__}, not a tensor. Name the layer to look at.")
         return {**recorded, OUTPUT: output}
 
     return forward
@@ -62,23 +80,23 @@ def _store(recorded: dict[str, Tensor], layer: str) -> Callable[[nn.Module, obje
 
 
 def staged_forward(model: nn.Module, counts: Mapping[str, int], probe: Tensor) -> Forward:
-    """A forward pass that each sample leaves at its own layer.
+    """Makes a forward pass that each sample leaves at its own layer.
 
-    The batch is sorted by depth: first the samples of the shallowest layer, last those of the deepest. Behind
-    each layer its samples are dropped, so that they do not pay for the layers below. Where the network cannot
-    go on with a part of the batch at some layer (inside a residual block, say, the branches would no longer fit
-    together), this is found out at once on ``probe``, and the samples go on to the deepest layer.
+    The batch is sorted by depth: first the samples of the shallowest layer, last those of the deepest. After each
+    layer its samples are dropped, so that deeper layers do not run on them. Where the network cannot go on with a
+    part of the batch (inside a residual block, for example, the branches would no longer fit together), a first pass
+    on ``probe`` shows it, and all samples go on to the deepest layer.
 
     Args:
         model: The network, in evaluation mode.
-        counts: Layer -> number of samples, in the order of the forward pass.
-        probe: One input ``(1, C, H, W)``, to try the pass on.
+        counts: Number of samples of each layer, layer -> number, in the order of the forward pass.
+        probe: One input ``(1, C, H, W)`` to try the pass on.
 
     Returns:
-        The pass. It records for each layer its own samples alone.
+        The pass. It records for each layer only its own samples.
 
     Raises:
-        LayerError: If a layer is not there, or the layers are not in the order in which they run.
+        LayerError: If a layer does not exist, or the layers are not in the order in which they run.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
@@ -89,7 +107,7 @@ def staged_forward(model: nn.Module, counts: Mapping[str, int], probe: Tensor) -
     layers = [layer for layer in counts if counts[layer]]
     order = _running_order(model, layers, probe)
     if order != layers:
-        raise LayerError(f"The layers {layers} do not run in this order: sort the samples as {order}.")
+        raise LayerError(f"The layers {layers} do not run in this order. Sort the samples as {order}.")
     if len(layers) > 1 and _can_narrow(model, layers, probe):
         return lambda inputs: _narrowing_pass(model, layers, [counts[layer] for layer in layers], inputs)
     whole = plain_forward(model, layers)
@@ -139,7 +157,7 @@ def _narrowing_pass(
 
 
 def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
-    """Whether the samples can leave on the way: tried on different samples, one a layer."""
+    """Tries on different samples, one for each layer, whether samples can leave on the way."""
     noise = torch.randn(
         (len(layers), *probe.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32
     ).to(probe)
@@ -159,9 +177,15 @@ def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
 
 
 def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | None = None) -> Tensor:
-    """One image ``(1, C, H, W)`` of Gaussian noise, always the same, of the model's dtype and device.
+    """Makes an image of Gaussian noise, always the same.
 
-    The number of channels is read off the first convolution if it is None.
+    Args:
+        model: The network.
+        input_size: Height and width in pixels.
+        channels: Number of channels C; None takes that of the first convolution, or 3 if there is none.
+
+    Returns:
+        ``(1, C, H, W)``, of the dtype and on the device of the model's weights.
     """
     weights = model_options(model)
     if channels is None:
@@ -172,7 +196,18 @@ def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | N
 
 
 def model_options(model: nn.Module) -> Tensor:
-    """An empty tensor of the dtype and on the device of the model's weights."""
+    """Returns an empty tensor of the dtype and on the device of the model's weights, for `Tensor.to`.
+
+    Args:
+        model: The network.
+
+    Returns:
+        ``(0,)``; float32 on the CPU if the model has no floating-point weights.
+
+    Example:
+        >>> model_options(nn.Conv2d(3, 8, 3).double()).dtype
+        torch.float64
+    """
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return weight.detach().new_empty(0)
 
@@ -181,5 +216,12 @@ _ABOUT_SHAPES = re.compile("size|shape|channel|dimension", re.IGNORECASE)
 
 
 def is_about_shapes(error: RuntimeError) -> bool:
-    """Whether torch's complaint is about the shape of its input; not about memory, the device or anything else."""
+    """Tells whether an error of torch is about the shape of an input, not about memory, the device or anything else.
+
+    Args:
+        error: An error that a forward pass raised.
+
+    Returns:
+        Whether its message is about a size, a shape, channels or dimensions.
+    """
     return type(error) is RuntimeError and bool(_ABOUT_SHAPES.search(str(error)))

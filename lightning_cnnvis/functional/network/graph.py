@@ -7,11 +7,11 @@ from torch.autograd.graph import Node
 
 
 def nodes_between(output: Tensor, inputs: Tensor) -> list[Node]:
-    """The autograd nodes through which ``inputs`` reaches ``output``.
+    """Finds the autograd nodes through which ``inputs`` reaches ``output``.
 
     Args:
-        output: A tensor computed from ``inputs`` with gradients enabled.
-        inputs: A leaf tensor that requires a gradient.
+        output: A tensor of any shape, computed from ``inputs`` with gradients enabled.
+        inputs: A leaf tensor of any shape that requires a gradient.
 
     Returns:
         The nodes in topological order, from the output back to the input's own node, which comes last. Empty if
@@ -40,17 +40,38 @@ def nodes_between(output: Tensor, inputs: Tensor) -> list[Node]:
 
 
 def children(node: Node) -> list[Node]:
-    """The nodes that a node passes gradients on to."""
+    """Lists the nodes to which a node passes gradients on.
+
+    Args:
+        node: A node.
+
+    Returns:
+        Its children, in the order of its operation's arguments.
+    """
     return [child for child, _ in node.next_functions if child is not None]
 
 
 def input_shapes(node: Node) -> list[tuple[Node, tuple[int, ...]]]:
-    """The nodes that a node passes gradients on to, each with the shape of the tensor between the two."""
+    """Lists the nodes to which a node passes gradients on, with the shapes of the tensors between them.
+
+    Args:
+        node: A node.
+
+    Returns:
+        Each child and the shape of the tensor that it made.
+    """
     return [(child, _shape(child, number)) for child, number in node.next_functions if child is not None]
 
 
 def output_shape(node: Node) -> tuple[int, ...]:
-    """The shape of the tensor that the node's forward operation made; of the first if it made several."""
+    """Returns the shape of the tensor that a node's forward operation made.
+
+    Args:
+        node: A node.
+
+    Returns:
+        The shape; that of the first tensor if there are several.
+    """
     return _shape(node, 0)
 
 
@@ -59,9 +80,14 @@ def _shape(node: Node, number: int) -> tuple[int, ...]:
 
 
 def kind(node: Node) -> str:
-    """The operation's name: ``Convolution`` for a ``ConvolutionBackward0``.
+    """Returns the name of a node's operation: ``Convolution`` for a ``ConvolutionBackward0``.
 
-    An `torch.autograd.Function` written in Python has its full name, so that it is not taken for one of torch's.
+    Args:
+        node: A node.
+
+    Returns:
+        The name. A `torch.autograd.Function` written in Python has its full name, so that it is not mistaken for one of
+        torch's operations.
     """
     function = getattr(node, "_forward_cls", None)
     if function is not None:
@@ -70,14 +96,27 @@ def kind(node: Node) -> str:
 
 
 def full_name(function: type) -> str:
-    """The name that `kind` gives the nodes of an `torch.autograd.Function`."""
+    """Returns the name that `kind` gives the nodes of a `torch.autograd.Function`.
+
+    Args:
+        function: The class.
+
+    Returns:
+        Its module and its qualified name.
+    """
     return f"{function.__module__}.{function.__qualname__}"
 
 
 def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...] | None:
-    """A saved dimension or tuple of dimensions, counted from the front of a tensor of ``ndim`` dimensions.
+    """Reads dimensions that an operation saved.
 
-    None if the operation was given none, as a mean over everything.
+    Args:
+        node: The operation's node.
+        name: Name of the argument: one dimension or a tuple of them.
+        ndim: Number of dimensions of the operation's tensor.
+
+    Returns:
+        The dimensions, counted from the front; None if the operation was given none, such as a mean over everything.
     """
     value = getattr(node, f"_saved_{name}", None)
     values = value if isinstance(value, tuple) else (value,)
@@ -87,5 +126,16 @@ def saved_dims(node: Node, name: str, ndim: int) -> tuple[int, ...] | None:
 
 
 def signed(value: int) -> int:
-    """A saved integer; autograd shows negative ones as unsigned 64-bit numbers."""
+    """Restores the sign of a saved integer: autograd shows negative ones as unsigned 64-bit numbers.
+
+    Args:
+        value: The saved integer.
+
+    Returns:
+        The integer with its sign.
+
+    Example:
+        >>> signed(2**64 - 1), signed(3)
+        (-1, 3)
+    """
     return value - 2**64 if value >= 2**63 else value

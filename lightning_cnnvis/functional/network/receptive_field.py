@@ -17,14 +17,14 @@ from lightning_cnnvis.isolation import isolated
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What part of the image each unit of a layer sees.
+    """The part of the image that each unit of a layer depends on.
 
     Attributes:
         size: Height and width of the field in pixels. It may exceed the image.
-        stride: Distance between the fields of neighbouring units, in pixels, down and right. Zero if every
-            unit sees the whole image.
-        offset: Top and left pixel of the field of the unit at row 0, column 0. Negative where the field
-            begins in the padding.
+        stride: Distance between the fields of neighbouring units, in pixels, down and right; zero if every unit
+            depends on the whole image.
+        offset: Top and left pixel of the field of the unit at row 0, column 0; negative where the field begins in the
+            padding.
         map_shape: Channels, height and width of the layer's map; height and width are 1 if it has none.
         input_size: Height and width of the image.
     """
@@ -36,7 +36,7 @@ class ReceptiveField:
     input_size: tuple[int, int]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """The field of one unit, cut off at the image's borders.
+        """Computes the field of one unit, cut off at the image's borders.
 
         Args:
             row: Row of the unit in the layer's map.
@@ -54,32 +54,32 @@ class ReceptiveField:
 
     @property
     def whole_image(self) -> bool:
-        """Whether every unit sees the whole image, or may do so as far as can be read."""
+        """Whether every unit depends on the whole image, or may do so as far as the graph shows."""
         return self.stride == (0, 0)
 
 
 def receptive_field(
     model: nn.Module, layer: str, input_size: tuple[int, int], *, channels: int | None = None
 ) -> ReceptiveField:
-    """The receptive field of the units of a layer.
+    """Finds the receptive field of the units of a layer.
 
     One image is run through the network, and the kernels, strides, paddings and dilations are read off the
-    autograd graph that the pass leaves behind, along every branch. So functional layers count like modules. An
-    operation that mixes positions in a way that cannot be read, or that depends on the size of the map
-    (attention, adaptive pooling, resizing, a dense layer), makes the field the whole image.
+    autograd graph of the pass, along every branch. So functional layers count like modules. An operation that mixes
+    positions in a way that cannot be read, or that depends on the size of the map (attention, adaptive pooling,
+    resizing, a dense layer), makes the field the whole image.
 
     Args:
         model: The network. It is left as it was.
         layer: Dotted module name.
         input_size: Height and width of the images, in pixels.
-        channels: Number of image channels; read off the first convolution if None.
+        channels: Number of image channels; None takes that of the first convolution.
 
     Returns:
         The field.
 
     Raises:
-        LayerError: If the layer is not there, runs not at all or more than once in a forward pass, returns no
-            tensor, or if the images are too small for it.
+        LayerError: If the layer does not exist, does not run exactly once in a forward pass, does not return a tensor,
+            or if the images are too small for it.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
@@ -103,7 +103,16 @@ _WHOLE: _Spans = (None, None)
 
 
 def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -> ReceptiveField:
-    """The receptive field that the graph of `trace` shows, on images of the given height and width."""
+    """Reads the receptive field off a graph.
+
+    Args:
+        output: The layer's output ``(1, K, H', W')`` or ``(1, K)``, from `trace`.
+        nodes: The graph between the image and the output, from `trace`.
+        input_size: Height and width of the images, in pixels.
+
+    Returns:
+        The field.
+    """
     has_map = output.ndim == 4
     map_shape = (*output.shape[1:], 1, 1)[:3]
     on_path = set(nodes)
@@ -113,10 +122,10 @@ def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -
         for child, shape in input_shapes(node):
             if child in on_path:
                 if kind(node) in _WINDOWS:
-                    # not so the weights, should they depend on the image
+                    # the weights, should they depend on the image, are not local
                     local = child is node.next_functions[0][0]
                 else:
-                    # a pointwise operation between maps of different sizes broadcasts, or is none
+                    # between maps of different sizes, a pointwise operation broadcasts, or is not pointwise
                     local = shape[-2:] == output_shape(node)[-2:]
                 known = below if local else _WHOLE
                 spans[child] = _union(spans[child], known) if child in spans else known
@@ -143,7 +152,7 @@ def _union(a: _Spans, b: _Spans) -> _Spans:
 
 
 def _through(node: Node, spans: _Spans) -> _Spans:
-    """The spans in the tensor that the operation read, given those in the tensor that it made."""
+    """Computes the spans in the tensor that the operation read from those in the tensor that it made."""
     read = _WINDOWS.get(kind(node))
     if read is not None:
         window = read(node)
@@ -187,7 +196,7 @@ def _pair(values: tuple[int, ...]) -> tuple[int, int]:
 
 def _pad(node: Node) -> _Window | None:
     pad = [signed(int(p)) for p in node._saved_pad]  # type: ignore[attr-defined]
-    # a crop hides what lies behind it, so that what looks like a border of the map is none of the image
+    # a crop hides what lies beyond it, so that what looks like a border of the map is not one of the image
     if any(pad[4:]) or min(pad) < 0:
         return None
     left, _, top, _ = [*pad, 0, 0, 0, 0][:4]
@@ -215,7 +224,7 @@ def _in_evaluation(node: Node) -> bool:
 
 
 def _keeps_map(*names: str) -> Callable[[Node], bool]:
-    """Whether none of the dimensions that an operation works along is one of the last two."""
+    """Makes the check that none of the dimensions that an operation works along is one of the last two."""
 
     def keeps(node: Node) -> bool:
         ndim = len(input_shapes(node)[0][1])

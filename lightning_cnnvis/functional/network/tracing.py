@@ -1,4 +1,4 @@
-"""One image run through the network, to look at the autograd graph that it leaves behind."""
+"""The autograd graph between an image and a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_cnnvis.layers import LayerError, activations, get_layer
 
 
 def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Node]]:
-    """Runs one image to a layer.
+    """Runs one image to a layer and returns the graph of the pass.
 
     The model must be isolated and in evaluation mode.
 
@@ -26,12 +26,12 @@ def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Nod
         The layer's output, and the graph between the image and it as `nodes_between` gives it.
 
     Raises:
-        LayerError: If the layer is not there, runs not at all or more than once in a forward pass, returns no
-            tensor, or if it has no use for an image of this shape.
+        LayerError: If the layer does not exist, does not run exactly once in a forward pass, does not return a tensor,
+            if its output does not depend on the image, or if an image of this shape does not reach it.
     """
     _check_runs_once(model, layer, image)
     image = image.detach().clone().requires_grad_()
-    with RectifiableForward("deconvnet", "identity"):
+    with RectifiableForward("identity"):
         output = activations(model, image, [layer])[layer]
     nodes = nodes_between(output, image)
     if not nodes:
@@ -53,7 +53,7 @@ def _check_runs_once(model: nn.Module, layer: str, image: Tensor) -> None:
     except RuntimeError as error:
         if not is_about_shapes(error):
             raise
-        # what lies behind the layer need not fit the image
+        # layers after this one need not fit the image
         if not runs:
             shape = " × ".join(map(str, image.shape[1:]))
             raise LayerError(

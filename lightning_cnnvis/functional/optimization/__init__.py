@@ -1,1 +1,1 @@
-"""Optimisation of images: one loop, and the parts that it is put together from."""
+"""Optimisation of images: one loop, and the parts that it is assembled from."""

@@ -14,8 +14,8 @@ from lightning_cnnvis.functional.network.forward import Forward, model_options, 
 from lightning_cnnvis.functional.optimization.objectives import Objective
 
 Gradient = Callable[[Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
-"""Inputs ``(N, C, H, W)`` and which of them to rescue, ``(N,)`` bool or None for nobody
--> losses ``(N,)`` and their gradients ``(N, C, H, W)``."""
+"""A function of inputs ``(N, C, H, W)`` and of which of them to rescue, ``(N,)`` bool or None for none of them. It
+returns losses ``(N,)`` and their gradients ``(N, C, H, W)``."""
 
 
 def model_gradient(
@@ -26,14 +26,14 @@ def model_gradient(
     precision: Literal["float32", "bfloat16"] = "float32",
     forward: Forward | None = None,
 ) -> Gradient:
-    """The gradient of an objective, for a part of the images.
+    """Makes the function that computes an objective's losses and gradients for a part of the images.
 
     Args:
         model: The network, its parameters frozen.
         objective: The losses.
-        part: Which images the batch holds.
-        precision: ``"bfloat16"`` runs the passes under autocast.
-        forward: How the activations are recorded; None runs the model to the deepest layer.
+        part: Range of the images that the batch holds.
+        precision: ``"float32"``, or ``"bfloat16"`` to run the passes under autocast.
+        forward: The pass that records the activations; None runs the model to the deepest layer.
 
     Returns:
         A function of the inputs.
@@ -59,9 +59,9 @@ def model_gradient(
 
 
 class _Rescue(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Lets gradients pass through switched-off ReLUs, for some images of the batch.
+    """Lets gradients pass through inactive ReLUs, for some images of the batch.
 
-    Works on the backward kernel, so that every form of ReLU is covered: modules, functions, in place, shared.
+    It acts on the backward kernel, so that every form of ReLU is covered: modules, functions, in place, shared.
 
     Args:
         rescue: ``(N,)`` bool, the images whose gradients pass.
@@ -76,7 +76,7 @@ class _Rescue(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.threshold_backward.default and len(result) <= len(self.rescue):
-            # of a batch that was narrowed on the way, the last images are left
+            # if the batch was narrowed on the way, its last images remain
             rows = self.rescue[len(self.rescue) - len(result) :]
             return torch.where(rows.view(-1, *[1] * (result.ndim - 1)), args[0], result)
         return result

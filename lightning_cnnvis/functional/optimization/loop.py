@@ -1,17 +1,15 @@
 """The one optimisation loop: parameterisation -> transforms -> network -> loss -> step.
 
 Class visualisation, activation maximisation, DeepDream and inversion are recipes for it. Images are optimised side
-by side in a batch, yet an image depends on its own target and seed alone: every random number is drawn from a
-generator of the image's own, every step is computed row by row, and nothing is averaged over the batch.
+by side in a batch, yet an image depends only on its own target and seed: every random number is drawn from the
+image's own generator, every step is computed row by row, and nothing is averaged over the batch.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,118 +18,37 @@ from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
 from lightning_cnnvis.functional.optimization.objectives import Objective
-from lightning_cnnvis.functional.optimization.optimizers import Adam, Optimizer
-from lightning_cnnvis.functional.optimization.parameterizations import (
-    Fourier,
-    Parameterization,
-)
 from lightning_cnnvis.functional.optimization.progress import report
-from lightning_cnnvis.functional.optimization.regularizers import (
-    Constraint,
-    Regularizer,
-)
-from lightning_cnnvis.functional.optimization.transforms import Transform, resize
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
+from lightning_cnnvis.functional.optimization.transforms import resize
+from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 
 RESCUE_STEPS = 16
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A run of steps with the same settings.
-
-    Args:
-        steps: Number of steps.
-        lr: Learning rate at the first step.
-        final_lr: Learning rate that a cosine reaches at the last step; None keeps ``lr``.
-        transform: Random moves of the image before the network sees it.
-        input_scale: Size of the network's input, relative to the recipe's. Only networks that take any size
-            can use another value than 1.
-        reset: Starts the phase with a fresh optimiser state, as Mahendran & Vedaldi 2014 reset the momentum.
-        decay: Fraction of the parameters taken off in a step of learning rate 1, apart from the loss (decoupled weight
-            decay, arXiv 1711.05101).
-
-    Raises:
-        ValueError: If ``steps`` or ``lr`` is not positive.
-    """
-
-    steps: int
-    lr: float
-    final_lr: float | None = None
-    transform: Transform | None = None
-    input_scale: float = 1.0
-    reset: bool = False
-    decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        if self.steps < 1:
-            raise ValueError(f"steps={self.steps}: an optimisation takes at least 1 step.")
-        if self.lr <= 0:
-            raise ValueError(f"lr={self.lr}: the learning rate must be positive.")
-
-    def lr_at(self, index: int) -> float:
-        """The learning rate of the step with this index, from 0, within the phase."""
-        if self.final_lr is None or self.steps == 1:
-            return self.lr
-        return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * index / (self.steps - 1))) / 2
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How images are optimised, whatever they are optimised for.
-
-    Args:
-        phases: The schedule.
-        parameterization: What the steps are taken in.
-        optimizer: How the steps are taken.
-        regularizers: Penalties on the image, added to the loss.
-        prior: Coefficient of the mean squared parameter, added to the loss. With `Fourier`, whose parameters natural
-            images make independent and normal, that is how unlikely the image is.
-        constraint: What is done to the parameters after each step.
-        precision: Of the network's forward and backward pass. ``"bfloat16"`` is faster on GPUs; then rounding may
-            make an image depend visibly on its batch.
-        rescue: Lets gradients pass through dead ReLUs during the first 16 steps, for images whose
-            objective has no gradient at all, and for them alone.
-    """
-
-    phases: tuple[Phase, ...]
-    parameterization: Parameterization = field(default_factory=Fourier)
-    optimizer: Optimizer = field(default_factory=Adam)
-    regularizers: tuple[Regularizer, ...] = ()
-    prior: float = 0.0
-    constraint: Constraint | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-    rescue: bool = True
-
-    def __post_init__(self) -> None:
-        """Checks that there is something to do."""
-        object.__setattr__(self, "phases", tuple(self.phases))
-        object.__setattr__(self, "regularizers", tuple(self.regularizers))
-        if not self.phases:
-            raise ValueError("phases=(): a recipe has at least one phase of steps.")
-        if self.precision not in {"float32", "bfloat16"}:
-            raise ValueError(f"precision={self.precision!r}: choose 'float32' or 'bfloat16'.")
-
-    @property
-    def steps(self) -> int:
-        """Steps of all phases."""
-        return sum(phase.steps for phase in self.phases)
+"""Number of steps at the start in which gradients may pass through dead ReLUs; see `Recipe`."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Which images to optimise, and how they share the work.
+    """The images to optimise, and how they share the work.
 
     Args:
-        seeds: One an image; see `image_seeds`.
-        size: Height and width of the images; None takes the network's input size.
-        starts: Images ``(N, C, H, W)`` in [0, 1] to start from; None starts from noise of the image's seed.
+        seeds: One seed for each of the N images; see `image_seeds`.
+        size: Height and width of the images in pixels; None takes the network's input size.
+        starts: Images ``(N, C, H, W)`` in [0, 1] to start from; None starts each image from noise of its own seed.
         group: Number of consecutive images that may depend on each other, such as the samples of a class under
             a diversity term. They stay in one chunk.
-        chunk: Images optimised at a time. Halved when the memory runs out.
-        frames: Steps after which the images are kept, 0 being the start.
+        chunk: Number of images that are optimised at a time; halved when memory runs out.
+        frames: Steps after which a copy of the images is kept; 0 is the start.
+
+    Raises:
+        ValueError: If there are no seeds, not as many starts as seeds, or not a whole number of groups, or if
+            ``chunk`` is not positive.
+
+    Example:
+        >>> Batch(image_seeds(0, "cat", "dog"), size=(64, 64)).chunk
+        16
     """
 
     seeds: Sequence[int]
@@ -144,24 +61,26 @@ class Batch:
     def __post_init__(self) -> None:
         """Checks that the numbers fit together."""
         if not self.seeds:
-            raise ValueError("seeds is empty: name at least one image to optimise.")
+            raise ValueError("seeds is empty. Give one seed for each image to optimise.")
         if self.starts is not None and len(self.starts) != len(self.seeds):
-            raise ValueError(f"{len(self.starts)} starts for {len(self.seeds)} seeds: give one an image.")
+            raise ValueError(
+                f"There are {len(self.starts)} starts for {len(self.seeds)} seeds. Give one for each image."
+            )
         if self.group < 1 or len(self.seeds) % self.group:
-            raise ValueError(f"group={self.group} does not divide the {len(self.seeds)} images.")
+            raise ValueError(f"group={self.group} does not divide the {len(self.seeds)} images. Give a divisor.")
         if self.chunk < 1:
             raise ValueError(f"chunk={self.chunk}: at least 1 image is optimised at a time.")
 
 
 @dataclass(frozen=True)
 class Optimized:
-    """What `optimize` returns.
+    """Optimised images and their history.
 
     Attributes:
-        images: ``(N, C, H, W)``, not clipped where the parameterisation is not bounded.
-        losses: ``(N, steps)``, objective and penalties before each step.
-        frames: ``(N, F, C, H, W)``, the images after the steps asked for, in ascending order.
-        rescued: ``(N,)`` bool, whether gradients had to be let through dead ReLUs.
+        images: ``(N, C, H, W)``, nominally in [0, 1]; not clipped, so that only a bounded parameterisation stays there.
+        losses: ``(N, steps)``, objective plus penalties before each step.
+        frames: ``(N, F, C, H, W)``, the images after the F requested steps, in ascending order.
+        rescued: ``(N,)`` bool, whether gradients had to pass through dead ReLUs.
         dead: ``(N,)`` bool, whether the objective had no gradient at the last step.
     """
 
@@ -173,14 +92,14 @@ class Optimized:
 
 
 def image_seeds(seed: int, *identities: object) -> list[int]:
-    """A seed for each image that depends on nothing but ``seed`` and what the image shows.
+    """Derives a seed for each image that depends only on ``seed`` and on what the image shows.
 
     Args:
         seed: The run's seed.
-        identities: One an image: anything whose ``repr`` says which it is, such as ``("class", 3, 0)``.
+        *identities: One value for each image whose ``repr`` identifies it, such as ``("class", 3, 0)``.
 
     Returns:
-        Seeds for `torch.Generator`, the same on every machine.
+        One seed for each image, for `torch.Generator`; the same on every machine.
 
     Example:
         >>> image_seeds(0, "cat", "dog") == [image_seeds(0, "cat")[0], image_seeds(0, "dog")[0]]
@@ -205,29 +124,35 @@ def optimize(
 
     Args:
         model: The network.
-        objective: What is minimised, one loss an image.
-        recipe: How.
-        batch: Which images, from which seeds.
+        objective: The loss of each image.
+        recipe: The way to optimise.
+        batch: The images, by their seeds.
         input_spec: Size, channels and normalisation of the network's input.
-        gradient_of: Makes the function that computes the losses and their gradients for a part of the images;
-            None takes `model_gradient`. DeepDream goes tile by tile here, and inversion lets each image leave the
-            forward pass at its own layer.
+        gradient_of: A function that takes a part of the images and returns the function that computes their losses
+            and gradients; None takes `model_gradient`. DeepDream goes tile by tile here, and inversion lets each image
+            leave the forward pass at its own layer.
 
     Returns:
         The images, on the model's device, with their history.
 
     Raises:
-        LayerError: If a layer of the objective is not there.
-        ValueError: If the starts have other channels than the network's input.
+        LayerError: If a layer of the objective does not exist.
+        ValueError: If the number of channels of the starts is not that of the network's input, or a frame is not one of
+            the steps.
 
     Example:
-        >>> from lightning_cnnvis.functional.optimization.objectives import channel
+        Each of two images raises the mean of a channel. An objective of the user's own keeps the maps even.
+
+        >>> from lightning_cnnvis.functional import Batch, InputSpec, Objective, Phase, RandomRoll, Recipe
+        >>> from lightning_cnnvis.functional import TotalVariation, channel, image_seeds, optimize
+        >>> def unevenness(images, device):
+        ...     return lambda activations: activations["0"].flatten(2).var(2).mean(1)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> optimized = optimize(
         ...     net,
-        ...     channel("0", [0, 5]),
-        ...     Recipe((Phase(steps=4, lr=0.05),)),
-        ...     Batch(image_seeds(0, 0, 5)),
+        ...     channel("0", [0, 5]) + 0.1 * Objective(("0",), unevenness),
+        ...     Recipe((Phase(4, lr=0.05, transform=RandomRoll(1)),), regularizers=(TotalVariation(1e-4),)),
+        ...     Batch(image_seeds(0, "first", "second")),
         ...     input_spec=InputSpec(size=(16, 16)),
         ... )
         >>> optimized.images.shape, bool((optimized.losses[:, -1] < optimized.losses[:, 0]).all())
@@ -235,11 +160,12 @@ def optimize(
     """
     if batch.starts is not None and batch.starts.shape[1] != input_spec.channels:
         raise ValueError(
-            f"starts of shape {tuple(batch.starts.shape)}: the network's input has {input_spec.channels} channels."
+            f"starts has shape {tuple(batch.starts.shape)}, and the network's input {input_spec.channels} channels. "
+            "Give images of as many channels."
         )
     frames = sorted(set(batch.frames))
     if frames and not 0 <= frames[0] <= frames[-1] <= recipe.steps:
-        raise ValueError(f"frames={list(batch.frames)}: the steps go from 0 to {recipe.steps}.")
+        raise ValueError(f"frames={list(batch.frames)} is out of range. Give steps from 0 to {recipe.steps}.")
     group = batch.group
 
     def work(groups: slice) -> Optimized:
@@ -255,13 +181,13 @@ def optimize(
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         parts = list(in_chunks(work, len(batch.seeds) // group, max(1, batch.chunk // group)))
-    return Optimized(*(torch.cat([getattr(part, name) for part in parts]) for name in Optimized.__annotations__))
+    return cat_fields(parts)
 
 
 def _optimize_part(
     gradient: Gradient, recipe: Recipe, batch: Batch, part: slice, *, input_spec: InputSpec, like: Tensor
 ) -> Optimized:
-    """The loop, for the images of one chunk; ``like`` has the device and dtype of the work."""
+    """Runs the loop for the images of one chunk; ``like`` has the device and dtype of the work."""
     generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds[part]]
     if batch.starts is None:
         size = batch.size or input_spec.size
@@ -270,7 +196,8 @@ def _optimize_part(
         size = (batch.starts.shape[-2], batch.starts.shape[-1])
         params = recipe.parameterization.encode(batch.starts[part].to(like))
     uniforms = [_draw(phase, generators).to(like) for phase in recipe.phases]
-    # the normalisation as a factor and an offset, made once: its constants would come from the host at every step
+    # the normalisation as a factor and an offset, computed once: otherwise its constants are copied from the host at
+    # every step
     offset = input_spec.normalize(like.new_zeros(1, input_spec.channels, 1, 1))
     factor = input_spec.normalize(like.new_ones(1, input_spec.channels, 1, 1)) - offset
     dead = rescue = torch.zeros(len(generators), dtype=torch.bool, device=like.device)
@@ -316,7 +243,7 @@ def _optimize_part(
 
 
 def _draw(phase: Phase, generators: Sequence[torch.Generator]) -> Tensor:
-    """Uniform numbers ``(steps, N, draws)`` for the phase's transform."""
+    """Draws uniform numbers ``(steps, N, draws)`` for the phase's transform."""
     draws = phase.transform.draws if phase.transform else 0
     return torch.stack([torch.rand(phase.steps, draws, generator=g) for g in generators], 1)
 
@@ -326,33 +253,6 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _like(model: nn.Module) -> Tensor:
-    """An empty tensor on the model's device, in the precision of its parameters but at least float32."""
+    """Makes an empty tensor on the model's device, in the precision of its parameters but at least float32."""
     weight = model_options(model)
     return weight.to(torch.promote_types(weight.dtype, torch.float32))
-
-
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """A recipe with another number of steps, shared among its phases as before.
-
-    Args:
-        recipe: Any recipe.
-        steps: Steps of all phases; with fewer steps than phases, the first phases are left out.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        ValueError: If ``steps`` is not positive.
-    """
-    if steps < 1:
-        raise ValueError(f"steps={steps}: an optimisation takes at least 1 step.")
-    phases: list[Phase] = []
-    left, total = steps, recipe.steps
-    for phase in reversed(recipe.phases):
-        share = min(left, max(1, round(steps * phase.steps / total)))
-        if share:
-            phases.insert(0, replace(phase, steps=share))
-        left -= share
-    # what rounding left over
-    phases[-1] = replace(phases[-1], steps=phases[-1].steps + left)
-    return replace(recipe, phases=tuple(phases))

@@ -1,7 +1,7 @@
-"""What is to be made strong: losses of one number an image, on recorded activations.
+"""Objectives: losses of recorded activations, one number for each image.
 
 An objective names the layers that it reads, and is bound to a part of the images before use, so that images can be
-optimised in chunks. Objectives add up and scale: ``class_logit([3, 7]) + 0.5 * channel("conv5", [1, 2])``.
+optimised in chunks. Objectives can be added and scaled: ``class_logit([3, 7]) + 0.5 * channel("conv5", [1, 2])``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.layers import LayerError
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]
-"""Recorded activations, layer -> ``(N, ...)`` -> losses ``(N,)``; loss i depends on row i alone."""
+"""A function of recorded activations, layer -> ``(N, ...)``. It returns losses ``(N,)``; loss i depends only on row i,
+unless images are grouped."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,21 @@ class Objective:
 
     Args:
         layers: Dotted names of the modules whose outputs are read; `OUTPUT` is the model's output.
-        bind: Takes the part of the images that a batch holds, and the device; returns their loss.
+        bind: A function of the part of the images that a batch holds, a slice, and the device. It returns the function
+            that computes their losses ``(N,)`` from the recorded activations, layer -> ``(N, ...)``.
+
+    Example:
+        >>> norm = Objective(("conv1",), lambda part, device: lambda maps: -maps["conv1"].flatten(1).norm(dim=1))
+        >>> loss = (2 * norm).bind(slice(None), torch.device("cpu"))
+        >>> loss({"conv1": torch.tensor([[[[3.0, 4.0]]]])})
+        tensor([-10.])
     """
 
     layers: tuple[str, ...]
     bind: Callable[[slice, torch.device], Loss]
 
     def __add__(self, other: Objective) -> Objective:
-        """The sum of both losses."""
+        """Adds the losses of two objectives."""
 
         def bind(part: slice, device: torch.device) -> Loss:
             first, second = self.bind(part, device), other.bind(part, device)
@@ -42,7 +50,7 @@ class Objective:
         return Objective(tuple(dict.fromkeys(self.layers + other.layers)), bind)
 
     def __mul__(self, factor: float) -> Objective:
-        """The loss times a number."""
+        """Multiplies the loss by a number."""
 
         def bind(part: slice, device: torch.device) -> Loss:
             loss = self.bind(part, device)
@@ -54,7 +62,7 @@ class Objective:
 
 
 def _per_image(targets: Tensor, layer: str, score: Callable[[Tensor, Tensor], Tensor]) -> Objective:
-    """Minus the score of a layer's activations ``(N, ...)`` and the images' targets ``(N, ...)``."""
+    """Makes minus the score of a layer's activations ``(N, ...)`` for the images' targets ``(N, ...)`` an objective."""
 
     def bind(part: slice, device: torch.device) -> Loss:
         mine = targets[part].to(device)
@@ -68,12 +76,15 @@ def _rows(activations: Tensor) -> Tensor:
 
 
 def class_logit(classes: Sequence[int]) -> Objective:
-    """The logit of a class, before softmax (Simonyan et al. 2013, arXiv 1312.6034, Sec. 2).
+    """Raises the logit of a class, before the softmax (Simonyan et al. 2013, arXiv 1312.6034, Sec. 2).
 
-    The probability would rise by lowering all other classes, too.
+    The probability would also rise if all other logits fell.
 
     Args:
         classes: Class index of each image.
+
+    Returns:
+        The objective; its loss is minus the logit.
 
     Example:
         >>> loss = class_logit([2]).bind(slice(None), torch.device("cpu"))
@@ -84,11 +95,19 @@ def class_logit(classes: Sequence[int]) -> Objective:
 
 
 def channel(layer: str, channels: Sequence[int]) -> Objective:
-    """The mean of a channel's map (Erhan et al. 2009), or of a unit of a fully connected layer.
+    """Raises the mean of a channel's map, or a unit of a fully connected layer (Erhan et al. 2009).
 
     Args:
         layer: Dotted module name.
         channels: Channel of each image.
+
+    Returns:
+        The objective; its loss is minus the mean.
+
+    Example:
+        >>> loss = channel("conv1", [1]).bind(slice(None), torch.device("cpu"))
+        >>> loss({"conv1": torch.tensor([[[[5.0, 5.0]], [[1.0, 3.0]]]])})
+        tensor([-2.])
     """
 
     def score(activations: Tensor, index: Tensor) -> Tensor:
@@ -98,23 +117,34 @@ def channel(layer: str, channels: Sequence[int]) -> Objective:
 
 
 def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, int]] | None = None) -> Objective:
-    """One neuron of a channel's map.
+    """Raises one neuron of a channel's map (Erhan et al. 2009).
 
     Args:
         layer: Dotted module name of a layer with maps.
         channels: Channel of each image.
         positions: Row and column of each image's neuron; None takes the centre of the map.
+
+    Returns:
+        The objective; its loss is minus the activation. It raises a `LayerError` if the layer has no maps.
+
+    Raises:
+        ValueError: If there are not as many positions as channels.
+
+    Example:
+        >>> loss = neuron("conv1", [0], [(0, 1)]).bind(slice(None), torch.device("cpu"))
+        >>> loss({"conv1": torch.tensor([[[[5.0, 7.0]]]])})
+        tensor([-7.])
     """
     if positions is not None and len(positions) != len(channels):
-        raise ValueError(f"{len(positions)} positions for {len(channels)} channels: give one an image.")
+        raise ValueError(f"There are {len(positions)} positions for {len(channels)} channels. Give one for each image.")
     place = positions or [(-1, -1)] * len(channels)
     targets = torch.tensor([(c, *p) for c, p in zip(channels, place, strict=True)])
 
     def score(activations: Tensor, target: Tensor) -> Tensor:
         if activations.ndim != 4:
             raise LayerError(
-                f"Layer {layer!r} gives {tuple(activations.shape)}, no maps with positions: "
-                "use a convolutional layer, or ask for the channel."
+                f"Layer {layer!r} has an output of shape {tuple(activations.shape)}, not maps with positions. Name a "
+                "convolutional layer, or optimise for the channel."
             )
         index, row, column = target.unbind(1)
         row = torch.where(row < 0, activations.shape[-2] // 2, row)
@@ -125,11 +155,21 @@ def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, i
 
 
 def direction(layer: str, vectors: Tensor) -> Objective:
-    """The mean dot product of a layer's channel vectors with a direction.
+    """Raises the mean dot product of a layer's channel vectors with a direction.
+
+    After Olah et al. 2017 (https://doi.org/10.23915/distill.00007).
 
     Args:
         layer: Dotted module name.
         vectors: ``(N, C)``, the direction of each image in the space of the layer's channels.
+
+    Returns:
+        The objective; its loss is minus the mean dot product.
+
+    Example:
+        >>> loss = direction("fc", torch.tensor([[1.0, 2.0]])).bind(slice(None), torch.device("cpu"))
+        >>> loss({"fc": torch.tensor([[3.0, 4.0]])})
+        tensor([-11.])
     """
     return _per_image(
         vectors.detach().cpu(),
@@ -141,17 +181,22 @@ def direction(layer: str, vectors: Tensor) -> Objective:
 
 
 def layer_energy(layer: str, channels: Sequence[int] | None = None) -> Objective:
-    """Half the sum of squares of a layer's activations: DeepDream's objective, "more of what you see".
+    """Raises half the sum of squares of a layer's activations: DeepDream's objective, "more of what you see".
 
     Mordvintsev et al. 2015, https://research.google/blog/inceptionism-going-deeper-into-neural-networks/. Its
     gradient is the activations themselves.
 
     Args:
         layer: Dotted module name.
-        channels: Only these channels; None takes all.
+        channels: The channels that count; None takes all.
 
-    Raises:
-        ValueError: When it is computed, if the layer has no such channel.
+    Returns:
+        The objective; its loss is minus the half sum. It raises a ValueError if the layer has no such channel.
+
+    Example:
+        >>> loss = layer_energy("conv1").bind(slice(None), torch.device("cpu"))
+        >>> loss({"conv1": torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])})
+        tensor([-7.])
     """
 
     def bind(part: slice, device: torch.device) -> Loss:
@@ -175,14 +220,17 @@ def layer_energy(layer: str, channels: Sequence[int] | None = None) -> Objective
 
 
 def guided(layer: str, guide: Tensor, chunk: int = 4096) -> Objective:
-    """Guided DeepDream: at each place, more of the guide's feature with the largest dot product.
+    """Raises, at each place, the guide's feature with the largest dot product: guided DeepDream.
 
     Mordvintsev et al. 2015, the "controlling dreams" part of https://github.com/google/deepdream.
 
     Args:
         layer: Dotted module name of a layer with maps.
         guide: ``(1, C, h, w)``, the layer's activations for the guide image.
-        chunk: Places compared with the guide at a time, which bounds the memory.
+        chunk: Number of places that are compared with the guide at a time, which bounds the memory.
+
+    Returns:
+        The objective; its loss is minus the sum of the dot products.
     """
     features = guide[0].detach().flatten(1)
 
@@ -204,15 +252,18 @@ def guided(layer: str, guide: Tensor, chunk: int = 4096) -> Objective:
 
 
 def diversity(layer: str, group: int) -> Objective:
-    """The mean cosine similarity of an image's features with those of the others of its group.
+    """Lowers the mean cosine similarity of an image's features to those of the others in its group.
 
-    Added to a class's logit, it spreads the samples of the class over what the network takes for it. The features
-    are the layer's channel correlations, as in Olah et al. 2017 (https://doi.org/10.23915/distill.00007,
-    "Diversity"), computed for all pairs by one matrix product.
+    Added to a class's logit, it spreads the samples of the class over the kinds of image that the network assigns to
+    it. The features are the layer's channel correlations, as in Olah et al. 2017
+    (https://doi.org/10.23915/distill.00007, "Diversity"), computed for all pairs by one matrix product.
 
     Args:
         layer: Dotted module name of a layer with maps.
-        group: Images in a group; consecutive images form one.
+        group: Number of images in a group; consecutive images form one.
+
+    Returns:
+        The objective; its loss is the mean similarity, at most 1. It raises a `LayerError` if the layer has no maps.
 
     Example:
         >>> loss = diversity("conv", 2).bind(slice(None), torch.device("cpu"))
@@ -223,7 +274,9 @@ def diversity(layer: str, group: int) -> Objective:
 
     def loss(recorded: Mapping[str, Tensor]) -> Tensor:
         if recorded[layer].ndim != 4:
-            raise LayerError(f"Layer {layer!r} gives {tuple(recorded[layer].shape)}: diversity needs one with maps.")
+            raise LayerError(
+                f"Layer {layer!r} has an output of shape {tuple(recorded[layer].shape)}: diversity needs one with maps."
+            )
         maps = recorded[layer].flatten(2)
         gram = F.normalize((maps @ maps.transpose(1, 2)).flatten(1), dim=1)
         gram = gram.reshape(-1, group, gram.shape[1])
@@ -235,15 +288,18 @@ def diversity(layer: str, group: int) -> Objective:
 
 
 def diversify(objective: Objective, layer: str, group: int, weight: float) -> Objective:
-    """An objective and the `diversity` of its groups, weighed by the size that the objective's loss has reached.
+    """Adds `diversity` within groups to an objective, weighted by the size that the objective's loss has reached.
 
-    The logits of one network are ten times those of another; the relative weight serves both.
+    The logits of one network may be ten times those of another; a relative weight suits both.
 
     Args:
-        objective: What each image is for.
+        objective: The objective of each image.
         layer: Dotted module name of a layer with maps, for `diversity`.
-        group: Images in a group.
+        group: Number of images in a group; consecutive images form one.
         weight: Fraction of the score that two images of equal features would lose.
+
+    Returns:
+        The sum of both objectives.
     """
     spread = diversity(layer, group)
 
@@ -260,15 +316,18 @@ def diversify(objective: Objective, layer: str, group: int, weight: float) -> Ob
 
 
 def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
-    """Unit vectors on the way from one direction to another, in equal angles.
+    """Interpolates between two directions: unit vectors at equal angles.
 
     Args:
-        first: ``(C,)``.
-        second: ``(C,)``.
-        count: How many, the ends included; at least 2.
+        first: ``(C,)``, the direction to start from.
+        second: ``(C,)``, the direction to end at.
+        count: Number of vectors, both ends included; at least 2.
 
     Returns:
         ``(count, C)``, for `direction`.
+
+    Raises:
+        ValueError: If ``count`` is below 2.
 
     Example:
         >>> directions_between(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]), 3)
@@ -277,7 +336,7 @@ def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
                 [0.0000, 1.0000]])
     """
     if count < 2:
-        raise ValueError(f"count={count}: both ends need a direction.")
+        raise ValueError(f"count={count} is too few for both ends. Give at least 2.")
     first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
     angle = (first @ second).clamp(-1, 1).acos()
     part = torch.linspace(0, 1, count)[:, None]

@@ -1,4 +1,4 @@
-"""What is optimised instead of pixels: plain pixels, or a Fourier basis with decorrelated colour."""
+"""Parameterisations of images: plain pixels, or a Fourier basis with decorrelated colour."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _SMALLEST = 1e-3  # distance that `encode` keeps from black and white, which a s
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Second-order statistics of a set of images: what "natural" means for the Fourier parameterisation.
+    """Second-order statistics of a set of images: the meaning of "natural" for the Fourier parameterisation.
 
     Args:
         mean: Mean of each channel, pixels in [0, 1].
-        covariance: ``(C, C)`` covariance of the channels over all pixels.
-        decay: The exponent a of the amplitude spectrum, which falls off as 1 / frequency^a. About 1 for
-            photographs (Field 1987, https://doi.org/10.1364/JOSAA.4.002379).
+        covariance: Covariance ``(C, C)`` of the channels over all pixels.
+        decay: Exponent a of the amplitude spectrum, which falls off as 1 / frequency^a; about 1 for photographs
+            (Field 1987, https://doi.org/10.1364/JOSAA.4.002379).
 
     Example:
         >>> ImageStatistics.natural(3).decay
@@ -51,12 +51,15 @@ class ImageStatistics:
 
     @classmethod
     def natural(cls, channels: int = 3) -> ImageStatistics:
-        """The statistics of everyday photographs.
+        """Returns the statistics of everyday photographs.
 
         Args:
-            channels: Number of channels. For 3 (RGB) and 1 (luminance) the values were measured on 5000
+            channels: Number of channels C. For 3 (RGB) and 1 (luminance) the values were measured on 5000
                 photographs. For other counts, whose meaning is unknown, the channels are taken to be
                 independent: measure your own images then.
+
+        Returns:
+            The statistics of C channels.
         """
         if channels == 3:
             return cls(_NATURAL_MEAN, _NATURAL_COVARIANCE)
@@ -95,9 +98,9 @@ class ImageStatistics:
 
 
 def _spectrum_decay(images: Tensor) -> float:
-    """The exponent a of the amplitude spectrum 1 / f^a, a least-squares fit to octave-balanced radial means."""
+    """Fits the exponent a of the amplitude spectrum 1 / f^a, by least squares to octave-balanced radial means."""
     height, width = images.shape[-2:]
-    # a Hann window, or the jump between opposite edges adds a spectrum of its own
+    # without the Hann window, the jump between opposite edges would add a spectrum of its own
     window = torch.hann_window(height, periodic=False, dtype=images.dtype).outer(
         torch.hann_window(width, periodic=False, dtype=images.dtype)
     )
@@ -119,29 +122,52 @@ def _spectrum_decay(images: Tensor) -> float:
 
 
 class Parameterization(Protocol):
-    """Turns free parameters, ``(N, ...)`` with one row an image, into pictures."""
+    """A map from free parameters ``(N, ...)``, one row for each image, to images."""
 
     def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-        """Random parameters, row i drawn from generator i alone, for images of shape ``(C, H, W)``."""
+        """Draws random parameters to start from.
+
+        Args:
+            generators: One for each of the N images; row i is drawn only from generator i.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            The parameters ``(N, ...)``, on the CPU.
+        """
         ...
 
     def encode(self, images: Tensor) -> Tensor:
-        """The parameters of given images ``(N, C, H, W)`` in [0, 1]; the inverse of `decode`."""
+        """Finds the parameters of given images; the inverse of `decode`.
+
+        Args:
+            images: ``(N, C, H, W)`` in [0, 1].
+
+        Returns:
+            The parameters ``(N, ...)``.
+        """
         ...
 
     def decode(self, params: Tensor, size: tuple[int, int]) -> Tensor:
-        """The images ``(N, C, H, W)`` of the given height and width, differentiably."""
+        """Computes the images of parameters, differentiably.
+
+        Args:
+            params: ``(N, ...)``.
+            size: Height and width of the images.
+
+        Returns:
+            ``(N, C, *size)``, nominally in [0, 1].
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Plain pixels, in units and around a centre of one's choice. Not bounded.
+    """Plain pixels with a unit and a centre of choice. Not bounded.
 
     Args:
         unit: Size of one unit of the parameters, in pixel values from 0 to 1: 1/255 gives the classic range.
-        center: Pixel value, or one for each channel, where the parameters are 0.
-        init_std: Standard deviation of the random start, in units. 0 starts from the centre.
+        center: Pixel value, or one for each channel, at which the parameters are 0.
+        init_std: Standard deviation of the random start, in units; 0 starts from the centre.
 
     Example:
         >>> pixels = Pixels(unit=1 / 255, center=0.5)
@@ -155,15 +181,38 @@ class Pixels:
     init_std: float = 0.05
 
     def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-        """White noise ``(N, C, H, W)`` of the standard deviation ``init_std``."""
+        """Draws white noise of the standard deviation ``init_std``.
+
+        Args:
+            generators: One for each of the N images.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            ``(N, C, H, W)``, in units from the centre.
+        """
         return self.init_std * torch.stack([torch.randn(shape, generator=g) for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
-        """``(N, C, H, W)`` in units from the centre."""
+        """Measures pixels from the centre.
+
+        Args:
+            images: ``(N, C, H, W)`` in [0, 1].
+
+        Returns:
+            ``(N, C, H, W)``, in units from the centre.
+        """
         return (images - self._center(images)) / self.unit
 
     def decode(self, params: Tensor, size: tuple[int, int]) -> Tensor:
-        """The images; ``size`` is the parameters' own."""
+        """Turns units from the centre into pixel values.
+
+        Args:
+            params: ``(N, C, H, W)``, in units from the centre.
+            size: Height and width of the images; they are always those of the parameters.
+
+        Returns:
+            ``(N, C, H, W)``, not clipped to [0, 1].
+        """
         return params * self.unit + self._center(params)
 
     def _center(self, like: Tensor) -> Tensor | float:
@@ -181,8 +230,8 @@ class Fourier:
     (https://doi.org/10.23915/distill.00012), with the spectrum's exponent and the colour matrix measured.
 
     Args:
-        statistics: Of the images that the network sees; None takes everyday photographs.
-        init_std: Standard deviation of the random start, 1 being that of natural images.
+        statistics: Statistics of the images that the network is made for; None takes everyday photographs.
+        init_std: Standard deviation of the random start; 1 is that of natural images.
 
     Example:
         >>> fourier = Fourier()
@@ -196,26 +245,49 @@ class Fourier:
     init_std: float = 0.1
 
     def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-        """Noise with a natural spectrum: whitened coefficients ``(N, C, H, W // 2 + 1, 2)``."""
+        """Draws noise with a natural spectrum.
+
+        Args:
+            generators: One for each of the N images.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            Whitened coefficients ``(N, C, H, W // 2 + 1, 2)``, real and imaginary part.
+        """
         channels, height, width = shape
         spectrum = (channels, height, width // 2 + 1, 2)
         return self.init_std * torch.stack([torch.randn(spectrum, generator=g) for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
-        """The coefficients of images; black and white are moved inside the open interval first."""
+        """Finds the coefficients of images; black and white are first moved inside the open interval (0, 1).
+
+        Args:
+            images: ``(N, C, H, W)`` in [0, 1].
+
+        Returns:
+            Whitened coefficients ``(N, C, H, W // 2 + 1, 2)``.
+        """
         offset, color = self._color(images)
         logits = torch.logit(images, eps=_SMALLEST) - offset
         spectrum = torch.fft.rfft2(_mix(torch.linalg.inv(color), logits), norm="ortho")
         return torch.view_as_real(spectrum / self._scale(images, images.shape[-2:]))
 
     def decode(self, params: Tensor, size: tuple[int, int]) -> Tensor:
-        """The images, in (0, 1)."""
+        """Computes the images of coefficients.
+
+        Args:
+            params: Whitened coefficients ``(N, C, H, W // 2 + 1, 2)``.
+            size: Height and width of the images, those that the coefficients were made for.
+
+        Returns:
+            ``(N, C, H, W)`` in (0, 1).
+        """
         offset, color = self._color(params)
         spectrum = torch.view_as_complex(params) * self._scale(params, size)
         return torch.sigmoid(_mix(color, torch.fft.irfft2(spectrum, s=size, norm="ortho")) + offset)
 
     def _color(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Offset ``(C, 1, 1)`` and colour matrix ``(C, C)`` before the sigmoid."""
+        """Looks up offset ``(C, 1, 1)`` and colour matrix ``(C, C)`` before the sigmoid."""
         return _color_matrix(self.statistics or ImageStatistics.natural(like.shape[1]), like.dtype, str(like.device))
 
     def _scale(self, like: Tensor, size: Sequence[int]) -> Tensor:
@@ -229,7 +301,7 @@ def _mix(matrix: Tensor, images: Tensor) -> Tensor:
 
 
 def _frequencies(height: int, width: int) -> Tensor:
-    """Cycles a pixel of each coefficient of ``rfft2``."""
+    """Computes the cycles per pixel of each coefficient of ``rfft2``."""
     rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
     return torch.hypot(rows[:, None], columns[None])
 
@@ -263,10 +335,21 @@ def _color_matrix(statistics: ImageStatistics, dtype: torch.dtype, device: str) 
 
 @dataclass(frozen=True)
 class GaussianStart(Pixels):
-    """Pixels that start from Gaussian noise whose root mean square is exactly ``init_std``."""
+    """Pixels that start from Gaussian noise whose root mean square is exactly ``init_std``.
+
+    So start the reconstructions of Mahendran & Vedaldi 2014 (arXiv 1412.0035). Arguments as for `Pixels`.
+    """
 
     def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-        """``(N, C, H, W)``, in units from the centre."""
+        """Draws Gaussian noise and scales it.
+
+        Args:
+            generators: One for each of the N images.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            ``(N, C, H, W)``, in units from the centre.
+        """
         noise = super().init(generators, shape)
         rms = noise.square().mean((1, 2, 3), keepdim=True).sqrt()
         return noise * (self.init_std / rms)
@@ -274,10 +357,21 @@ class GaussianStart(Pixels):
 
 @dataclass(frozen=True)
 class UniformStart(Pixels):
-    """Pixels that start from uniform noise around the centre, with ``init_std`` as its 95 % quantile."""
+    """Pixels that start from uniform noise around the centre, with ``init_std`` as its 95 % quantile.
+
+    So start the reconstructions of Mahendran & Vedaldi 2016 (arXiv 1512.02017). Arguments as for `Pixels`.
+    """
 
     def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
-        """``(N, C, H, W)``, in units from the centre."""
+        """Draws uniform noise and scales it.
+
+        Args:
+            generators: One for each of the N images.
+            shape: Channels, height and width of the images.
+
+        Returns:
+            ``(N, C, H, W)``, in units from the centre.
+        """
         noise = torch.stack([2 * torch.rand(shape, generator=g) - 1 for g in generators])
         rank = max(1, round(0.95 * noise[0].numel()))
         quantile = noise.flatten(1).kthvalue(rank, dim=1).values

@@ -1,4 +1,4 @@
-"""How far an optimisation has come, for whoever wants to know."""
+"""Progress of optimisations, reported to a listener."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Listener = Callable[[int, int], None]
-"""Is told how many steps are done, and of how many."""
+"""A function that is called with the number of steps done and the number of all steps."""
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tells a listener of the steps of every optimisation in the body.
+    """Reports the steps of every optimisation in the body to a listener.
 
     Args:
-        listener: Called after each step. It must not wait for the device.
+        listener: A function that is called after each step. It must not wait for the device.
 
     Yields:
         Nothing.
@@ -35,7 +35,12 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def report(done: int, total: int) -> None:
-    """Says that ``done`` of ``total`` steps are done."""
+    """Reports progress to the listener, if there is one.
+
+    Args:
+        done: Number of steps done, over all images.
+        total: Number of steps to do.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(done, total)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
-    """Total variation Σ (dx² + dy²)^(β/2) over pixels and channels, of each image.
+    """Computes the total variation Σ (dx² + dy²)^(β/2) over pixels and channels, of each image.
 
     Mahendran & Vedaldi 2014 (arXiv 1412.0035), Sec. 2. Differences across the border are 0.
 
@@ -22,7 +22,7 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
         beta: Exponent β. 1 is the classical total variation; 2 avoids the spikes that 1 leaves.
 
     Returns:
-        ``(N,)``.
+        ``(N,)``, 0 for an image of one colour.
 
     Example:
         >>> total_variation(torch.tensor([[[[0.0, 3.0], [4.0, 4.0]]]]))
@@ -38,16 +38,16 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
 
 
 def alpha_norm(images: Tensor, alpha: float = 6.0, *, vector: bool = False) -> Tensor:
-    """The norm Σ |x|^α of each image, or Σ ‖x‖₂^α over its pixels' colour vectors.
+    """Computes the norm Σ |x|^α of each image, or Σ ‖x‖₂^α over its pixels' colour vectors.
 
     Args:
         images: ``(N, C, H, W)``, centred.
         alpha: Exponent α.
-        vector: Takes the Euclidean norm of each pixel's colour first, as Mahendran & Vedaldi 2016
-            (arXiv 1512.02017) do; otherwise each value counts alone, as in their paper of 2014.
+        vector: Whether the Euclidean norm of each pixel's colour is taken first, as Mahendran & Vedaldi 2016
+            (arXiv 1512.02017) do; otherwise each value counts by itself, as in their paper of 2014.
 
     Returns:
-        ``(N,)``.
+        ``(N,)``, not negative.
 
     Example:
         >>> image = torch.tensor([[[[3.0]], [[4.0]]]])
@@ -60,7 +60,7 @@ def alpha_norm(images: Tensor, alpha: float = 6.0, *, vector: bool = False) -> T
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Blurs images with a Gaussian of the given standard deviation in pixels; the border is repeated.
+    """Blurs images with a Gaussian; the border is repeated.
 
     Args:
         images: ``(N, C, H, W)``.
@@ -68,6 +68,10 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
     Returns:
         ``(N, C, H, W)``.
+
+    Example:
+        >>> gaussian_blur(torch.eye(3)[None, None], sigma=0.5)[0, 0, 0]
+        tensor([0.8093, 0.1791, 0.0118])
     """
     if sigma <= 0:
         return images
@@ -80,10 +84,19 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel, groups=images.shape[1])
 
 
-# Cached, because they are asked for at every step, and the way to a GPU would make the loop wait.
+# Cached, because the constants are needed at every step, and copying them to a GPU would make the loop wait.
 @lru_cache(maxsize=64)
 def channel_values(values: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor | float:
-    """One value for each channel as ``(C, 1, 1)``; a single number as it is."""
+    """Shapes one value for each channel as ``(C, 1, 1)``.
+
+    Args:
+        values: One number for all channels, or a tuple of one for each.
+        dtype: Dtype of the result.
+        device: Device of the result.
+
+    Returns:
+        ``(C, 1, 1)``; a single number is returned as it is.
+    """
     if isinstance(values, tuple):
         return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
     return values
@@ -93,19 +106,30 @@ class Regularizer(Protocol):
     """A penalty that is added to the loss of each image."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images ``(N, C, H, W)`` in [0, 1] -> penalties ``(N,)``."""
+        """Computes the penalties.
+
+        Args:
+            images: ``(N, C, H, W)``, nominally in [0, 1].
+
+        Returns:
+            ``(N,)``, differentiable; penalty i depends only on image i.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Weighted `total_variation`.
+    """A penalty on differences between neighbouring pixels: weighted `total_variation`.
 
     Args:
         weight: Factor.
-        beta: Exponent.
+        beta: Exponent β.
         unit: Pixel value that counts as 1; 1/255 measures images in grey levels.
-        mean: Divides by the number of pixels, so that the weight does not depend on the size.
+        mean: Whether to divide by the number of pixels, so that the weight does not depend on the size.
+
+    Example:
+        >>> TotalVariation(weight=0.5)(torch.tensor([[[[0.0, 3.0], [4.0, 4.0]]]]))
+        tensor([13.])
     """
 
     weight: float
@@ -114,22 +138,35 @@ class TotalVariation:
     mean: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images ``(N, C, H, W)`` -> penalties ``(N,)``."""
+        """Computes the penalties.
+
+        Args:
+            images: ``(N, C, H, W)``, nominally in [0, 1].
+
+        Returns:
+            ``(N,)``, not negative.
+        """
         weight = self.weight / math.prod(images.shape[-2:]) if self.mean else self.weight
         return weight * total_variation(images / self.unit, self.beta)
 
 
 @dataclass(frozen=True)
 class AlphaNorm:
-    """Weighted `alpha_norm` of the centred image; α = 2 is the L2 penalty of Simonyan 2013.
+    """A penalty on extreme pixels: weighted `alpha_norm` of the centred image.
+
+    α = 2 is the L2 penalty of Simonyan et al. 2013 (arXiv 1312.6034, Sec. 2).
 
     Args:
         weight: Factor.
-        alpha: Exponent.
+        alpha: Exponent α.
         center: Pixel value, or one for each channel, that counts as 0.
-        unit: Pixel value that counts as 1.
-        vector: Whether a pixel's colours are taken together.
-        mean: Divides by the number of pixels, so that the weight does not depend on the size.
+        unit: Pixel value that counts as 1; 1/255 measures images in grey levels.
+        vector: Whether a pixel's colour counts as one vector; see `alpha_norm`.
+        mean: Whether to divide by the number of pixels, so that the weight does not depend on the size.
+
+    Example:
+        >>> AlphaNorm(weight=0.5, center=1.0)(torch.tensor([[[[4.0]], [[5.0]]]]))
+        tensor([12.5000])
     """
 
     weight: float
@@ -140,66 +177,119 @@ class AlphaNorm:
     mean: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images ``(N, C, H, W)`` -> penalties ``(N,)``."""
+        """Computes the penalties.
+
+        Args:
+            images: ``(N, C, H, W)``, nominally in [0, 1].
+
+        Returns:
+            ``(N,)``, not negative.
+        """
         center = channel_values(self.center, images.dtype, images.device)
         weight = self.weight / math.prod(images.shape[-2:]) if self.mean else self.weight
         return weight * alpha_norm((images - center) / self.unit, self.alpha, vector=self.vector)
 
 
 class Constraint(Protocol):
-    """What is done to the parameters after each step of the optimiser."""
+    """A map of the parameters that is applied after each step of the optimiser."""
 
     def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """Parameters and the gradient of the loss, ``(N, ...)``, and the step from 1 -> parameters."""
+        """Maps the parameters.
+
+        Args:
+            params: ``(N, ...)``, after the step.
+            gradient: Gradient of the loss, of the same shape, before the step.
+            step: Number of the step, from 1.
+
+        Returns:
+            The new parameters, of the same shape; row i depends only on row i.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Clamps pixel parameters to an interval.
+    """A constraint that clamps the parameters to an interval.
 
     Args:
         low: Smallest value, in the parameters' units.
-        high: Largest value.
+        high: Largest value, in the parameters' units.
+
+    Example:
+        >>> Bounds(-1.0, 1.0)(torch.tensor([[-3.0, 0.5]]), torch.zeros(1, 2), step=1)
+        tensor([[-1.0000,  0.5000]])
     """
 
     low: float
     high: float
 
     def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """See `Constraint`."""
+        """Clamps the parameters.
+
+        Args:
+            params: ``(N, ...)``.
+            gradient: Gradient of the loss, of the same shape; not used.
+            step: Number of the step, from 1; not used.
+
+        Returns:
+            The parameters, in [low, high].
+        """
         return params.clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Both:
-    """One constraint, then another.
+    """Two constraints, one after the other.
 
     Args:
-        first: Applied first.
-        second: Applied to what the first returns.
+        first: The constraint that is applied to the parameters.
+        second: The constraint that is applied to the first one's result.
     """
 
     first: Constraint
     second: Constraint
 
     def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """See `Constraint`."""
+        """Applies both constraints.
+
+        Args:
+            params: ``(N, ...)``.
+            gradient: Gradient of the loss, of the same shape.
+            step: Number of the step, from 1.
+
+        Returns:
+            The new parameters, of the same shape.
+        """
         return self.second(self.first(params, gradient, step), gradient, step)
 
 
 @dataclass(frozen=True)
 class ColorNormBound:
-    """Shrinks each pixel's colour vector to at most a given norm, as Mahendran & Vedaldi 2016 bound it.
+    """A constraint that shrinks each pixel's colour vector to at most a given norm.
+
+    Mahendran & Vedaldi 2016 (arXiv 1512.02017), Sec. 3.
 
     Args:
         bound: Largest Euclidean norm of a centred pixel, in the parameters' units.
+
+    Example:
+        >>> ColorNormBound(2.5)(torch.tensor([[[[3.0]], [[4.0]]]]), torch.zeros(1, 2, 1, 1), step=1).flatten()
+        tensor([1.5000, 2.0000])
     """
 
     bound: float
 
     def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """See `Constraint`."""
+        """Shrinks the pixels whose norm is above the bound.
+
+        Args:
+            params: Centred pixels ``(N, C, H, W)``.
+            gradient: Gradient of the loss, of the same shape; not used.
+            step: Number of the step, from 1; not used.
+
+        Returns:
+            The pixels, of a norm of at most ``bound``.
+        """
         norm = params.square().sum(1, keepdim=True).sqrt()
         return params * (self.bound / norm.clamp_min(self.bound))
 
@@ -210,11 +300,11 @@ class YosinskiPrior:
 
     Args:
         decay: Fraction by which the image shrinks towards its centre at each step.
-        blur_sigma: Standard deviation of the blur, in pixels.
-        blur_every: Steps between two blurs.
-        clip_norm: Percentage of the pixels, those of smallest colour norm, that are set to 0.
-        clip_contribution: Percentage of the pixels, those that contribute least to the score (to first order),
-            that are set to 0.
+        blur_sigma: Standard deviation of the blur, in pixels; 0 does not blur.
+        blur_every: Number of steps from one blur to the next.
+        clip_norm: Percentage of the pixels that are set to 0, those of the smallest colour norm.
+        clip_contribution: Percentage of the pixels that are set to 0, those that contribute least to the score, to
+            first order.
     """
 
     decay: float = 1e-4
@@ -224,7 +314,16 @@ class YosinskiPrior:
     clip_contribution: float = 0.0
 
     def __call__(self, params: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """See `Constraint`; ``params`` are centred pixels ``(N, C, H, W)``."""
+        """Applies decay, blur and clipping, in this order.
+
+        Args:
+            params: Centred pixels ``(N, C, H, W)``.
+            gradient: Gradient of the loss, of the same shape.
+            step: Number of the step, from 1, which decides on the blur.
+
+        Returns:
+            The new pixels, of the same shape.
+        """
         if self.decay:
             params = params * (1 - self.decay)
         if self.blur_sigma and step % self.blur_every == 0:

@@ -1,4 +1,4 @@
-"""Small random moves of each image before the network sees it, drawn for each image alone."""
+"""Small random moves of each image before it goes through the network, drawn for each image by itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 class Transform(Protocol):
-    """A differentiable map of images that is a pure function of uniform random numbers."""
+    """A differentiable map of images that depends only on them and on uniform random numbers."""
 
     @property
     def draws(self) -> int:
-        """How many random numbers an image needs at each step."""
+        """Number of random numbers that an image needs at each step."""
         ...
 
     def __call__(self, images: Tensor, uniform: Tensor, size: tuple[int, int]) -> Tensor:
@@ -24,8 +24,8 @@ class Transform(Protocol):
 
         Args:
             images: ``(N, C, H, W)``.
-            uniform: ``(N, draws)`` in [0, 1), row i drawn for image i alone.
-            size: Height and width wanted.
+            uniform: ``(N, draws)`` in [0, 1), row i drawn only for image i.
+            size: Height and width of the result.
 
         Returns:
             ``(N, C, *size)``.
@@ -35,10 +35,10 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class RandomAffine:
-    """Shift, scale and rotation of each image, in one bilinear resampling; the border is mirrored.
+    """Shifts, scales and rotates each image in one bilinear resampling; the border is mirrored.
 
     After Olah et al. 2017 (https://doi.org/10.23915/distill.00007), "Transformation robustness". Lengths are
-    relative, so that the same settings serve 32×32 and 224×224.
+    relative, so that the same settings suit 32×32 and 224×224.
 
     Args:
         jitter: Largest shift along each axis, as a fraction of the image's size.
@@ -64,12 +64,23 @@ class RandomAffine:
         """Checks the ranges."""
         object.__setattr__(self, "scale", tuple(self.scale))
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale={self.scale}: give the smallest and the largest magnification, above 0.")
+            raise ValueError(
+                f"scale={self.scale} is out of range. Give the smallest and the largest magnification, above 0."
+            )
         if self.jitter < 0 or self.rotate < 0:
-            raise ValueError(f"jitter={self.jitter}, rotate={self.rotate}: neither may be negative.")
+            raise ValueError(f"jitter={self.jitter}, rotate={self.rotate}: neither may be negative. Give 0 or more.")
 
     def __call__(self, images: Tensor, uniform: Tensor, size: tuple[int, int]) -> Tensor:
-        """See `Transform`."""
+        """Shifts, scales and rotates each image.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            uniform: ``(N, draws)`` in [0, 1), row i drawn only for image i.
+            size: Height and width of the result.
+
+        Returns:
+            ``(N, C, *size)``.
+        """
         height, width = images.shape[-2:]
         shift = (2 * uniform[:, :2] - 1) * self.jitter * 2  # the grid's unit is half the image
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
@@ -90,7 +101,7 @@ class RandomAffine:
 
 @dataclass(frozen=True)
 class RandomRoll:
-    """Circular shift of each image by whole pixels: exact, without blur; the jitter of DeepDream.
+    """Shifts each image circularly by whole pixels: exactly, without blur; the jitter of DeepDream.
 
     Args:
         pixels: Largest shift along each axis, in pixels of the image.
@@ -105,7 +116,16 @@ class RandomRoll:
     draws: ClassVar[int] = 2
 
     def __call__(self, images: Tensor, uniform: Tensor, size: tuple[int, int]) -> Tensor:
-        """See `Transform`."""
+        """Rolls each image, then resamples it if another size is wanted.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            uniform: ``(N, draws)`` in [0, 1), row i drawn only for image i.
+            size: Height and width of the result.
+
+        Returns:
+            ``(N, C, *size)``.
+        """
         # 2·pixels + 1 shifts, equally likely
         shift = (uniform * (2 * self.pixels + 1)).floor().long() - self.pixels
         return resize(_Roll.apply(images, shift), size)
@@ -138,14 +158,14 @@ def _roll(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resamples images bilinearly, with antialiasing when they shrink; the same tensor if they fit.
+    """Resamples images bilinearly, with antialiasing where they shrink.
 
     Args:
         images: ``(N, C, H, W)``.
-        size: Height and width wanted.
+        size: Height and width of the result.
 
     Returns:
-        ``(N, C, *size)``.
+        ``(N, C, *size)``; the same tensor if it has this size already.
 
     Example:
         >>> resize(torch.ones(1, 3, 8, 8), (4, 6)).shape
@@ -158,7 +178,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A window of each image at a random place: the jitter of Mahendran & Vedaldi 2016.
+    """Cuts a window out of each image at a random place: the jitter of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
 
     Example:
         >>> image = torch.arange(9.0).view(1, 1, 3, 3)
@@ -170,7 +190,16 @@ class RandomCrop:
     draws: ClassVar[int] = 2
 
     def __call__(self, images: Tensor, uniform: Tensor, size: tuple[int, int]) -> Tensor:
-        """See `Transform`; ``size`` must not exceed the images'."""
+        """Cuts a window out of each image.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            uniform: ``(N, draws)`` in [0, 1), row i drawn only for image i.
+            size: Height and width of the result, at most that of the images.
+
+        Returns:
+            ``(N, C, *size)``.
+        """
         places = [side - wanted + 1 for side, wanted in zip(images.shape[-2:], size, strict=True)]
         if places == [1, 1]:
             return images

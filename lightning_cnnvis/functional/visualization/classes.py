@@ -1,4 +1,4 @@
-"""Class visualisation: images of what a classifier takes for its classes.
+"""Class visualisation: images that a classifier assigns to its classes.
 
 Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579), Olah et al. 2017
 (https://doi.org/10.23915/distill.00007).
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
-from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
+from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
-from lightning_cnnvis.functional.visualization.presets import Preset
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,
@@ -38,32 +38,34 @@ def visualize_classes(
     *,
     input_spec: InputSpec,
     samples_per_class: int = 1,
-    preset: Preset | Recipe = "fourier",
+    preset: str | Recipe = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: VisualizationOptions | None = None,
 ) -> Visualizations:
-    """Makes images of what a classifier takes for its classes, by raising their logits.
+    """Makes images that a classifier assigns to its classes, by raising their logits.
 
-    An image depends on the seed, its class and the number of its sample alone, whatever other classes are asked for.
+    An image depends only on the seed, its class and the number of its sample, whichever other classes are requested.
     With several samples, the samples of one class also depend on each other, through the diversity term.
 
     Args:
         model: A classifier that returns logits ``(N, classes)``. Left as it was.
         classes: Indices, or names from ``input_spec.class_names``.
         input_spec: The network's input.
-        samples_per_class: Images of each class, side by side in the result.
-        preset: Name of a recipe (`preset_recipe`), or a recipe of one's own.
+        samples_per_class: Number of images of each class.
+        preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or another name registered in
+            `PRESETS`, see `preset_recipe`; or a recipe of your own.
         steps: Number of steps; None takes the recipe's.
-        seed: Of all random numbers.
-        options: See `VisualizationOptions`.
+        seed: Seed of all random numbers.
+        options: Advanced options.
 
     Returns:
         ``len(classes) * samples_per_class`` images, the samples of a class one after the other.
 
     Raises:
-        ValueError: If a class is out of range or unknown, a number is not positive, or the model's output is not
-            ``(N, classes)``.
+        LayerError: If ``options.diversity_layer`` does not exist or has no maps.
+        ValueError: If a class is out of range or unknown, a number is not positive, there is no preset of the name, or
+            the model's output is not ``(N, classes)``.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -74,12 +76,17 @@ def visualize_classes(
     """
     options = options or VisualizationOptions()
     if samples_per_class < 1:
-        raise ValueError(f"samples_per_class={samples_per_class}: at least 1 image shows a class.")
+        raise ValueError(
+            f"samples_per_class={samples_per_class} is not positive. Give at least 1 image for each class."
+        )
     with isolated(model):
         probe = blank_input(model, input_spec)
         logits = plain_forward(model, [OUTPUT])(probe)[OUTPUT]
         if logits.ndim != 2:
-            raise ValueError(f"The model returns {tuple(logits.shape)}: a classifier's output is (N, classes).")
+            raise ValueError(
+                f"The model's output has shape {tuple(logits.shape)}, but a classifier's output is (N, classes). Use "
+                "maximize_activation for other networks."
+            )
         indices = _class_indices(classes, logits.shape[1], input_spec)
         targets = [index for index in indices for _ in range(samples_per_class)]
         objective = wanted = class_logit(targets)
@@ -99,7 +106,7 @@ def visualize_classes(
 
 def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpec) -> list[int]:
     if isinstance(classes, str) or len(classes) == 0:
-        raise ValueError(f"classes={classes!r}: give a sequence of at least one class index or name.")
+        raise ValueError(f"classes={classes!r} is not a list. Give a sequence of at least one class index or name.")
     indices = []
     for wanted in classes:
         if isinstance(wanted, str):
@@ -123,5 +130,5 @@ def _diversity_layer(model: nn.Module, probe: Tensor) -> str:
     calls, rectified = trace_layers(model, probe)
     with_maps = [n for n in rectified if len(calls[n].shape) == 3 and min(calls[n].shape[1:]) > 1]
     if not with_maps:
-        raise ValueError("No convolution with maps was found for the diversity term: name a diversity_layer.")
+        raise ValueError("No convolution with maps was found for the diversity term. Name a diversity_layer.")
     return with_maps[(3 * len(with_maps)) // 4 - (len(with_maps) > 1)]

@@ -1,46 +1,53 @@
-"""What class visualisation and activation maximisation share: options, results, and the look at the clean image."""
+"""Common parts of class visualisation and activation maximisation: options, results, scores of the clean image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options, plain_forward
-from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, Recipe, image_seeds, with_steps
+from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds
 from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.functional.optimization.recipes import Recipe, with_steps
 from lightning_cnnvis.functional.optimization.transforms import resize
-from lightning_cnnvis.functional.visualization.presets import Preset, preset_recipe
+from lightning_cnnvis.functional.tensors import cat_fields
+from lightning_cnnvis.functional.visualization.presets import preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 
 State = Literal["reached", "not converged", "dead"]
+"""How far an image got; see `Visualizations`."""
 
 _COARSEST = 0.6
-_SMALLEST_COARSE_INPUT = 64  # pixels; below, the maps of a network made for small images run out
+_SMALLEST_COARSE_INPUT = 64  # pixels; on smaller inputs, the maps of a network made for small images vanish
 
 
 @dataclass(frozen=True)
 class VisualizationOptions:
-    """What seldom needs another value.
+    """Advanced options of class visualisation and activation maximisation.
 
     Args:
-        size: Height and width of the images; None takes the network's input size. Smaller images are resampled
-            for the network.
-        frames: Steps after which the images are kept, 0 being the start.
-        statistics: Of the user's own images, for the preset ``"fourier"``; None takes everyday photographs.
+        size: Height and width of the images; None takes the network's input size. Images of another size are
+            resampled for the network.
+        frames: Steps after which a copy of the images is kept; 0 is the start.
+        statistics: Statistics of the user's own images, for the preset ``"fourier"``; None takes everyday photographs.
         diversity: Weight of the diversity term over the samples of a class; see `diversify`.
-        diversity_layer: Layer of the features that are to differ; None takes a convolution at about three quarters
+        diversity_layer: Layer of the features that should differ; None takes a convolution at about three quarters
             of the depth.
-        chunk: Images optimised at a time.
-        precision: Of the network's passes; see `Recipe`.
+        chunk: Number of images that are optimised at a time; halved when memory runs out.
+        precision: Precision of the network's passes, ``"float32"`` or ``"bfloat16"``; see `Recipe`.
 
     Raises:
         ValueError: If ``size`` is not a height and a width.
+
+    Example:
+        >>> VisualizationOptions(size=(96, 96), frames=[0, 48, 96]).precision
+        'float32'
     """
 
     size: tuple[int, int] | None = None
@@ -63,20 +70,20 @@ class Visualizations:
 
     Attributes:
         images: ``(N, C, H, W)`` in [0, 1].
-        labels: What each image is for: the class's name, or the layer and the unit.
+        labels: Target of each image in words: the class's name, or the layer and the unit.
         targets: Class or channel of each image; -1 for a whole layer or a direction.
         scores: ``(N,)``, the logit or activation reached on the clean image: the picture itself at the network's input
             size, with no random moves.
-        probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is no class.
+        probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is not a class.
         peaks: ``(N,)``, the strongest activation anywhere in the channel's map on the clean image, or that of the
-            neuron asked for: what the strongest activations on real images compare with. None if the target is no
+            requested neuron: comparable with the strongest activations on real images. None if the target is not a
             channel.
         states: ``"reached"``, ``"not converged"`` or ``"dead"``. A class is reached at probability 0.9 on the clean
             image; a unit, once its score is above 0 and the last tenth of the steps gained less than 2 %.
-            Dead is what had no gradient even after the rescue.
-        rescued: ``(N,)`` bool, whether gradients had to be let through dead ReLUs.
-        losses: ``(N, steps)``.
-        frames: ``(N, F, C, H, W)`` in [0, 1], after the steps asked for.
+            An image is dead if its objective had no gradient even after the rescue.
+        rescued: ``(N,)`` bool, whether gradients had to pass through dead ReLUs.
+        losses: ``(N, steps)``, objective plus penalties before each step.
+        frames: ``(N, F, C, H, W)`` in [0, 1], after the F requested steps.
     """
 
     images: Tensor
@@ -92,20 +99,26 @@ class Visualizations:
 
     @staticmethod
     def cat(parts: Sequence[Visualizations]) -> Visualizations:
-        """Puts the results of shares of the work together, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        joined: dict[str, Any] = {}
-        for name, first in vars(parts[0]).items():
-            values = [getattr(part, name) for part in parts]
-            joined[name] = (
-                torch.cat(values) if isinstance(first, Tensor) else None if first is None else sum(values, ())
-            )
-        return Visualizations(**joined)
+        """Joins the images of several results, at least one, made with the same number of steps and frames.
+
+        Args:
+            parts: Results of shares of the classes or units.
+
+        Returns:
+            All images, in order.
+        """
+        return cat_fields(parts)
 
 
 def frame_steps(steps: int, count: int = 7) -> list[int]:
-    """Steps to keep an image after, so that it can be seen to form: the start, the end, and halvings between.
+    """Chooses steps after which to keep an image, to show how it forms: the start, the end, and halvings between.
+
+    Args:
+        steps: Number of steps of the optimisation.
+        count: Largest number of frames.
+
+    Returns:
+        The steps, ascending, from 0 to ``steps``.
 
     Example:
         >>> frame_steps(88), frame_steps(3)
@@ -117,12 +130,26 @@ def frame_steps(steps: int, count: int = 7) -> list[int]:
 
 def recipe_for(
     model: nn.Module,
-    preset: Preset | Recipe,
+    preset: str | Recipe,
     steps: int | None,
     input_spec: InputSpec,
     options: VisualizationOptions,
 ) -> Recipe:
-    """The recipe of a preset, or one of the user's own, with the options applied."""
+    """Makes the recipe of a preset with the options applied; one of the user's own keeps its precision.
+
+    Args:
+        model: The network, isolated.
+        preset: A preset's name, or a recipe.
+        steps: Number of steps; None takes the recipe's own.
+        input_spec: The network's input.
+        options: The options.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: If there is no preset of the name, or ``steps`` is not positive.
+    """
     if isinstance(preset, Recipe):
         return preset if steps is None else with_steps(preset, steps)
     recipe = preset_recipe(
@@ -130,20 +157,41 @@ def recipe_for(
         input_spec,
         steps=steps,
         statistics=options.statistics,
-        coarse=preset == "fourier" and _takes_smaller_inputs(model, input_spec),
+        coarse=_takes_smaller_inputs(model, input_spec),
     )
     return replace(recipe, precision=options.precision)
 
 
 def batch_for(seed: int, keys: Sequence[object], options: VisualizationOptions, group: int) -> Batch:
-    """The images to optimise, each with the seed that its key gives it."""
+    """Makes the batch of images to optimise, each with a seed of its key.
+
+    Args:
+        seed: The run's seed.
+        keys: One value for each image whose ``repr`` identifies it.
+        options: The options.
+        group: Number of consecutive images that may depend on each other.
+
+    Returns:
+        The batch.
+    """
     return Batch(image_seeds(seed, *keys), size=options.size, group=group, chunk=options.chunk, frames=options.frames)
 
 
 def on_clean_image(
     model: nn.Module, objective: Objective, images: Tensor, input_spec: InputSpec, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Scores ``(N,)`` and the recorded layer ``(N, ...)`` for the pictures as a person sees them."""
+    """Scores the images as a person sees them: at the network's input size, with no random moves.
+
+    Args:
+        model: The network, isolated.
+        objective: The objective, of one layer.
+        images: ``(N, C, H, W)``; clipped to [0, 1] first.
+        input_spec: The network's input.
+        chunk: Number of images in a forward pass.
+
+    Returns:
+        Scores ``(N,)``, minus the losses, and the layer's outputs ``(N, ...)``.
+    """
     (layer,) = objective.layers
     forward, probe = plain_forward(model, [layer]), model_options(model)
 
@@ -167,7 +215,20 @@ def visualizations(
     probabilities: Tensor | None = None,
     peaks: Tensor | None = None,
 ) -> Visualizations:
-    """The result, with a state for each image."""
+    """Assembles the result, with a state for each image.
+
+    Args:
+        optimized: The optimised images, N of them.
+        labels: Target of each image in words.
+        targets: Class or channel of each image; -1 if it has none.
+        scores: ``(N,)``, reached on the clean image.
+        reached: ``(N,)`` bool, whether the target was reached.
+        probabilities: ``(N,)``, reached on the clean image, for classes.
+        peaks: ``(N,)``, the strongest activation on the clean image, for channels.
+
+    Returns:
+        The result; images and frames are clipped to [0, 1].
+    """
     states: list[State] = [
         "reached" if good else "dead" if dead else "not converged"
         for good, dead in zip(reached.tolist(), optimized.dead.tolist(), strict=True)
@@ -187,7 +248,7 @@ def visualizations(
 
 
 def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
-    """Whether a smaller image goes through the whole network."""
+    """Tries whether a smaller image goes through the whole network."""
     height, width = (round(side * _COARSEST) for side in input_spec.size)
     if min(height, width) < _SMALLEST_COARSE_INPUT:
         return False
@@ -196,7 +257,7 @@ def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
         try:
             model(probe[:, :, :height, :width])
         except RuntimeError as error:
-            # a fully connected layer made for one size
+            # such as at a fully connected layer made for one size
             if is_about_shapes(error):
                 return False
             raise

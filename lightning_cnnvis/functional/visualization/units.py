@@ -1,7 +1,7 @@
-"""Activation maximisation: the image that a unit of the network responds to most.
+"""Activation maximisation: the image to which a unit of the network responds most.
 
 Erhan et al. 2009, "Visualizing higher-layer features of a deep network"; Olah et al. 2017
-(https://doi.org/10.23915/distill.00007) for what a unit may be: a neuron, a channel, a layer, a direction.
+(https://doi.org/10.23915/distill.00007) for the kinds of unit: a neuron, a channel, a layer, a direction.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import blank_input, plain_forward
-from lightning_cnnvis.functional.optimization.loop import Recipe, optimize
+from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, channel, direction, layer_energy, neuron
-from lightning_cnnvis.functional.visualization.presets import Preset
+from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,
@@ -36,31 +36,32 @@ def maximize_activation(
     *,
     input_spec: InputSpec,
     positions: Sequence[tuple[int, int]] | Literal["center"] | None = None,
-    preset: Preset | Recipe = "fourier",
+    preset: str | Recipe = "fourier",
     steps: int | None = None,
     seed: int = 0,
     options: VisualizationOptions | None = None,
 ) -> Visualizations:
-    """Makes the images that channels, neurons, directions or a whole layer respond to most (Erhan et al. 2009).
+    """Makes the images to which channels, neurons, directions or a whole layer respond most (Erhan et al. 2009).
 
     Args:
         model: The network. Left as it was.
-        layer: Dotted name of a module, as a rule a rectified convolution or a fully connected layer.
-        channels: Channel numbers, one image each; or directions in the layer's channel space, a float tensor
-            ``(N, C)`` (`directions_between` makes those between two); or None for one image of the whole layer.
+        layer: Dotted name of a module, usually a rectified convolution or a fully connected layer.
+        channels: Channel numbers, one image for each; or directions in the layer's channel space, a float tensor
+            ``(N, C)`` (`directions_between` interpolates); or None for one image of the whole layer.
         input_spec: The network's input.
         positions: Row and column of one neuron in each channel's map, or ``"center"``; None takes the mean of the map.
-        preset: As for `visualize_classes`.
+        preset: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or another name registered in
+            `PRESETS`, see `preset_recipe`; or a recipe of your own.
         steps: Number of steps; None takes the recipe's.
-        seed: Of all random numbers.
-        options: See `VisualizationOptions`.
+        seed: Seed of all random numbers.
+        options: Advanced options.
 
     Returns:
-        One image a channel, direction or layer.
+        One image for each channel or direction, or for the layer.
 
     Raises:
-        LayerError: If the layer is not there, or its output has no channels.
-        ValueError: If a channel or a position is out of range.
+        LayerError: If the layer does not exist, or its output has no channels.
+        ValueError: If a channel or a position is out of range, or there is no preset of the name.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -85,7 +86,7 @@ def maximize_activation(
 
 
 def _peaks(outputs: Tensor, channels: Sequence[int]) -> Tensor | None:
-    """The strongest activation in each image's channel; None where there is no channel."""
+    """Finds the strongest activation in each image's channel; None if the images have no channel."""
     if min(channels) < 0:
         return None
     maps = outputs[torch.arange(len(outputs)), torch.tensor(channels)]
@@ -98,12 +99,12 @@ def _unit_objective(
     channels: Sequence[int] | Tensor | None,
     positions: Sequence[tuple[int, int]] | str | None,
 ) -> tuple[Objective, list[str], list[int]]:
-    """The objective, the label of each image and its channel."""
+    """Makes the objective, the label of each image and its channel."""
     if channels is None:
         return layer_energy(layer), [layer], [-1]
     if activations.ndim not in {2, 4}:
         raise LayerError(
-            f"Layer {layer!r} gives {tuple(activations.shape)} for one image: name a layer that gives (N, C, H, W) or "
+            f"Layer {layer!r} gives {tuple(activations.shape)} for one image. Name a layer that gives (N, C, H, W) or "
             "(N, units)."
         )
     count = activations.shape[1]
@@ -115,7 +116,7 @@ def _unit_objective(
         return direction(layer, channels), [f"{layer} ↗{i}" for i in range(len(channels))], [-1] * len(channels)
     numbers = [int(number) for number in channels]
     if not numbers:
-        raise ValueError("channels is empty: name at least one, or None for the whole layer.")
+        raise ValueError("channels is empty. Name at least one, or None for the whole layer.")
     for number in numbers:
         if not 0 <= number < count:
             raise ValueError(f"Channel {number} is out of range: layer {layer!r} has channels 0 to {count - 1}.")

@@ -10,7 +10,8 @@ from torch import nn
 
 from lightning_cnnvis.functional.activations.harvest import Harvest, top_activations
 from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
-from lightning_cnnvis.functional.deconvnet.projection import project
+from lightning_cnnvis.functional.deconvnet.projection import plan_windows, project
+from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError
 
 
@@ -136,6 +137,77 @@ def test_bad_input_is_named_and_leaves_no_hook():
     for module in net.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
+
+
+def test_plans_that_are_given_are_not_made_again(monkeypatch):
+    net, images = make_net(), torch.randn(6, 3, 30, 26, generator=torch.Generator().manual_seed(1))
+    with isolated(net):
+        windows = {layer: plan_windows(net, layer, images[:1]) for layer in ("1", "4")}
+    whole = top_activations(net, images.split(4), ["1", "4"], k=2)
+    planned = []
+    monkeypatch.setattr(
+        "lightning_cnnvis.functional.activations.harvest.plan_windows",
+        lambda _net, layer, *_, **__: planned.append(layer) or windows[layer],
+    )
+    with Harvest(net, dict.fromkeys(whole), 2, windows=windows) as harvest, torch.no_grad():
+        for batch in images.split(4):
+            net(batch)
+    assert not planned
+    for layer, top in harvest.tops.items():
+        for name in ("values", "sample_ids", "positions", "windows"):
+            assert torch.equal(getattr(top, name), getattr(whole[layer], name))
+    # images of another size than the plan's need another plan
+    with (
+        Harvest(net, {"4": None}, 2, windows=windows) as harvest,
+        torch.no_grad(),
+        pytest.raises(ValueError, match="size"),
+    ):
+        net(images[..., :20])
+    assert planned == ["4"]
+
+
+def test_planning_is_counted_by_no_harvest_of_the_network_and_stops_no_other():
+    net, other = make_net(), make_net()
+    images = torch.randn(4, 3, 30, 26, generator=torch.Generator().manual_seed(1))
+    alone = top_activations(net, [images], ["1", "4"], k=2)
+    runs = []
+
+    def run_other_once(*_):
+        if not runs:
+            runs.append(Harvest._planned >= set(net.modules()))
+            other(images)
+
+    with (
+        Harvest(net, {"1": None}, 2) as first,
+        Harvest(net, {"4": None}, 2) as second,
+        Harvest(other, {"4": None}, 2) as elsewhere,
+        torch.no_grad(),
+    ):
+        handle = net[3].register_forward_hook(run_other_once)
+        net(images)
+        handle.remove()
+    assert runs == [True]  # the other network ran in the middle of a plan
+    for top, layer in ((first.tops["1"], "1"), (second.tops["4"], "4"), (elsewhere.tops["4"], "4")):
+        assert torch.equal(top.values, alone[layer].values)
+        assert torch.equal(top.sample_ids, alone[layer].sample_ids)
+    assert not Harvest._planned
+
+
+def test_rows_by_slice_numbers_and_mask():
+    net, images = make_net(), torch.randn(4, 3, 30, 26, generator=torch.Generator().manual_seed(1))
+    top = top_activations(net, [images], ["4"], k=2)["4"]
+    mask = torch.tensor([False, True, False, True, False])
+    for rows, expected in (
+        ([3, 1], [3, 1]),
+        (torch.tensor([3, 1]), [3, 1]),
+        (mask, [1, 3]),
+        (slice(1, 4, 2), [1, 3]),
+    ):
+        part = top[rows]
+        for name in ("values", "sample_ids", "positions", "windows", "channels"):
+            assert torch.equal(getattr(part, name), getattr(top, name)[expected])
+    assert len(top[[]]) == len(top[:0]) == 0
+    assert len(TopActivations(top.geometry, torch.arange(5), 2)[[0, 4]]) == 2
 
 
 def test_other_channels_are_not_merged():

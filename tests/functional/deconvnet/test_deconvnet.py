@@ -107,7 +107,7 @@ CHANNEL, PLACE = torch.tensor([0]), torch.tensor([[0, 0]])
         (small_net(), IMAGES[:, :2], "4", CHANNEL, None, "2 × 16 × 16"),
         (small_net(), IMAGES[0], "4", CHANNEL, None, r"\(N, C, H, W\)"),
         (small_net(), IMAGES.long(), "4", CHANNEL, None, "floating-point"),
-        (small_net(), IMAGES / 0, "4", CHANNEL, PLACE, "is nan: check the image"),
+        (small_net(), IMAGES / 0, "4", CHANNEL, PLACE, "is nan. Check the image"),
         (small_net(), IMAGES, "4", torch.tensor([6]), None, "channel 6 is not in layer '4': it has channels 0 to 5"),
         (small_net(), IMAGES, "4", torch.tensor([-1]), None, "channel -1"),
         (small_net(), IMAGES, "4", torch.tensor([0, 1]), None, "one channel for each"),
@@ -131,9 +131,16 @@ def test_bad_input(net, images, layer, channels, positions, message):
         assert module.training or isinstance(net, nn.Sequential)
 
 
-@pytest.mark.parametrize("option", ["rule", "start", "lrn"])
-def test_unknown_options(option):
-    with pytest.raises(ValueError, match=f"{option}='other' is none of"):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("rule", "rule='other': there is no such rule. There are 'deconvnet', 'guided', 'gradient'"),
+        ("start", "start='other' is none of"),
+        ("lrn", "lrn='other' is none of"),
+    ],
+)
+def test_unknown_options(option, message):
+    with pytest.raises(ValueError, match=message):
         project(small_net(), torch.randn(1, 3, 16, 16), "4", CHANNEL, **{option: "other"})
 
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.activations.harvest import top_activations
 from lightning_cnnvis.functional.deconvnet.projection import project
-from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
+from lightning_cnnvis.functional.deconvnet.rules import RULES, Rule, UnsupportedOperationError, get_rule
 
 IMAGES = torch.randn(2, 3, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 UNITS = torch.tensor([1, 4]), torch.tensor([[0, 0], [4, 5]])
@@ -44,7 +45,7 @@ class Negative(torch.autograd.Function):
 Negative.__name__ = Negative.__qualname__ = "Relu"
 
 
-def projected(between: Callable[..., Tensor] | nn.Module, rule: str = "deconvnet", **options: str) -> Tensor:
+def projected(between: Callable[..., Tensor] | nn.Module, rule: str | Rule = "deconvnet", **options: str) -> Tensor:
     return project(Net(between).double(), IMAGES, "conv2", *UNITS, rule=rule, **options).full()
 
 
@@ -225,6 +226,35 @@ def test_everything_else_is_refused(between, kind):
         (expected,) = torch.autograd.grad(sum(alone), images)
         result = project(net, IMAGES, "conv2", *UNITS, rule="gradient", start="one")
         assert torch.allclose(result.full(), expected, rtol=1e-9, atol=1e-14)
+
+
+def test_a_rule_can_be_registered_or_passed(monkeypatch):
+    monkeypatch.setattr(RULES, "_entries", dict(RULES._entries))
+    # the signal, halved where the unit was inactive
+    half = Rule("half", lambda signal, rectifier: (signal + rectifier.gradient(signal)) / 2)
+    RULES.register("half", half)
+    prelu = nn.PReLU(6).double()
+    for rectifier, slope in ((nn.ReLU(), 0.0), (nn.LeakyReLU(0.1), 0.1), (prelu, 0.25)):
+        factor = (1 + slope) / 2
+        expected = by_hand(lambda s, x, factor=factor: torch.where(x > 0, s, factor * s), rectifier)
+        assert torch.allclose(projected(rectifier, "half"), expected, rtol=1e-12)
+        assert torch.equal(projected(rectifier, half), projected(rectifier, "half"))
+    # a rule of one's own takes the same networks as a deconvnet, unless it leaves everything alone
+    with pytest.raises(UnsupportedOperationError):
+        projected(nn.GELU(), half)
+    assert torch.equal(projected(nn.GELU(), Rule("plain", None)), projected(nn.GELU(), "gradient"))
+    top = top_activations(Net(nn.ReLU()), [IMAGES.float()], ["conv2"], k=1)["conv2"]
+    assert torch.equal(
+        top.project(Net(nn.ReLU()), "conv2", rule=half).pixels, top.project(Net(nn.ReLU()), "conv2", rule="half").pixels
+    )
+    with pytest.raises(ValueError, match=r"rule='halve': there is no such rule\. Did you mean 'half'\?"):
+        projected(nn.ReLU(), "halve")
+
+
+def test_the_built_in_rules_are_what_they_say():
+    for rule in ("deconvnet", "guided", "gradient"):
+        assert get_rule(rule).name == rule
+        assert torch.equal(projected(nn.PReLU(6).double(), rule), projected(nn.PReLU(6).double(), get_rule(rule)))
 
 
 def test_the_refusal_names_what_is_nearest_to_the_image():

@@ -9,15 +9,22 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from lightning_cnnvis.functional.inversion.methods import inversion_method
+from lightning_cnnvis.functional.inversion.methods import (
+    INVERSION_METHODS,
+    InversionMethod,
+    InversionStage,
+    check_method,
+    inversion_method,
+)
 from lightning_cnnvis.functional.inversion.metrics import mean_distance_between, psnr, ssim
 from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
 from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, image_seeds
+from lightning_cnnvis.functional.optimization.loop import image_seeds
 from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam
 from lightning_cnnvis.functional.optimization.parameterizations import Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.transforms import RandomCrop
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
@@ -64,6 +71,29 @@ def test_linear_invertible_layer_returns_the_image(photos, images):
     assert inversions.ssim.min() > 0.98
     torch.testing.assert_close(inversions.originals, photos)
     torch.testing.assert_close(inversions.psnr[0, 0], psnr(inversions.images[0, 0], photos))
+
+
+def test_a_method_can_be_registered_or_passed(net, images, monkeypatch):
+    monkeypatch.setattr(INVERSION_METHODS, "_entries", dict(INVERSION_METHODS._entries))
+    asked = []
+    recipes = [Recipe((Phase(steps, 0.1),), Pixels(), Adam()) for steps in (2, 3)]
+    settings = InversionMethod(tuple(map(InversionStage, recipes)), weight=2.0)
+
+    @INVERSION_METHODS.register("plain")
+    def plain(field, input_spec, *, statistics):
+        asked.append((field, input_spec, statistics))
+        return settings
+
+    by_name = invert_layers(net, images, ["2", "9"], input_spec=SPEC, method="plain")
+    assert [(field is None or field.input_size, spec) for field, spec, _ in asked] == [(SPEC.size, SPEC)] * 2
+    passed = invert_layers(net, images, ["2", "9"], input_spec=SPEC, method=settings)
+    assert torch.equal(by_name.images, passed.images)
+    assert passed.losses.shape[-1] == 5
+    assert invert(net, images, "2", input_spec=SPEC, method=settings, steps=3).losses.shape[-1] == 3
+    for method in ("plain", settings, recipes[0]):
+        check_method(method)
+    with pytest.raises(ValueError, match=r"method='plane': there is no such method\. Did you mean 'plain'\?"):
+        invert(net, images, "2", input_spec=SPEC, method="plane")
 
 
 def test_error_of_the_original_is_zero(net, images):
@@ -423,9 +453,9 @@ def test_bad_options(net, images):
     for part, layer, message in [
         (FeatureMask(channels=[12]), "5", "channels 0 to 11"),
         (FeatureMask(channels=[]), "5", "at least one"),
-        (FeatureMask(positions=9), "5", "no part of the 6×8 maps"),
-        (FeatureMask(positions=(0, 0, 0, 3)), "5", "no part of the 6×8 maps"),
-        (FeatureMask(positions=2), "9", "no maps with positions"),
+        (FeatureMask(positions=9), "5", "not a part of the 6×8 maps"),
+        (FeatureMask(positions=(0, 0, 0, 3)), "5", "not a part of the 6×8 maps"),
+        (FeatureMask(positions=2), "9", "not maps with positions"),
     ]:
         with pytest.raises(ValueError, match=message):
             invert(net, images, layer, options=InversionOptions(mask=part), **QUICK)

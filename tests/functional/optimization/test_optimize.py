@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_cnnvis.functional.optimization.loop import Batch, Phase, Recipe, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.objectives import channel, class_logit, diversity, neuron
 from lightning_cnnvis.functional.optimization.optimizers import Adam, Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, Bounds, TotalVariation
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll
 from lightning_cnnvis.functional.visualization.presets import preset_recipe
@@ -239,7 +240,7 @@ def test_neuron_sits_where_it_was_asked_for(net):
 def test_bad_input(net):
     with pytest.raises(LayerError, match="no layer 'conv'"):
         optimize(net, channel("conv", [0]), RECIPE, Batch([0]), input_spec=SPEC)
-    with pytest.raises(LayerError, match="no maps with positions"):
+    with pytest.raises(LayerError, match="not maps with positions"):
         optimize(net, neuron("8", [0]), RECIPE, Batch([0]), input_spec=SPEC)
     with pytest.raises(ValueError, match="steps=0"):
         Phase(0, 0.1)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.optimization.loop import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.objectives import directions_between
+from lightning_cnnvis.functional.optimization.optimizers import Momentum
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics, Pixels
+from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
-from lightning_cnnvis.functional.visualization.presets import preset_recipe
+from lightning_cnnvis.functional.visualization.presets import PRESETS, check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions
 from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.inputs import InputSpec
@@ -193,6 +195,40 @@ def test_bad_input(net):
         maximize_activation(net, "4", torch.rand(2, 5), input_spec=SPEC)
     with pytest.raises(ValueError, match="count=1"):
         directions_between(torch.ones(2), torch.ones(2), 1)
+
+
+def test_a_preset_can_be_registered(net, monkeypatch):
+    monkeypatch.setattr(PRESETS, "_entries", dict(PRESETS._entries))
+    asked = []
+
+    @PRESETS.register("short")
+    def short(input_spec, *, statistics, coarse):
+        asked.append((input_spec, statistics, coarse))
+        return Recipe((Phase(3, 0.1),), Pixels(center=input_spec.mean), Momentum(normalize=True))
+
+    statistics = ImageStatistics.natural()
+    options = VisualizationOptions(statistics=statistics)
+    shown = visualize_classes(net, [1], input_spec=SPEC, preset="short", options=options)
+    assert asked == [(SPEC, statistics, False)]
+    own = Recipe((Phase(3, 0.1),), Pixels(center=SPEC.mean), Momentum(normalize=True))
+    assert torch.equal(shown.images, visualize_classes(net, [1], input_spec=SPEC, preset=own).images)
+    assert maximize_activation(net, "4", [1], input_spec=SPEC, preset="short", steps=2).losses.shape == (1, 2)
+    check_preset("short")
+    check_preset(own)
+    with pytest.raises(ValueError, match=r"preset='shrt': there is no such preset\. Did you mean 'short'\?"):
+        check_preset("shrt")
+
+
+def test_every_preset_may_ask_for_smaller_inputs(monkeypatch):
+    monkeypatch.setattr(PRESETS, "_entries", dict(PRESETS._entries))
+    asked = []
+    PRESETS.register("watch", lambda spec, *, statistics, coarse: asked.append(coarse) or Recipe((Phase(1, 0.1),)))
+    spec = InputSpec(size=(120, 120))
+    fixed = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(450, 4))
+    free = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for net in (fixed, free):
+        visualize_classes(net, [1], input_spec=spec, preset="watch")
+    assert asked == [False, True]
 
 
 def test_steps_are_shared_among_phases():
