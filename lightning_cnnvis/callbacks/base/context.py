@@ -1,4 +1,4 @@
-"""What a visualisation works on."""
+"""Context that a visualisation works in."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lightning_cnnvis.sinks import Sinks
 
 @dataclass(frozen=True, eq=False)
 class VisualizationContext:
-    """What a visualisation works on.
+    """The network of a run, the format of its input, and the sinks for its pictures.
 
     Attributes:
         trainer: The trainer.
         pl_module: The LightningModule.
-        network: The network that is visualised: the LightningModule or a part of it.
-        layers: The layers the user asked for, as ``network.named_modules()`` calls them; None if the choice
-            is left to the callback.
-        input_spec: What the network's input looks like.
-        device: Where the network is.
-        epoch: The epoch whose training is done, counted from 1; the step to log at.
-        sinks: Where pictures and scalars go.
+        network: The network to visualise: the LightningModule or a part of it.
+        layers: The layers that the user chose, as ``network.named_modules()`` names them; None leaves the choice to
+            the callback.
+        input_spec: Format of the network's input.
+        device: Device of the network.
+        epoch: The epoch whose training is complete, counted from 1; the step to log at.
+        sinks: Destinations of pictures and scalars.
     """
 
     trainer: pl.Trainer
@@ -39,10 +39,17 @@ class VisualizationContext:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating-point type of the network's weights, which its input must have."""
+        """Floating-point type of the network's weights, which its input must have."""
         floating = (p.dtype for p in self.network.parameters() if p.is_floating_point())
         return next(floating, torch.get_default_dtype())
 
     def to_network(self, images: Tensor) -> Tensor:
-        """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""
+        """Copies images to the network's device, in its dtype.
+
+        Args:
+            images: Images, ``(N, C, H, W)``, normalised as the network expects them.
+
+        Returns:
+            A detached copy of the same shape, never an inference tensor.
+        """
         return images.detach().to(self.device, self.dtype, copy=True)
