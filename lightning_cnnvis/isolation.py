@@ -1,4 +1,4 @@
-"""Saves everything that a visualisation may disturb in a training run, and restores it afterwards."""
+"""Saves everything that a visualisation may disturb in a training run, and restores it at the end."""
 
 from __future__ import annotations
 

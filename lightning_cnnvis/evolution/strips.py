@@ -84,6 +84,12 @@ def appended(columns: list[C], column: C) -> list[C]:
 
     Returns:
         The new list of columns.
+
+    Example:
+        >>> from torch import zeros
+        >>> first, second, again = (PictureColumn(epoch, zeros(1, 3, 8, 8), ("",)) for epoch in (1, 2, 2))
+        >>> [column.epoch for column in appended(appended([first], second), again)]
+        [1, 2]
     """
     columns = [known for known in columns if known.epoch < column.epoch] + [column]
     return columns[:-2:2] + columns[-2:] if len(columns) > MAX_COLUMNS else columns

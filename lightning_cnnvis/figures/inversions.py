@@ -65,6 +65,11 @@ def inversion_caption(image: Tensor, error: Tensor) -> str:
 
     Returns:
         The caption.
+
+    Example:
+        >>> from torch import tensor, zeros
+        >>> inversion_caption(zeros(3, 8, 8), tensor(0.0234))
+        '0.023'
     """
     if not image.isfinite().all() or error.isinf():
         return "diverged"

@@ -33,6 +33,11 @@ def reduced(pictures: Tensor, side: int) -> Tensor:
 
     Returns:
         The pictures, ``(N, C, h, w)`` with neither ``h`` nor ``w`` above ``side``.
+
+    Example:
+        >>> from torch import zeros
+        >>> reduced(zeros(1, 3, 60, 120), 56).shape
+        torch.Size([1, 3, 28, 56])
     """
     height, width = pictures.shape[-2:]
     longer = max(height, width)
@@ -253,6 +258,10 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
 
     Returns:
         The lines; none for an empty text.
+
+    Example:
+        >>> wrapped("one line and another", 13, 60)
+        ['one line', 'and', 'another']
     """
     lines: list[str] = []
     for word in one_line(text).split():
@@ -274,6 +283,10 @@ def shortened(text: str, size: int, width: int) -> str:
 
     Returns:
         The text, or its beginning with an ellipsis.
+
+    Example:
+        >>> shortened("a layer with a long name", 13, 60)
+        'a layer w…'
     """
     text = one_line(text)
     if font(size).getlength(text) <= width:
