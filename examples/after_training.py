@@ -1,7 +1,7 @@
-"""After the training: what did the network learn, and when?
+"""After training: what did the network learn, and when?
 
     python examples/after_training.py                          # trains a small network first
-    python examples/after_training.py cnnvis_runs/version_0    # a run that is there
+    python examples/after_training.py cnnvis_runs/version_0    # an existing run
     python examples/after_training.py weights.pth --model torchvision:alexnet --data photographs
 
 The commands ``lightning-cnnvis deconv``, ``invert``, ``evolve`` and ``report`` do the same.
@@ -21,15 +21,15 @@ from lightning_cnnvis.report import ReportOptions, report
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", nargs="?", help="a run, a folder with checkpoints, or a checkpoint")
-    parser.add_argument("--model", help="what the weights are of, if they do not say, such as torchvision:alexnet")
-    parser.add_argument("--data", help="a folder of photographs; the run's own images by default")
+    parser.add_argument("--model", help="model of the weights, if they do not name it, such as torchvision:alexnet")
+    parser.add_argument("--data", help="a folder of photographs; default: the run's own images")
     parser.add_argument("--output", type=Path, default=Path("what_it_learnt"))
-    parser.add_argument("--steps", type=int, help="steps of the optimisations; their own number by default")
-    parser.add_argument("--quick", action="store_true", help="trains on a few tiny images, if it trains")
+    parser.add_argument("--steps", type=int, help="steps of each optimisation; default: each method's own")
+    parser.add_argument("--quick", action="store_true", help="train on a few tiny images, if no source is given")
     arguments = parser.parse_args()
     source = arguments.source or train(arguments.quick)
 
-    # one network: its layers, its feature maps, what each layer still knows of two images
+    # one network: its layers, its feature maps, and what each layer retains of two images
     analysis = analyze(source, arguments.data, model=arguments.model, progress=True)
     print(analysis.layers())
     layers = [layer.name for layer in analysis.layers() if layer.default and layer.passable]
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def train(quick: bool) -> str:
-    """Trains as ``lightning-cnnvis fit`` does; the weights of the epochs that are shown are kept."""
+    """Trains as ``lightning-cnnvis fit`` does, which keeps the weights of the epochs that are shown."""
     small = ["--data.image_size=32", "--data.train_size=44", "--data.val_size=22", "--model.width=0.05"]
     run = Path("cnnvis_runs") / "after_training"
     logger = ["--trainer.logger.init_args.version=after_training"]

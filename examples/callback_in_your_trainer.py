@@ -1,4 +1,4 @@
-"""A callback in one's own Trainer: a LightningModule of one's own, and pictures of what it learns.
+"""A callback in your own Trainer: your LightningModule, and pictures of what it learns.
 
 python examples/callback_in_your_trainer.py
 tensorboard --logdir lightning_logs
@@ -19,7 +19,7 @@ from lightning_cnnvis import ClassVisualization, DeconvNetProjection, FeatureCon
 
 
 class Classifier(pl.LightningModule):
-    """Any LightningModule will do: the callbacks ask nothing of it."""
+    """A plain LightningModule: the callbacks require nothing of it."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--crops", type=int, default=4400, help="training crops in an epoch")
-    parser.add_argument("--steps", type=int, help="steps of the class visualisation; its own number by default")
+    parser.add_argument("--crops", type=int, default=4400, help="training crops per epoch")
+    parser.add_argument("--steps", type=int, help="steps of the class visualisation; default: its own")
     arguments = parser.parse_args()
 
     pl.seed_everything(0)
@@ -52,7 +52,7 @@ def main() -> None:
         max_epochs=arguments.epochs,
         logger=TensorBoardLogger("."),
         callbacks=[
-            # names as Classifier(...).network.named_modules() gives them
+            # names as Classifier(...).network.named_modules() lists them
             DeconvNetProjection(layers=["relu", "layer1", "layer2", "layer3"], every_n_epochs=1),
             FeatureConvergence(),
             ClassVisualization(classes=["cat", "coins", "galaxies"], steps=arguments.steps, epochs=[1, 5]),

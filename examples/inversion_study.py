@@ -1,7 +1,7 @@
-"""How does the ability to rebuild an image go with the ability to classify it?
+"""How does the inversion error of a layer relate to the accuracy of the network?
 
-Trains ZFNets of several widths, from one seed or several each, inverts their layers at every epoch, and sets the
-inversion errors of all runs beside their validation accuracies: a table, a plot, and rank correlations with bootstrap
+Trains ZFNets of several widths, each from one or more seeds, inverts their layers at every epoch, and compares the
+inversion errors of all runs with their validation accuracies: in a table, a plot, and rank correlations with bootstrap
 confidence intervals, over all runs and within each.
 
     python examples/inversion_study.py --output study
@@ -54,13 +54,13 @@ def train(data: str | None, width: float, seed: int, options: argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of images; the photographs inside scikit-image by default")
+    parser.add_argument("--data", help="folder of images; default: the photographs in scikit-image")
     parser.add_argument("--widths", type=float, nargs="+", default=[0.125, 0.25, 0.5])
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batches", type=float, default=1.0, help="training batches of an epoch: a share or a number")
-    parser.add_argument("--probes", type=int, default=8, help="images that are inverted")
-    parser.add_argument("--steps", type=int, help="of each inversion")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="a run of each width from each seed")
+    parser.add_argument("--batches", type=float, default=1.0, help="training batches per epoch: a share or a number")
+    parser.add_argument("--probes", type=int, default=8, help="number of images to invert")
+    parser.add_argument("--steps", type=int, help="steps of each inversion")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds; each width is trained from each")
     parser.add_argument("--output", type=Path, default=Path("inversion_study"))
     options = parser.parse_args(arguments)
     if options.batches > 1:

@@ -1,8 +1,8 @@
-"""LightningCLI with a YAML file: the callbacks are configured like everything else.
+"""LightningCLI with a YAML file that configures the callbacks like everything else.
 
     python examples/lightning_cli.py fit --config examples/lightning_cli.yaml
 
-The command ``lightning-cnnvis fit`` is such a LightningCLI, for `ImageClassifier`.
+The command ``lightning-cnnvis fit`` is a LightningCLI of this kind, for `ImageClassifier`.
 """
 
 from __future__ import annotations

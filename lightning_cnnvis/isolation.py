@@ -1,4 +1,4 @@
-"""Everything that a visualisation may disturb in a training run, saved and put back."""
+"""Saves everything that a visualisation may disturb in a training run, and restores it at the end."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from torch.nn.parameter import is_lazy
 def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
     """Lets the body use the model without leaving a trace on it or on the process.
 
-    Put back at the end, whatever happens in the body: the global random generators of Python, NumPy, torch and
-    every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen), attributes, what is in
-    those that are lists, dicts or sets (features that a network gathers), hooks of every kind, parameters and buffers
-    as objects; the values of buffers and of other tensors that modules hold; ``requires_grad`` and ``.grad``; cuDNN's
-    flags, the deterministic-algorithms switch and the default dtype.
+    Restored at the end, whatever happens in the body: the global random generators of Python, NumPy, torch and
+    every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its attributes and, where
+    they are lists, dicts or sets, their contents (features that a network collects); hooks of every kind; parameters
+    and buffers as objects; the values of buffers and of other tensors that modules hold; ``requires_grad`` and
+    ``.grad``; cuDNN's flags, the deterministic-algorithms switch and the default dtype.
 
-    Inside, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile`` is
-    bypassed, because a compiled module would not call hooks; operations that have no deterministic form (the
-    gradient of max pooling on CUDA) warn where ``Trainer(deterministic=True)`` lets them raise. Every ``.grad``
-    is None, so that a backward pass adds nothing to the gradients that training has gathered.
+    Inside the body, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile``
+    is bypassed, because a compiled module would not call hooks; operations without a deterministic form (such as the
+    gradient of max-pooling on CUDA) warn where ``Trainer(deterministic=True)`` would make them raise. Every ``.grad``
+    is None, so that a backward pass adds nothing to the gradients that training has accumulated.
 
     The weights are neither copied nor checked: the body must not write to them.
 
     Args:
         model: The network. Pass the whole LightningModule to protect all of it.
-        eval_mode: Puts every module into evaluation mode inside.
+        eval_mode: Whether to put every module into evaluation mode inside the body.
 
     Yields:
-        Nothing.
+        None, once the model is ready for the body.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout())
@@ -55,7 +55,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_switches())
-        # the last to be entered is the first to be put back: modules hold the parameters and buffers
+        # the last to be entered is the first to be restored: modules hold the parameters and buffers
         stack.enter_context(_values(modules))
         stack.enter_context(_gradients(model))
         stack.enter_context(_attributes(modules))
@@ -67,7 +67,10 @@ def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Puts the global random generators of Python, NumPy, torch and every CUDA device back at the end.
+    """Restores the global random generators of Python, NumPy, torch and every CUDA device at the end of the body.
+
+    Yields:
+        None, once the states are saved.
 
     Example:
         >>> with isolated_rng():
@@ -86,7 +89,7 @@ def isolated_rng() -> Iterator[None]:
 
 @contextmanager
 def _switches() -> Iterator[None]:
-    """The process-wide switches of torch."""
+    """Restores torch's process-wide switches at the end; sets those that a visualisation needs."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     flags: list[tuple[Any, str]] = [(cudnn, "enabled"), (cudnn, "benchmark"), (cudnn, "deterministic")]
     flags += [(owner, "fp32_precision") for owner in (matmul, cudnn.conv, cudnn.rnn)]  # type: ignore[attr-defined]
@@ -110,7 +113,7 @@ def _switches() -> Iterator[None]:
 
 @contextmanager
 def _values(modules: list[nn.Module]) -> Iterator[None]:
-    """The values of the tensors that are not learnt: buffers, and those that a module holds as plain attributes."""
+    """Restores the values of tensors that are not learnt: buffers, and those that a module holds as attributes."""
     held = [held for module in modules for table in (module._buffers, vars(module)) for held in table.values()]
     saved = [(tensor, tensor.detach().clone()) for tensor in filter(_is_plain_memory, held)]
     try:
@@ -124,15 +127,16 @@ def _values(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _is_plain_memory(held: object) -> TypeGuard[Tensor]:
-    """Whether it is a tensor that can be copied back; others (sparse, not yet there) are kept as objects only."""
+    """Whether the value is a tensor that can be copied back; others (sparse, lazy) are kept only as objects."""
     return isinstance(held, Tensor) and not is_lazy(held) and held.layout is torch.strided and not held.is_meta
 
 
 @contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
+    """Sets every ``.grad`` to None; restores it and ``requires_grad`` at the end."""
     saved = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
-        # taken away, not copied: nothing can be added to a gradient that is not there
+        # removed, not copied: nothing can be added to a gradient that does not exist
         for parameter, _, _ in saved:
             parameter.grad = None
         yield
@@ -145,10 +149,11 @@ def _gradients(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _attributes(modules: list[nn.Module]) -> Iterator[None]:
+    """Restores the attributes of modules, and the contents of those that are containers."""
     attributes = [dict(vars(module)) for module in modules]
     training = [module.training for module in modules]  # which a ScriptModule does not keep in its vars
-    # parameters, buffers, children, every kind of hook and their options, and what the user's own attributes gather;
-    # others refer to them, as the handles of hooks do, so it is their contents that must be put back
+    # parameters, buffers, children, every kind of hook and its options, and containers of the user's own; other
+    # objects refer to them, as the handles of hooks do, so their contents must be restored, not the containers
     containers = [
         (held, _contents(held))
         for module in modules
@@ -171,19 +176,19 @@ def _attributes(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def _contents(container: dict[Any, Any] | list[Any] | set[Any]) -> dict[Any, Any] | list[Any] | set[Any]:
-    """A copy, of the builtin kind: one of the user's own kinds may do anything when it is copied."""
+    """A copy as a builtin container: a subclass of the user's may do anything when it is copied."""
     return next(kind(container) for kind in (dict, list, set) if isinstance(container, kind))
 
 
 def _identities(container: dict[Any, Any] | list[Any] | set[Any]) -> Any:
-    """What tells whether the same is in it, in the same order: tensors have no truth value to compare by."""
+    """A value that is equal if the same objects are held in the same order; tensors themselves cannot be compared."""
     if isinstance(container, dict):
         return [(key, id(value)) for key, value in container.items()]
     return [id(value) for value in container] if isinstance(container, list) else container
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    # bytes, so that a NaN equals itself
+    # compares bytes, so that a NaN equals itself
     return a.numel() == 0 or torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 

@@ -1,4 +1,4 @@
-"""When the features of each layer have settled, and when training need not go on."""
+"""Callback that detects when the features of each layer have settled."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from lightning_cnnvis.sinks import SinkError, Sinks
 
 
 class FeatureConvergence(pl.Callback):
-    """Marks the epoch at which each layer's features settled; stops the training when they have, if asked to.
+    """Logs the epoch at which the features of each layer have settled, and can stop the training then.
 
-    Zeiler & Fergus (2013, section 4.1, arXiv 1311.2901) watch the projections over the epochs, and see that low layers
-    settle in a few of them, high ones only after many. A layer has settled when the projections from images that stay
-    the same hardly differ from those of the epoch shown before, ``patience`` times in a row; the epoch that counts is
-    the first of these. What `DeconvNetProjection` measures is taken, so one must come before this in the callbacks,
-    best with ``every_n_epochs=1``: epochs that lie further apart differ more.
+    Zeiler & Fergus (2013, section 4.1, arXiv 1311.2901) watch the projections over the epochs and find that low layers
+    settle within a few epochs, high layers only after many. Here, a layer has settled when the projections from images
+    that stay the same hardly differ from those of the epoch shown before, ``patience`` times in a row; the first of
+    these epochs counts. The projections are those of a `DeconvNetProjection`, which must precede this callback in the
+    Trainer's list, preferably with ``every_n_epochs=1``, since epochs that are further apart differ more.
 
-    Scalar: ``settled_epoch/<layer>``, when it has settled.
+    Scalar: ``settled_epoch/<layer>``, logged once the layer has settled.
 
     Args:
-        layers: The layers to watch; all that `DeconvNetProjection` shows if None.
-        similarity: A layer stands still while the mean cosine similarity of its projections is at least this.
-        patience: How many times in a row it must stand still.
-        stop: Whether to stop the training when all layers have settled.
+        layers: The layers to watch; None watches all that `DeconvNetProjection` shows.
+        similarity: Smallest mean cosine similarity, in (0, 1], at which the projections of a layer count as unchanged.
+        patience: Number of consecutive times that the projections must be unchanged.
+        stop: Whether to stop the training once all layers have settled.
 
     Raises:
-        MisconfigurationException: If an argument is out of range; before training starts, if there is no
-            `DeconvNetProjection` before this callback, or if that does not show a layer.
+        MisconfigurationException: If an argument is out of range. Before training starts: if no `DeconvNetProjection`
+            precedes this callback, or if that does not show one of the layers.
 
     Example:
         >>> callbacks = [DeconvNetProjection(every_n_epochs=1), FeatureConvergence(stop=True)]
@@ -44,9 +44,9 @@ class FeatureConvergence(pl.Callback):
         self, layers: Sequence[str] | None = None, similarity: float = 0.95, patience: int = 3, stop: bool = False
     ) -> None:
         if not 0 < similarity <= 1:
-            raise MisconfigurationException(f"similarity={similarity} must be above 0 and at most 1.")
+            raise MisconfigurationException(f"similarity={similarity} is out of range. Pass more than 0 and at most 1.")
         if patience < 1:
-            raise MisconfigurationException(f"patience={patience} must be at least 1.")
+            raise MisconfigurationException(f"patience={patience} is out of range. Pass at least 1.")
         self.layers = None if layers is None else tuple(layers)
         self.similarity = similarity
         self.patience = patience
@@ -59,11 +59,11 @@ class FeatureConvergence(pl.Callback):
 
     @property
     def settled(self) -> dict[str, int]:
-        """The epoch at which each layer settled, counted from 1; layers that have not are missing."""
+        """Epoch at which each layer settled, counted from 1; layers that have not settled are missing."""
         return dict(self._settled)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begins anew, and finds the callback that measures."""
+        """Resets the state, and finds the callback that makes the projections."""
         if stage != "fit":
             return
         self._still_since, self._settled, self._seen = {}, {}, {}
@@ -72,18 +72,18 @@ class FeatureConvergence(pl.Callback):
         self._source = next((c for c in reversed(before) if isinstance(c, DeconvNetProjection)), None)
         if self._source is None:
             raise MisconfigurationException(
-                "FeatureConvergence needs a DeconvNetProjection before it in the Trainer's callbacks: add "
+                "FeatureConvergence needs a DeconvNetProjection before it in the Trainer's callbacks. Add "
                 "DeconvNetProjection(every_n_epochs=1)."
             )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finds out where scalars go."""
+        """Finds the sinks for scalars."""
         self._sinks = Sinks.of(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Refuses layers that are not shown."""
+        """Refuses layers that `DeconvNetProjection` does not show."""
         assert self._source is not None
         shown = self._source.shown_layers
         unknown = [layer for layer in self.layers or () if shown and layer not in shown]
@@ -93,19 +93,19 @@ class FeatureConvergence(pl.Callback):
                 f"{', '.join(map(repr, shown))}."
             )
 
-    # What the source shows in one of these hooks is taken in by the same one: checkpoints are written in between.
+    # Each hook reads what the source has measured in the same hook: checkpoints are written between hooks.
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes in what was measured when the run was resumed."""
+        """Reads measurements made when the run was resumed."""
         self._take_in_all()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes in what was measured after the validation."""
+        """Reads measurements made after the validation."""
         if trainer.state.fn == "fit":
             self._take_in_all()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes in what was measured at the epoch; stops the training if all has settled."""
+        """Reads measurements made at the end of the epoch; stops the training if all layers have settled."""
         self._take_in_all()
         layers = self._watched()
         done = bool(layers) and all(layer in self._settled for layer in layers)
@@ -125,7 +125,7 @@ class FeatureConvergence(pl.Callback):
                 self._take_in(layer, convergence)
 
     def _take_in(self, layer: str, convergence: Convergence) -> None:
-        # an empty mean, of units that were all off, is no standstill
+        # NaN, the mean where all units are inactive, does not count as settled
         still = float(convergence.similarity.nanmean()) >= self.similarity
         since = [*self._still_since.get(layer, []), convergence.epoch] if still else []
         self._still_since[layer] = since
@@ -139,14 +139,14 @@ class FeatureConvergence(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Differs between two callbacks with different arguments."""
+        """Key of the state in a checkpoint; it differs between callbacks with different arguments."""
         arguments = {"layers": self.layers, "similarity": self.similarity, "patience": self.patience, "stop": self.stop}
         return self._generate_state_key(**arguments)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"still_since": self._still_since, "settled": self._settled}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
+        """Restores the state of a checkpoint."""
         self._still_since, self._settled = dict(state_dict["still_since"]), dict(state_dict["settled"])

@@ -1,4 +1,4 @@
-"""Keeps any one filter from dominating: Zeiler & Fergus 2013, section 3 (arXiv 1311.2901)."""
+"""Callback that keeps single filters from dominating: Zeiler & Fergus 2013, section 3 (arXiv 1311.2901)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lightning_cnnvis.layers import LayerError, get_layer
 
 
 class FilterRenormalization(Callback):
-    """Scales every convolution filter whose RMS passes a radius back to that radius, after each step.
+    """Scales every convolution filter whose RMS exceeds a radius back to that radius, after each step.
 
     Zeiler & Fergus 2013 (arXiv 1311.2901, section 3) saw in their pictures that a few filters of the first
     layer dominated, and renormalised "each filter in the convolutional layers whose RMS value exceeds a fixed
-    radius of 10^-1 to this fixed radius". It matters most in conv1, whose inputs were about ±128: what the
-    radius bounds is the response, that is, the filter times its input. For images standardised to a deviation
+    radius of 10^-1 to this fixed radius". This matters most in conv1, whose inputs ranged over about ±128: the
+    radius bounds the response, that is, the filter times its input. For images standardised to a deviation
     of about 1, responses of the same size need a radius about 60 times greater in conv1.
 
     Args:
         radius: Greatest root mean square of the weights of one filter.
-        layers: Dotted names of the convolutions, as the LightningModule's ``named_modules()`` gives them; None
+        layers: Dotted names of the convolutions, as the LightningModule's ``named_modules()`` lists them; None
             takes all.
 
     Raises:
-        MisconfigurationException: If the radius is not positive; and, before training starts, if a layer is
-            not there or is no convolution.
+        MisconfigurationException: If the radius is not positive. Before training starts: if a layer does not exist
+            or is not a convolution.
 
     Example:
         >>> FilterRenormalization(radius=0.1, layers=["model.conv1"]).radius
@@ -37,19 +37,19 @@ class FilterRenormalization(Callback):
 
     def __init__(self, radius: float = 0.1, layers: Sequence[str] | None = None) -> None:
         if not radius > 0:
-            raise MisconfigurationException(f"radius={radius}: the radius must be positive.")
+            raise MisconfigurationException(f"radius={radius} is not positive. Pass a positive number.")
         self.radius = radius
         self.layers = layers
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that the layers are there."""
+        """Checks that the layers exist and are convolutions."""
         self._convolutions(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Renormalises; where no optimiser step was taken (gradient accumulation), it changes nothing."""
+        """Renormalises the filters; without an optimiser step (gradient accumulation), nothing changes."""
         for convolution in self._convolutions(pl_module):
             convolution.weight.copy_(renormalize(convolution.weight, self.radius))
 
@@ -65,7 +65,8 @@ class FilterRenormalization(Callback):
                 raise MisconfigurationException(f"FilterRenormalization: {error}") from error
             if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 raise MisconfigurationException(
-                    f"FilterRenormalization: layer {name!r} is a {type(module).__name__}, not a convolution."
+                    f"FilterRenormalization: layer {name!r} is a {type(module).__name__}, not a convolution. Name "
+                    "convolutions only."
                 )
             convolutions.append(module)
         return convolutions
@@ -75,11 +76,11 @@ def renormalize(weight: Tensor, radius: float) -> Tensor:
     """Scales each filter whose root mean square exceeds the radius to that radius.
 
     Args:
-        weight: ``(filters, ...)``.
+        weight: Weights, ``(filters, ...)``.
         radius: Greatest root mean square.
 
     Returns:
-        The filters, of the same shape; those within the radius are unchanged.
+        The weights, of the same shape; filters within the radius are unchanged.
 
     Example:
         >>> renormalize(torch.tensor([[3.0, 3.0], [1.0, -1.0]]), radius=2.0)

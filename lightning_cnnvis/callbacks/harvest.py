@@ -1,4 +1,4 @@
-"""Top activations of an epoch: picked up from the validation, or found in a pass over images that were kept."""
+"""Top activations of an epoch: collected during the validation, or in a pass of their own over kept images."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lightning_cnnvis.inputs.batches import images_of
 
 
 class EpochHarvest:
-    """Gets the top activations of one epoch after the other, wherever the images come from.
+    """Collects the top activations of one epoch after another, wherever the images come from.
 
-    The forward passes of the validation are followed where they can be. Otherwise images are kept, of the training
-    batches if there is no validation, and go through the network once more.
+    Where possible, they are collected in the forward passes of the validation. Otherwise images are kept, from the
+    training batches if there is no validation, and pass through the network once more.
 
     Args:
-        k: How many activations to keep of each feature map.
-        rule: The projection rule that the layers must allow.
-        max_images: How many images to keep.
-        get_images: How to get the images out of a batch; see `images_of`.
+        k: Number of activations to keep for each feature map.
+        rule: The projection rule that the layers must support.
+        max_images: Greatest number of images to keep.
+        get_images: Function, or its dotted name, that returns the images of a batch; see `images_of`.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class EpochHarvest:
         self.get_images = get_images
         self._following: Harvest | None = None
         self._followed_weights: Tensor | None = None
-        self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch
+        self._tops: tuple[int, dict[str, TopActivations]] | None = None  # with their epoch
         self._kept: list[Tensor] = []
-        self._kept_of: int | None = None  # of which epoch
+        self._kept_of: int | None = None  # the epoch that they are from
 
     def follow(
         self,
@@ -53,7 +53,15 @@ class EpochHarvest:
         epoch: int,
         guard: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        """Follows the network until `release`; what an earlier validation of the epoch gave is forgotten."""
+        """Follows the network until `release`, and forgets what an earlier validation of the epoch brought.
+
+        Args:
+            network: The network.
+            channels: The feature maps to collect, by layer.
+            windows: The windows that units are computed on, by layer.
+            epoch: The epoch, counted from 1.
+            guard: Context, by layer, in which activations are collected; it may swallow exceptions.
+        """
         self.release()
         self._following = Harvest(network, channels, self.k, rule=self.rule, windows=windows, guard=guard).__enter__()
         self._followed_weights = None
@@ -65,9 +73,9 @@ class EpochHarvest:
         Args:
             batch: The batch.
             epoch: The epoch, counted from 1.
-            loaders: The loaders of the validation.
-            index: Which of them the batch is from.
-            first: Whether it is the first from there.
+            loaders: The validation loaders.
+            index: Index of the batch's loader.
+            first: Whether the batch is the first of its loader.
         """
         if self._following is None:
             self.keep(batch, epoch)
@@ -77,13 +85,18 @@ class EpochHarvest:
                 self._followed_weights = _fingerprint(self._following.model)
 
     def release(self) -> None:
-        """Leaves the network alone."""
+        """Stops following the network."""
         if self._following is not None:
             self._following.__exit__()
             self._following = None
 
     def keep(self, batch: Any, epoch: int) -> None:
-        """Keeps the images of a batch, as long as there is room."""
+        """Keeps the images of a batch, up to the greatest number in all.
+
+        Args:
+            batch: The batch, with images ``(N, C, H, W)``.
+            epoch: The epoch, counted from 1; images of an earlier one are dropped.
+        """
         if epoch != self._kept_of:
             self._kept, self._kept_of = [], epoch
         room = self.max_images - sum(map(len, self._kept))
@@ -91,16 +104,22 @@ class EpochHarvest:
             self._kept.append(images_of(batch, self.get_images)[:room].detach().clone())
 
     def clear(self) -> None:
-        """Leaves the network alone and forgets everything."""
+        """Stops following the network and forgets everything."""
         self.release()
         self._tops, self._kept, self._kept_of = None, [], None
 
     def take(
         self, context: VisualizationContext, channels: Mapping[str, Sequence[int]], windows: Mapping[str, Windows]
     ) -> dict[str, TopActivations]:
-        """The top activations of an epoch, by layer; a layer that failed is missing.
+        """Takes the top activations of an epoch, and forgets them.
 
-        Where there are several processes, they are on the CPU, to be sent from one to the other.
+        Args:
+            context: The context, with the epoch and the network.
+            channels: The feature maps to collect, by layer.
+            windows: The windows that units are computed on, by layer.
+
+        Returns:
+            The top activations by layer, on the CPU where processes exchange them; a layer that failed is missing.
         """
         epoch, tops = self._tops or (None, {})
         if epoch != context.epoch or not self._followed(context.network):
@@ -110,7 +129,7 @@ class EpochHarvest:
         return {layer: top.to("cpu") for layer, top in tops.items()} if context.trainer.world_size > 1 else dict(tops)
 
     def _followed(self, network: nn.Module) -> bool:
-        """Whether the validation ran on the weights that are to be shown: averaged ones may have stood in for them."""
+        """Whether the validation ran on the weights that are to be shown, and not on averaged ones in their place."""
         return self._followed_weights is None or torch.equal(self._followed_weights, _fingerprint(network))
 
     def _pass(
@@ -137,7 +156,7 @@ class EpochHarvest:
 
 
 def _fingerprint(network: nn.Module) -> Tensor:
-    """A few numbers that other weights would not give."""
+    """A few numbers that differ for other weights."""
     return torch.stack([parameter.detach().float().sum() for parameter in network.parameters()]).cpu()
 
 

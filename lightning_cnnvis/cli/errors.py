@@ -1,4 +1,4 @@
-"""How the command line ends when something is wrong: with a sentence and status 2."""
+"""Errors on the command line: a sentence on standard error, and exit status 2."""
 
 from __future__ import annotations
 
@@ -9,17 +9,31 @@ from pathlib import Path
 from typing import NoReturn
 
 USER_ERROR = 2
+"""Exit status of an error that the user can fix."""
 
 
 def fail(message: object) -> NoReturn:
-    """Ends the program with a sentence on what is wrong."""
+    """Ends the program with a message on standard error.
+
+    Args:
+        message: What is wrong and what to do; line breaks and repeated spaces are collapsed.
+
+    Raises:
+        SystemExit: Always, with status 2.
+    """
     text = " ".join(str(message).split())
     print(f"lightning-cnnvis: error: {text}", file=sys.stderr)
     raise SystemExit(USER_ERROR)
 
 
 def readable(message: str) -> str:
-    r"""Picks what the user needs to know out of an error message of jsonargparse.
+    r"""Extracts from an error message of jsonargparse the part that helps the user.
+
+    Args:
+        message: The message.
+
+    Returns:
+        The option, its value and the values that it takes; the whole message if its form is unknown.
 
     Example:
         >>> readable('Parser key "k": Expected a <class \'int\'>. Got value: many')
@@ -47,14 +61,14 @@ def _with_article(kind: str) -> str:
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
-    """Finds out, without leaving anything, whether files can be written to a folder that may not be there yet.
+    """Checks that files can be written to a folder, without leaving one.
 
     Args:
-        folder: The folder.
-        option: Where it was given.
+        folder: The folder, which need not exist yet.
+        option: The option that sets the folder, for the error.
 
     Raises:
-        OSError: If not.
+        OSError: If the folder, or the nearest one above it that exists, is not writable.
     """
     nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
@@ -62,5 +76,5 @@ def check_writable(folder: Path, option: str = "--output") -> None:
             pass
     except OSError as error:
         raise OSError(
-            f"The output folder {folder} cannot be written ({error.strerror}: {nearest}). Give another: {option}."
+            f"The output folder {folder} cannot be written ({error.strerror}: {nearest}). Choose another with {option}."
         ) from error

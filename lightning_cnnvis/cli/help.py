@@ -1,4 +1,4 @@
-"""What ``--help`` looks like."""
+"""Format of the pages that ``--help`` prints."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from jsonargparse import DefaultHelpFormatter, Namespace
 
 
 class PlainHelp(DefaultHelpFormatter):
-    """Help in words: without the types of Python, and with a default where there is something to say.
+    """Formats help in plain words: without Python types, and with a default only where it is informative.
 
-    The texts of many options are those of docstrings, whose marks are taken off. Descriptions and epilogs keep their
-    lines.
+    Many options take their texts from docstrings, whose markup is removed. Descriptions and epilogs keep their line
+    breaks.
     """
 
     def _get_help_string(self, action: Action) -> str:
         if "--print_config" in action.option_strings:
-            return "Print the options as YAML, to keep for --config, and exit."
+            return "Print the options as YAML, for use with --config, and exit."
         text = plain(action.help or "")
         default = action.default
         nothing = (
@@ -34,14 +34,20 @@ class PlainHelp(DefaultHelpFormatter):
 
 
 def plain(text: str) -> str:
-    """A docstring's sentence as one for the terminal.
+    """Turns a docstring's sentence into one for the terminal.
+
+    Args:
+        text: The sentence, with its markup.
+
+    Returns:
+        The sentence without markup and references, with ``null``, as typed on the command line, in place of None.
 
     Example:
-        >>> plain('``"paper"`` or ``"modern"``; see `ImageClassifier`. None takes what `PhotoCrops` has.')
-        'paper or modern. null takes what PhotoCrops has.'
+        >>> plain('``"paper"`` or ``"modern"``; see `ImageClassifier`. None takes the default of `PhotoCrops`.')
+        'paper or modern. null takes the default of PhotoCrops.'
     """
     text = re.sub(r"[;,]? see `[^`]+`(?=[.;,])", "", text)
     text = re.sub(r'``"?(.*?)"?``', r"\1", text)
     text = re.sub(r"`(\w[\w.]*)`", r"\1", text)
-    # what one types
+    # as typed on the command line
     return re.sub(r"\bNone\b", "null", text)

@@ -1,4 +1,4 @@
-"""``fit``, ``validate`` and ``test``: training through LightningCLI, with pictures of what the network learns."""
+"""Commands ``fit``, ``validate`` and ``test``: a LightningCLI with pictures of what the network learns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lightning_cnnvis.models import ImageClassifier
 DATA_SETS = ["PhotoCrops", "CIFAR10", "Imagenette", "ImageFolder"]
 
 _CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")
-"""What Lightning takes in the place of a checkpoint's path."""
+"""Words that Lightning accepts in place of a checkpoint's path."""
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 14,
@@ -48,39 +48,53 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 _DATA = f"  --data NAME              one of {', '.join(DATA_SETS)}"
 _OFTEN = {
     "fit": f"""\
-What is changed most:
+Common options:
 {_DATA}
-  --data.image_size 64     and what else the data set takes: --data.help NAME lists it
+  --data.image_size 64     and the data set's other options: --data.help NAME lists them
   --model.model NAME       zfnet, alexnet, or a classifier of torchvision, such as resnet18
-  --trainer.max_epochs 30  and what else Lightning's Trainer takes
-  --config run.yaml        a YAML file with all of it, the callbacks included; --print_config shows one
-  --ckpt_path FILE         a checkpoint to go on from"""
+  --trainer.max_epochs 30  and the other options of Lightning's Trainer
+  --config run.yaml        a YAML file with any of these, callbacks included; --print_config prints one
+  --ckpt_path FILE         a checkpoint to resume from"""
 }
 _EVALUATED = f"""\
-What it needs:
-  --config FILE            config.yaml of the run, which says the data; or
+Required options:
+  --config FILE            config.yaml of the run, which names the data; or
 {_DATA}
-  --ckpt_path FILE         the checkpoint"""
+  --ckpt_path FILE         the checkpoint, after --config if both are given"""
 
 
 class _Parser(LightningArgumentParser):
-    """Says what is wrong in a sentence, without a page of usage before it."""
+    """Parser whose errors are one sentence, without a page of usage before it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, formatter_class=PlainHelp)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the program with what jsonargparse's message comes down to."""
+        """Ends the program with the relevant part of jsonargparse's message.
+
+        Args:
+            message: The message.
+            ex: The exception that caused it; not used.
+
+        Raises:
+            SystemExit: Always, with status 2.
+        """
         self.exit(2, f"lightning-cnnvis: error: {_readable(message)}\nOptions: lightning-cnnvis fit --help\n")
         raise AssertionError("exit does not return")
 
 
 def _readable(message: str) -> str:
-    r"""What `readable` makes of a message, or, of a wrong data set's, which there are.
+    r"""Shortens a message as `readable` does; for an unknown data set, lists those that exist.
+
+    Args:
+        message: A message of jsonargparse.
+
+    Returns:
+        What is wrong and what to do.
 
     Example:
         >>> _readable('Parser key "data":\n  Errors:\n  ...\n  Given value: PhotoCorps')
-        "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'? There are PhotoCrops, CIFAR10, ..."
+        "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'? Choose one of PhotoCrops, CIFAR10, ..."
     """
     given = re.search(r"Given value: ([\w.]+)$", message.strip())
     if not (message.startswith('Parser key "data"') and given):
@@ -89,13 +103,13 @@ def _readable(message: str) -> str:
     near = difflib.get_close_matches(name, DATA_SETS, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return (
-        f"{name!r} is not a data set. {hint}There are {', '.join(DATA_SETS)}, and every subclass of "
-        "ImageDataModule by its import path."
+        f"{name!r} is not a data set. {hint}Choose one of {', '.join(DATA_SETS)}, or a subclass of ImageDataModule by "
+        "its import path."
     )
 
 
 def _about(command: str) -> dict[str, str]:
-    """What the parser of a command says first."""
+    """Usage and description of a command, for its help page."""
     what = TRAINING[command]
     return {
         "usage": f"lightning-cnnvis {command} [options]",
@@ -104,7 +118,11 @@ def _about(command: str) -> dict[str, str]:
 
 
 class CnnVisCLI(LightningCLI):
-    """LightningCLI with this package's model, data sets and defaults; see `run`."""
+    """LightningCLI with this package's model, data sets and defaults; see `run`.
+
+    Args:
+        args: The command and its arguments; None takes the program's.
+    """
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         super().__init__(
@@ -117,32 +135,40 @@ class CnnVisCLI(LightningCLI):
             # the hyperparameters are builtins: no need to save how they were parsed
             load_from_checkpoint_support=False,
             parser_kwargs={"prog": "lightning-cnnvis", **{name: _about(name) for name in TRAINING}},
-            # Lightning warns of arguments that are given although the program has some
+            # Lightning warns if arguments are passed to a program that was started with some
             args=None if args is None or list(args) == sys.argv[1:] else list(args),
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """What can be run, and the arguments that the command line does not show."""
+        """The commands, each with the arguments that the command line does not show."""
         subcommands = LightningCLI.subcommands()
         return {name: subcommands[name] for name in TRAINING}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Sets the defaults and takes the number of classes and the image size from the data."""
+        """Sets the defaults, and links the number of classes and the image size to the data."""
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.set_defaults({"model.model": "zfnet", "model.width": 0.25, "data": {"class_path": "PhotoCrops"}})
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data.image_size", "model.image_size", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Reads the arguments, and the checkpoint that they name."""
+        """Parses the arguments, and reads the checkpoint that they name.
+
+        Args:
+            parser: The parser.
+            args: The command and its arguments; None takes the program's.
+
+        Raises:
+            SystemExit: If an argument is wrong, or the checkpoint is missing or cannot be read.
+        """
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         path = self.config[command].ckpt_path
         if path is None and command != "fit":
             fail(
-                f"There are no weights to {command}: give a checkpoint, --ckpt_path FILE, and behind --config if both "
-                "are given."
+                f"There are no weights to {command}. Pass a checkpoint, --ckpt_path FILE, after --config if both are "
+                "given."
             )
         self._weights = None
         if path not in {None, *_CHECKPOINT_WORDS}:
@@ -152,7 +178,11 @@ class CnnVisCLI(LightningCLI):
                 fail(error)
 
     def instantiate_classes(self) -> None:
-        """Builds data, model and trainer; what the user must mend ends the program with one sentence."""
+        """Builds data, model and trainer; an error that the user can fix ends the program with one sentence.
+
+        Raises:
+            SystemExit: If an option or the checkpoint does not fit.
+        """
         try:
             super().instantiate_classes()
             if self._weights is not None:
@@ -165,7 +195,7 @@ class CnnVisCLI(LightningCLI):
             fail(_readable(str(error)))
 
     def after_fit(self) -> None:
-        """Says where the pictures are and how to look at them."""
+        """Prints where the pictures are and how to view them."""
         log_dir = self.trainer.log_dir
         if log_dir is None or not self.trainer.is_global_zero:
             return
@@ -189,16 +219,16 @@ def run(args: Sequence[str]) -> None:
     _quieten()
     try:
         CnnVisCLI(args)
-    except (MisconfigurationException, LayerError, ImageError) as error:  # found when the training was set up
+    except (MisconfigurationException, LayerError, ImageError) as error:  # raised while the training is set up
         fail(error)
 
 
 def _quieten() -> None:
-    """Drops what says nothing about this program: an advertisement, and a hint against a choice of ours."""
+    """Silences messages that do not concern the user: an advertisement, and warnings about our own choices."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )
-    # Lightning's own calls, of functions that still work
+    # Lightning's own calls, to functions that still work
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated")
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
     # without a GPU the training needs every core; see ImageDataModule

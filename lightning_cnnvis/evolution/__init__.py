@@ -1,1 +1,1 @@
-"""Changes over the epochs: of feature maps, of pictures in a strip, of errors beside the accuracy."""
+"""Changes over the epochs: feature maps, strips of pictures, inversion errors and accuracy."""

@@ -1,8 +1,8 @@
-"""How the ability to rebuild an image from a layer goes with the ability to classify it.
+"""Relates how well a layer's images can be rebuilt to how well the network classifies.
 
-Mahendran & Vedaldi (2016, arXiv 1512.02017) show what a trained layer still knows of an image. Over the epochs of a
-run, or over several runs, `Measurement`s set that beside the validation accuracy: as a table, as rank correlations with
-confidence intervals, and as a plot. `FeatureInversion` collects them while the network trains.
+Mahendran & Vedaldi (2016, arXiv 1512.02017) show which information about an image a trained layer retains.
+`Measurement`s compare that with the validation accuracy, over the epochs of one run or of several: as a table, as rank
+correlations with confidence intervals, and as a plot. `FeatureInversion` collects them while the network trains.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST = 4
-"""A rank correlation of fewer points says nothing."""
+"""Smallest number of points for which a rank correlation is computed."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one layer knew at one epoch of one run.
+    """Inversion error of one layer at one epoch of one run, and the accuracy of the network then.
 
     Attributes:
         run: Name of the run.
@@ -43,14 +43,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rank correlation, and how sure it is.
+    """Spearman's rank correlation with its confidence interval.
 
     Attributes:
-        rho: In [-1, 1]; NaN where it is not defined: of fewer than four points, or if one side never changes.
+        rho: The correlation, in [-1, 1]; NaN where it is undefined: for fewer than four points, or if one of the two
+            variables is constant.
         low: Lower end of the confidence interval.
-        high: Upper end.
+        high: Upper end of the confidence interval.
         count: Number of points.
-        runs: Number of runs that they are of.
+        runs: Number of runs that the points come from.
     """
 
     rho: float
@@ -60,7 +61,7 @@ class RankCorrelation:
     runs: int = 1
 
     def __str__(self) -> str:
-        """Such as ``ρ -0.82 [-0.97, -0.41], n 12``, or ``n 36 of 3 runs``."""
+        """A label such as ``ρ -0.82 [-0.97, -0.41], n 12`` or, for several runs, ``…, n 36 of 3 runs``."""
         points = f"n {self.count}" if self.runs < 2 else f"n {self.count} of {self.runs} runs"
         if math.isnan(self.rho):
             return f"ρ unknown, {points}"
@@ -68,7 +69,13 @@ class RankCorrelation:
 
 
 def to_csv(measurements: Sequence[Measurement]) -> str:
-    """The table, a line a measurement.
+    """Formats measurements as CSV, one line per measurement.
+
+    Args:
+        measurements: The measurements, in the order of the lines.
+
+    Returns:
+        The table with its header line; every line ends with a newline.
 
     Example:
         >>> print(to_csv([Measurement("run", 1, "relu1", 0.01, 0.5)]))
@@ -83,23 +90,29 @@ def to_csv(measurements: Sequence[Measurement]) -> str:
 
 
 def read_csv(path: str | Path) -> list[Measurement]:
-    """Reads what `to_csv` wrote.
+    """Reads a table that `to_csv` wrote.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        The measurements, in the order of the lines.
 
     Raises:
-        ValueError: If a column is missing or a value is no number.
+        ValueError: If a column is missing or a value is not a number.
     """
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         missing = [field.name for field in fields(Measurement) if field.name not in (rows.fieldnames or ())]
         if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}: give a table that to_csv wrote.")
+            raise ValueError(f"{path} has no column {', '.join(missing)}. Pass a table that to_csv wrote.")
         try:
             return [
                 Measurement(r["run"], int(r["epoch"]), r["layer"], float(r["error"]), float(r["accuracy"]))
                 for r in rows
             ]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {rows.line_num}: {error}.") from error
+            raise ValueError(f"{path}, line {rows.line_num}: {error}. Correct the line or delete it.") from error
 
 
 def rank_correlation(
@@ -111,23 +124,23 @@ def rank_correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> RankCorrelation:
-    """Spearman's rank correlation with a bootstrap confidence interval (percentiles), by SciPy.
+    """Computes Spearman's rank correlation with a bootstrap confidence interval (percentiles), by SciPy.
 
-    The points of a run hang together. So where there are several runs, each resample draws runs, and then points of
-    each of these (two-stage bootstrap, Davison & Hinkley 1997, Sec. 3.8). The interval then tells what another set of
-    runs might have shown, as far as a few runs can. Within a single run, points are drawn as if they were independent:
-    over the epochs of a training that interval is too narrow.
+    The points of one run are not independent. With several runs, each resample therefore draws runs, and then points
+    within each of them (two-stage bootstrap, Davison & Hinkley 1997, Sec. 3.8). The interval then estimates what
+    another set of runs might have shown, as far as a few runs allow. Within a single run, points are drawn as if they
+    were independent: over the epochs of one training, that interval is too narrow.
 
     Args:
-        x: Values.
-        y: As many.
-        runs: The run that each point is of; None is one run.
-        confidence: Of the interval, between 0 and 1.
-        resamples: Bootstrap samples.
-        seed: Of the bootstrap.
+        x: Values of one variable.
+        y: Values of the other, as many as ``x``.
+        runs: Name of the run that each point comes from. None counts all points as one run.
+        confidence: Confidence level of the interval, between 0 and 1.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The correlation; pairs with a value that is not finite are left out.
+        The correlation over all pairs of finite values.
 
     Raises:
         ValueError: If the lengths differ.
@@ -140,9 +153,9 @@ def rank_correlation(
         2
     """
     if len(x) != len(y):
-        raise ValueError(f"{len(x)} values beside {len(y)}: give pairs.")
+        raise ValueError(f"x has {len(x)} values and y has {len(y)}. Pass as many of one as of the other.")
     if runs is not None and len(runs) != len(x):
-        raise ValueError(f"{len(runs)} runs for {len(x)} pairs: name the run of each.")
+        raise ValueError(f"runs has {len(runs)} names for {len(x)} pairs. Name the run of every pair.")
     require("scipy")
     from scipy import stats  # noqa: PLC0415 - optional, and slow to import
 
@@ -180,7 +193,18 @@ def rank_correlation(
 
 
 def correlations(measurements: Sequence[Measurement], *, seed: int = 0) -> dict[str, RankCorrelation]:
-    """The rank correlation of error and accuracy for each layer, in the order of the measurements."""
+    """Correlates error and accuracy by rank, layer by layer.
+
+    Args:
+        measurements: Measurements of any number of layers, epochs and runs.
+        seed: Seed of the bootstrap; see `rank_correlation`.
+
+    Returns:
+        The correlation of each layer, in the order in which the measurements name the layers.
+
+    Raises:
+        ModuleNotFoundError: If SciPy is missing.
+    """
     found = {}
     for layer in dict.fromkeys(m.layer for m in measurements):
         own = [m for m in measurements if m.layer == layer]
@@ -191,7 +215,10 @@ def correlations(measurements: Sequence[Measurement], *, seed: int = 0) -> dict[
 
 
 def require(*packages: str) -> None:
-    """Says which package is missing, and how to get it.
+    """Checks that optional packages are installed, and names the extra that brings them otherwise.
+
+    Args:
+        *packages: Import names of the packages.
 
     Raises:
         ModuleNotFoundError: If one of the packages is not installed.
@@ -199,6 +226,6 @@ def require(*packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ModuleNotFoundError(
-            f"The analysis needs {' and '.join(missing)}: python -m pip install 'lightning-cnnvis[posthoc]'",
+            f"The analysis needs {' and '.join(missing)}. Run: python -m pip install 'lightning-cnnvis[posthoc]'",
             name=missing[0],
         )

@@ -1,4 +1,4 @@
-"""How the feature maps of a layer change over the epochs, as pictures and as numbers.
+"""Change of a layer's feature maps over the epochs, as pictures and as numbers.
 
 Zeiler & Fergus 2013, section 4 and Fig. 4 (arXiv 1311.2901).
 """
@@ -18,16 +18,16 @@ from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivati
 
 @dataclass(frozen=True)
 class Column:
-    """One epoch of a strip. Pictures are ``uint8``, so that a checkpoint stays small.
+    """One epoch of the strip of a layer. Pictures are ``uint8``, so that a checkpoint stays small.
 
     Attributes:
         epoch: The epoch, counted from 1.
-        projections: ``(F, 3, h, w)``, each feature map's strongest activation, projected.
-        patches: ``(F, 3, h, w)``, the image patches that caused them.
-        fixed: ``(F, 3, h, w)``, the projections from images that stay the same.
-        sample_ids: ``(F,)``, the images that the strongest activations came from.
-        similarity: ``(F,)``, cosine similarity of the projections from the fixed images to those of the epoch shown
-            before; NaN at the first, and where a unit was off at both.
+        projections: Projections of each feature map's strongest activation, ``(F, 3, h, w)``.
+        patches: The image patches that caused these activations, ``(F, 3, h, w)``.
+        fixed: Projections from images that stay the same over the epochs, ``(F, 3, h, w)``.
+        sample_ids: Ids of the images that the strongest activations come from, ``(F,)``.
+        similarity: Cosine similarity of the projections from the fixed images to those of the epoch shown before,
+            ``(F,)`` in [-1, 1]; NaN at the first epoch, and where a unit was inactive at both.
     """
 
     epoch: int
@@ -40,14 +40,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Convergence:
-    """How much the feature maps of a layer have changed since the epoch shown before.
+    """Change of a layer's feature maps since the epoch shown before.
 
     Attributes:
         epoch: The epoch, counted from 1.
-        similarity: ``(F,)``, cosine similarity of the projections from fixed images; NaN at the first epoch, and
-            where a unit was off at both.
-        overlap: ``(maps,)``, Jaccard overlap of the images of the top activations; NaN at the first epoch.
-        dead: ``(maps,)``, which maps were active on no image.
+        similarity: Cosine similarity of the projections from fixed images, ``(F,)`` in [-1, 1]; NaN at the first
+            epoch, and where a unit was inactive at both.
+        overlap: Jaccard overlap of the images of the top activations, ``(maps,)`` in [0, 1]; NaN at the first epoch.
+        dead: True for each map that no image activated, ``(maps,)``.
     """
 
     epoch: int
@@ -56,7 +56,11 @@ class Convergence:
     dead: Tensor
 
     def scalars(self) -> dict[str, float]:
-        """The means over the feature maps, by name; without what is not known at the first epoch."""
+        """The means over the feature maps, by name; those that are undefined at the first epoch are left out.
+
+        Returns:
+            ``projection_similarity`` in [-1, 1], ``top_overlap`` and ``dead_maps`` in [0, 1].
+        """
         means = {
             "projection_similarity": float(self.similarity.nanmean()),
             "top_overlap": float(self.overlap.mean()),
@@ -70,11 +74,11 @@ class LayerEvolution:
     """The epochs of a layer's feature maps so far.
 
     Attributes:
-        fixed: One unit of each feature map, on an image that stays the same, so that a change is the filter's: its
-            strongest activation at the first epoch at which it was active. None before the first epoch.
-        projections: ``(F, C, h, w)``, the projections of `fixed` at the last epoch.
-        sample_ids: ``(maps, k)``, the images of the top activations at the last epoch.
-        columns: What the strip shows.
+        fixed: One unit of each feature map, on an image that stays the same, so that any change is due to the filters:
+            the map's strongest activation at the first epoch at which it was active. None before the first epoch.
+        projections: Projections of `fixed` at the last epoch, ``(F, C, h, w)``.
+        sample_ids: Ids of the images of the top activations at the last epoch, ``(maps, k)``.
+        columns: The columns of the strip, one per epoch.
     """
 
     fixed: TopActivations | None = None
@@ -83,7 +87,7 @@ class LayerEvolution:
     columns: list[Column] = field(default_factory=list)
 
     def fix(self, top: TopActivations) -> TopActivations:
-        """Chooses the fixed units, for the first time or of feature maps that have only now become active.
+        """Chooses the fixed units: all at the first epoch, later those of feature maps that have just become active.
 
         Args:
             top: The top activations of the feature maps that are followed.
@@ -100,15 +104,15 @@ class LayerEvolution:
         return self.fixed
 
     def advance(self, epoch: int, top: TopActivations, projections: Tensor) -> Convergence:
-        """Compares an epoch with the one before, and takes its place.
+        """Compares an epoch with the one shown before, and keeps it for the next comparison.
 
         Args:
             epoch: The epoch, counted from 1.
-            top: Its top activations.
-            projections: ``(F, C, h, w)``, its projections of the fixed units.
+            top: Top activations at this epoch.
+            projections: Projections of the fixed units at this epoch, ``(F, C, h, w)``.
 
         Returns:
-            How much has changed.
+            The change since the epoch shown before.
         """
         projections, sample_ids, dead = projections.cpu(), top.sample_ids.cpu(), (top.values[:, 0] <= 0).cpu()
         unknown = torch.tensor(torch.nan)
@@ -122,11 +126,19 @@ class LayerEvolution:
         return convergence
 
     def add(self, column: Column) -> None:
-        """Appends an epoch; what is there of it or of later ones, as after resuming an older checkpoint, goes."""
+        """Appends a column; drops columns of this or later epochs, which remain when an older checkpoint is resumed.
+
+        Args:
+            column: The new last column.
+        """
         self.columns = appended(self.columns, column)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and builtins only, on the CPU."""
+        """The state for a checkpoint: only tensors, on the CPU, and builtins.
+
+        Returns:
+            The state that `from_state_dict` takes.
+        """
         return {
             "fixed": None if self.fixed is None else self.fixed.state_dict(),
             "projections": self.projections,
@@ -136,7 +148,14 @@ class LayerEvolution:
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> LayerEvolution:
-        """The inverse of `state_dict`."""
+        """Restores an evolution.
+
+        Args:
+            state: A state that `state_dict` returned.
+
+        Returns:
+            The evolution.
+        """
         return LayerEvolution(
             fixed=None if state["fixed"] is None else TopActivations.from_state_dict(state["fixed"]),
             projections=state["projections"],
@@ -146,14 +165,14 @@ class LayerEvolution:
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine similarity of projections, one by one.
+    """Computes the cosine similarity of projections, pair by pair.
 
     Args:
-        a: ``(N, C, H, W)``.
-        b: The same shape.
+        a: Projections, ``(N, C, H, W)``.
+        b: Projections of the same shape.
 
     Returns:
-        ``(N,)``, in [-1, 1]; 0 where one of the two is empty, NaN where both are.
+        The similarities, ``(N,)`` in [-1, 1]; 0 where one of the two is zero everywhere, NaN where both are.
 
     Example:
         >>> similarity(torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0))
@@ -166,14 +185,14 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Jaccard overlap of sets of images: how many are in both, over how many are in at least one.
+    """Computes the Jaccard overlap of sets of images: the size of the intersection over that of the union.
 
     Args:
-        a: ``(N, k)``, sample ids; -1 is no image.
-        b: ``(N, k)``.
+        a: Sample ids, ``(N, k)``; -1 stands for no image.
+        b: Sample ids, ``(N, k)``.
 
     Returns:
-        ``(N,)``, in [0, 1]; 1 where both sets are empty.
+        The overlaps, ``(N,)`` in [0, 1]; 1 where both sets are empty.
 
     Example:
         >>> overlap(torch.tensor([[1, 2, 3]]), torch.tensor([[3, 2, 7]]))

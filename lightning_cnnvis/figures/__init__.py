@@ -1,4 +1,4 @@
-"""Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: a function a kind of figure."""
+"""Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: one function per kind of figure."""
 
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile

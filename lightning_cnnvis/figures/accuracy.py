@@ -1,4 +1,4 @@
-"""Inversion error against validation accuracy."""
+"""Plot of inversion error against validation accuracy."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lightning_cnnvis.pictures import Picture
 
 
 def plot(measurements: Sequence[Measurement], title: str = "Inversion error and accuracy") -> Picture:
-    """Error against accuracy: a panel a layer, a line a run, the later an epoch the darker.
+    """Plots error against accuracy: one panel per layer, one line per run, darker points for later epochs.
 
     Args:
-        measurements: At least one.
+        measurements: The measurements, at least one.
         title: Title of the figure.
 
     Returns:
-        ``(H, W, 3)``, uint8.
+        The figure, ``(H, W, 3)``, ``uint8``.
 
     Raises:
-        ValueError: If there is no measurement.
+        ValueError: If there are no measurements.
         ModuleNotFoundError: If Matplotlib or SciPy is missing.
     """
     if not measurements:
-        raise ValueError("There is no measurement to plot: invert features at one epoch at least.")
+        raise ValueError("There are no measurements to plot. Invert features at one epoch at least.")
     require("matplotlib", "scipy")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -50,7 +50,7 @@ def plot(measurements: Sequence[Measurement], title: str = "Inversion error and 
         panel.set_title(f"{layer}\n{correlation}", fontsize=9, loc="left")
         panel.set_xscale("log")
         low, high = panel.get_xlim()
-        # a narrow range may hold none of 1, 2 and 5
+        # a narrow range may contain no tick at 1, 2 or 5
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(4))
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""The numbers of a run over its epochs: as a table, and as a plot."""
+"""Scalars of a run over its epochs: as a table, and as a plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Curves = Mapping[str, Mapping[int, float]]
-"""Numbers by tag and epoch."""
+"""Scalars by tag and epoch."""
 
 TITLES = {
     "projection_similarity": "Similarity of projections to the epoch before",
@@ -21,11 +21,17 @@ TITLES = {
     "inversion_label_kept": "Reconstructions of the original's class",
     "class_probability": "Probability of optimised classes",
 }
-"""What the first part of a tag is called in a plot."""
+"""Title of a plot's panel by the first part of a tag."""
 
 
 def save_csv(curves: Curves) -> bytes:
-    """The curves as CSV: a row a tag and epoch.
+    """Formats curves as CSV, one row per tag and epoch.
+
+    Args:
+        curves: Scalars by tag and epoch.
+
+    Returns:
+        The contents of the file.
 
     Example:
         >>> print(save_csv({"dead_maps/relu1": {1: 0.25}}).decode())
@@ -40,26 +46,26 @@ def save_csv(curves: Curves) -> bytes:
 
 
 def curves_figure(curves: Curves) -> Any:
-    """The curves as a figure of matplotlib: a panel for the first part of the tags, a line for each layer.
+    """Plots curves with Matplotlib: one panel for each first part of the tags, one line per layer.
 
     Args:
-        curves: Numbers by tag and epoch.
+        curves: Scalars by tag and epoch.
 
     Returns:
-        The figure.
+        The Matplotlib figure.
 
     Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
+        ModuleNotFoundError: If Matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("A plot needs matplotlib: python -m pip install 'lightning-cnnvis[posthoc]'")
-    from matplotlib.figure import Figure  # noqa: PLC0415 - only there if the user has it
+        raise ModuleNotFoundError("A plot needs Matplotlib. Run: python -m pip install 'lightning-cnnvis[posthoc]'")
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     panels: dict[str, dict[str, Mapping[int, float]]] = {}
     for tag, points in curves.items():
         kind, _, layer = tag.partition("/")
-        # what a validation logs in one panel: losses and accuracies under their own names
+        # one panel holds what a validation logs, losses and accuracies, under their own names
         panels.setdefault(kind if layer else "Validation", {})[layer or tag] = points
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -78,7 +84,14 @@ def curves_figure(curves: Curves) -> Any:
 
 
 def curves_picture(curves: Curves) -> bytes | None:
-    """The plot as a PNG file; None if there is nothing to plot, or, with a warning, without matplotlib."""
+    """Plots curves as a PNG file.
+
+    Args:
+        curves: Scalars by tag and epoch.
+
+    Returns:
+        The contents of the file. None if there is nothing to plot and, with a warning, if Matplotlib is not installed.
+    """
     if not curves:
         return None
     try:

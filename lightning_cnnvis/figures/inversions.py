@@ -1,4 +1,4 @@
-"""Images rebuilt from layers beside the originals."""
+"""Figures of inversions: images rebuilt from layers, beside the originals."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def inversion_pictures(
     method: str,
     title: Callable[[str], str],
 ) -> dict[str, Picture]:
-    """What was rebuilt from each layer, and from different noise.
+    """Draws reconstructions from each layer, and those from different noise.
 
-    Mahendran & Vedaldi 2016 (arXiv 1512.02017), Figs 12 and 11.
+    The figures follow Figs 12 and 11 of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
 
     Args:
-        originals: ``(N, C, H, W)`` in [0, 1].
-        images: ``(L, R, N, C, H, W)`` in [0, 1].
-        errors: ``(L, R, N)``.
-        layers: Names of the L layers.
-        method: How they were rebuilt.
-        title: Makes a picture's title of what it shows.
+        originals: The N original images, ``(N, C, H, W)`` in [0, 1].
+        images: Their reconstructions from L layers with R restarts each, ``(L, R, N, C, H, W)`` in [0, 1].
+        errors: Inversion errors of the reconstructions, ``(L, R, N)``.
+        layers: Names of the layers.
+        method: Name of the inversion method, for the note.
+        title: Function that turns the subject of a picture into its title.
 
     Returns:
-        ``"layers"``, each image and its reconstructions; and ``"restarts"`` if there are several, those of the first.
+        ``"layers"``: each image and its reconstructions. With several restarts also ``"restarts"``: all reconstructions
+        of the first image.
     """
     note = f"Rebuilt from the layer's code ({method}): squared error over the code's squared norm."
     heads = ["original", *layers]
@@ -56,7 +57,20 @@ def inversion_pictures(
 
 
 def inversion_caption(image: Tensor, error: Tensor) -> str:
-    """What is said of a reconstruction: its error, or why it has none."""
+    """Describes a reconstruction by its error, or by the reason why it has none.
+
+    Args:
+        image: The reconstruction, ``(C, H, W)``.
+        error: Its inversion error, a scalar tensor.
+
+    Returns:
+        The caption.
+
+    Example:
+        >>> from torch import tensor, zeros
+        >>> inversion_caption(zeros(3, 8, 8), tensor(0.0234))
+        '0.023'
+    """
     if not image.isfinite().all() or error.isinf():
         return "diverged"
     if error.isnan():

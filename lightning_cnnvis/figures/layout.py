@@ -1,7 +1,7 @@
-"""The pieces that figures are put together from.
+"""Building blocks of figures.
 
-`tile` makes one picture of the right size, `mosaic` sets pictures in rows and columns, `captioned` writes a line above
-one, `figure` adds the title.
+`tile` makes one picture of the right size, `mosaic` arranges pictures in rows and columns, `captioned` writes a caption
+above one, and `figure` adds the title.
 """
 
 from __future__ import annotations
@@ -25,7 +25,20 @@ TEXT, HEADING = 13, 17
 
 
 def reduced(pictures: Tensor, side: int) -> Tensor:
-    """Brings pictures ``(N, C, H, W)`` whose longer side exceeds ``side`` to that length; leaves others alone."""
+    """Scales pictures down if their longer side exceeds a length; returns smaller ones unchanged.
+
+    Args:
+        pictures: Pictures of one size, ``(N, C, H, W)``.
+        side: Greatest length of the longer side in pixels.
+
+    Returns:
+        The pictures, ``(N, C, h, w)`` with neither ``h`` nor ``w`` above ``side``.
+
+    Example:
+        >>> from torch import zeros
+        >>> reduced(zeros(1, 3, 60, 120), 56).shape
+        torch.Size([1, 3, 28, 56])
+    """
     height, width = pictures.shape[-2:]
     longer = max(height, width)
     if longer <= side:
@@ -35,14 +48,16 @@ def reduced(pictures: Tensor, side: int) -> Tensor:
 
 
 def tile(picture: Tensor, side: int, *, smooth: bool = False) -> Image.Image:
-    """One picture at the size of a figure's tiles.
+    """Scales one picture to the size of a figure's tiles.
 
-    Small pictures are enlarged by a whole number with hard pixels, so that each can be seen; large ones are reduced.
+    Small pictures are enlarged by a whole factor with hard pixels, so that each pixel can be seen; large ones are
+    reduced.
 
     Args:
-        picture: ``(C, H, W)`` in [0, 1]. Three channels are taken for colours; of any other number the mean is shown.
-        side: Length in pixels that the longer side is brought to, or near to.
-        smooth: Enlarges without hard pixels, for pictures that are to look like photographs.
+        picture: The picture, ``(C, H, W)`` in [0, 1]. Three channels are shown as colours; of any other number the mean
+            is shown.
+        side: Length of the longer side in pixels. Without ``smooth``, a small picture may stay below it.
+        smooth: Whether to interpolate when enlarging, for pictures that should look like photographs.
 
     Returns:
         An RGB image.
@@ -58,7 +73,16 @@ def tile(picture: Tensor, side: int, *, smooth: bool = False) -> Image.Image:
 
 
 def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
-    """Sets images in rows, each in a cell that holds the largest."""
+    """Arranges images in rows; every cell has the size of the largest image.
+
+    Args:
+        images: The images, row by row, at least one.
+        columns: Number of images in a row.
+        gap: Distance between cells in pixels.
+
+    Returns:
+        One image with all of them.
+    """
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     width, height = max(image.width for image in images), max(image.height for image in images)
@@ -69,7 +93,15 @@ def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image
 
 
 def beside(images: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
-    """Sets images side by side, each at its own width."""
+    """Arranges images side by side, each at its own width.
+
+    Args:
+        images: The images from left to right, at least one.
+        gap: Distance between images in pixels.
+
+    Returns:
+        One image with all of them.
+    """
     sheet = Image.new(
         "RGB", (sum(image.width + gap for image in images) - gap, max(image.height for image in images)), PAPER
     )
@@ -81,7 +113,14 @@ def beside(images: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
 
 
 def stacked(pictures: Sequence[Picture]) -> Picture:
-    """Pictures one below the other, each at its own size."""
+    """Arranges pictures one below the other, each at its own size.
+
+    Args:
+        pictures: The pictures from top to bottom, at least one.
+
+    Returns:
+        One picture with all of them.
+    """
     images = [Image.fromarray(picture) for picture in pictures]
     sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), PAPER)
     top = 0
@@ -92,7 +131,16 @@ def stacked(pictures: Sequence[Picture]) -> Picture:
 
 
 def captioned(image: Image.Image, caption: str, *, faint: bool = False) -> Image.Image:
-    """Writes a caption above an image, each of its lines shortened to the image's width."""
+    """Writes a caption above an image; each line is shortened to the image's width.
+
+    Args:
+        image: The image.
+        caption: One or more lines.
+        faint: Whether to write in grey instead of black.
+
+    Returns:
+        The image with its caption.
+    """
     lines = caption.split("\n")
     sheet = Image.new("RGB", (image.width, image.height + len(lines) * (TEXT + 5)), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -104,7 +152,16 @@ def captioned(image: Image.Image, caption: str, *, faint: bool = False) -> Image
 
 
 def figure(body: Image.Image, title: str, note: str = "") -> Picture:
-    """Adds a title, a note below it, on as many lines as it takes, and a margin."""
+    """Adds a title, a note on as many lines as it needs, and a margin.
+
+    Args:
+        body: The figure's pictures.
+        title: Title, shortened to the figure's width.
+        note: Text below the title; none if empty.
+
+    Returns:
+        The figure.
+    """
     longest = max(font(HEADING).getlength(title), font(TEXT).getlength(note))
     width = max(body.width, math.ceil(min(longest, 640)))
     lines = wrapped(note, TEXT, width)
@@ -127,14 +184,14 @@ def picture_grid(
     *,
     side: int = 112,
 ) -> Picture:
-    """Pictures in rows, each column under a title, each picture under a line of its own.
+    """Draws pictures in rows, with a title for each column and a caption for each picture.
 
     Args:
-        rows: Pictures ``(C, H, W)`` in [0, 1], as many in each row as there are ``heads``.
-        heads: Title of each column.
-        captions: What is written above each picture.
+        rows: Rows of pictures ``(C, H, W)`` in [0, 1], with as many pictures in each as there are ``heads``.
+        heads: Titles of the columns.
+        captions: Captions of the pictures, row by row.
         title: Title of the figure.
-        note: A line below the title.
+        note: Text below the title.
         side: Length of a tile's longer side in pixels.
 
     Returns:
@@ -152,12 +209,25 @@ def picture_grid(
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, so that pictures look the same on every machine."""
+    """Loads Pillow's own font, so that pictures look the same on every machine.
+
+    Args:
+        size: Size in pixels.
+
+    Returns:
+        The font.
+    """
     return ImageFont.load_default(size)
 
 
 def one_line(text: str) -> str:
-    r"""What can be drawn of a text: without control characters, letters that the font lacks without their accents.
+    r"""Replaces what cannot be drawn on one line: control characters, and letters that the font lacks.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with spaces in place of control characters; letters that the font lacks lose their accents.
 
     Example:
         >>> one_line("crème\nbrûlée 2×")
@@ -168,7 +238,7 @@ def one_line(text: str) -> str:
 
 @cache
 def _nearest(character: str) -> str:
-    """The character, or what the font has in its place; the font's box where it has nothing like it."""
+    """The character, or the font's nearest one; the font's box where there is none."""
     base = "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
     candidates = (character, base, {"×": "x", "–": "-", "−": "-", "↗": "->"}.get(character, ""))
     return next((c for c in candidates if c and all(map(_is_there, c))), character)
@@ -179,7 +249,20 @@ def _is_there(character: str) -> bool:
 
 
 def wrapped(text: str, size: int, width: int) -> list[str]:
-    """A text on as many lines as it takes for none to be wider than ``width`` pixels."""
+    """Breaks a text into lines that fit a width.
+
+    Args:
+        text: Any text.
+        size: Size of the font in pixels.
+        width: Greatest width of a line in pixels.
+
+    Returns:
+        The lines; none for an empty text.
+
+    Example:
+        >>> wrapped("one line and another", 13, 60)
+        ['one line', 'and', 'another']
+    """
     lines: list[str] = []
     for word in one_line(text).split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -191,7 +274,20 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
 
 
 def shortened(text: str, size: int, width: int) -> str:
-    """A text on one line, cut off where it gets wider than ``width`` pixels."""
+    """Cuts a text to one line that fits a width.
+
+    Args:
+        text: Any text.
+        size: Size of the font in pixels.
+        width: Greatest width in pixels.
+
+    Returns:
+        The text, or its beginning with an ellipsis.
+
+    Example:
+        >>> shortened("a layer with a long name", 13, 60)
+        'a layer w…'
+    """
     text = one_line(text)
     if font(size).getlength(text) <= width:
         return text

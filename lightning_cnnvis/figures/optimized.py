@@ -1,4 +1,4 @@
-"""Optimised images: how far each got, how it formed, and how it changes over the epochs."""
+"""Figures of optimised images: their state, how they form, and how they change over the epochs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from lightning_cnnvis.pictures import Picture
 
 
 def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:
-    """How far an optimised image got: a line of figures, and a line with its state.
+    """Describes how far an optimised image got: one line of numbers, one line with its state.
 
     Args:
-        shown: The images.
-        n: Which of them.
-        strongest: For channels: the strongest activation on real images, by channel, where it is known.
+        shown: The optimised images.
+        n: Index of the image.
+        strongest: For channels, the strongest activation on real images by channel, where it is known.
 
     Returns:
-        The probability and the logit of a class; the peak of a channel, and how many times the strongest activation on
-        real images that is; else the score.
+        For a class, its probability and logit; for a channel, its peak, also as a multiple of the strongest activation
+        on real images; otherwise the score. The state follows on a second line.
     """
     score = float(shown.scores[n])
     if shown.probabilities is not None:
@@ -51,14 +51,14 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
 def labelled_pictures(
     pictures: Tensor, labels: Sequence[str], states: Sequence[str], title: str, note: str = "", *, side: int = 144
 ) -> Picture:
-    """A grid of pictures, each with its label and what is to be said of its state.
+    """Draws pictures in a grid, each with its label and its state.
 
     Args:
-        pictures: ``(N, 3, h, w)``, ``uint8``.
-        labels: What each picture is of.
-        states: What is to be said of each.
+        pictures: The pictures, ``(N, 3, h, w)``, ``uint8``.
+        labels: Labels of the pictures.
+        states: States of the pictures, as `state_of` returns them.
         title: Title of the figure.
-        note: A line below the title.
+        note: Text below the title.
         side: Length of a tile's longer side in pixels.
 
     Returns:
@@ -76,13 +76,13 @@ def labelled_pictures(
 def forming_strip(
     frames: Sequence[Tensor], steps: Sequence[int], labels: Sequence[str], states: Sequence[str], title: str
 ) -> Picture:
-    """Optimised images as they form: a row an image, from noise on the left to what came of it on the right.
+    """Draws optimised images as they form: one row per image, from noise on the left to the result on the right.
 
     Args:
-        frames: ``(F, C, h, w)`` in [0, 1] of each image, after the steps.
-        steps: The steps after which the frames were kept.
-        labels: What each image is of.
-        states: What is to be said of each at the end.
+        frames: Frames of each image, ``(F, C, h, w)`` in [0, 1].
+        steps: The F steps after which the frames were taken.
+        labels: Labels of the images.
+        states: States of the finished images, as `state_of` returns them.
         title: Title of the figure.
 
     Returns:
@@ -90,7 +90,7 @@ def forming_strip(
     """
     captions = []
     for label, state in zip(labels, states, strict=True):
-        below = "\n" * state.count("\n")  # so that the pictures of a row stand on one line
+        below = "\n" * state.count("\n")  # aligns the pictures of a row
         captions.append([one_line(label) + below, *[below] * (len(steps) - 2), state])
     return picture_grid([list(of_image) for of_image in frames], [f"step {step}" for step in steps], captions, title)
 
@@ -98,13 +98,13 @@ def forming_strip(
 def picture_strip(
     strip: PictureStrip, labels: Sequence[str], title: str, *, original: Tensor | None = None, side: int = 96
 ) -> Picture:
-    """Pictures over the epochs: a row a label, a column an epoch.
+    """Draws pictures over the epochs: one row per label, one column per epoch.
 
     Args:
         strip: The epochs so far, at least one.
-        labels: What each row is of.
+        labels: Labels of the rows.
         title: Title of the figure.
-        original: ``(C, H, W)`` in [0, 1], the image that all pictures were made from; shown beside each row.
+        original: The image that all pictures were made from, ``(C, H, W)`` in [0, 1]; shown at the start of each row.
         side: Length of a tile's longer side in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Projections of feature maps beside their image patches, at one epoch and over the epochs."""
+"""Figures of projections beside their image patches, at one epoch and over the epochs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.pictures import Picture, as_bytes
 
 STRIP_SIDE = 56
+"""Length of the longer side of a strip's pictures in pixels."""
 
 
 def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
     """Scales projections so that zero is mid-grey and nearly all of each fits into [0, 1].
 
     Args:
-        projections: ``(N, C, H, W)``, values of any scale around zero.
-        percentile: Share of a picture's magnitudes, in percent, that is not clipped. Below 100, so that a few
-            strong pixels do not leave the rest grey.
+        projections: Projections, ``(N, C, H, W)``, with values of any scale around zero.
+        percentile: Share of a picture's magnitudes, in percent, that is not clipped. Values below 100 keep a few strong
+            pixels from turning the rest grey.
 
     Returns:
-        Pictures of the same shape in [0, 1].
+        Pictures of the same shape, in [0, 1].
 
     Example:
         >>> contrast(torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3)).flatten().tolist()
@@ -58,22 +59,23 @@ def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
 def top_features(
     projections: Projections, k: int, input_spec: InputSpec, title: str, *, side: int = 80, columns: int | None = None
 ) -> Picture:
-    """The top activations of feature maps: their projections beside the image patches, as Fig. 2 of the paper.
+    """Draws the top activations of feature maps: their projections beside the image patches.
 
-    Zeiler & Fergus 2013, arXiv 1311.2901.
+    The figure follows Fig. 2 of Zeiler & Fergus 2013 (arXiv 1311.2901).
 
     Args:
-        projections: ``maps * k`` units, map by map, each from the strongest down, as `TopActivations.project` gives.
-        k: How many units there are of each map.
-        input_spec: Tells how to turn patches back into pictures.
+        projections: Projections of ``maps * k`` units, map by map, from the strongest unit of a map to the weakest, as
+            `TopActivations.project` returns them.
+        k: Number of units per map.
+        input_spec: Format of the network's input, used to turn patches back into pictures.
         title: Title of the figure.
         side: Length of a tile's longer side in pixels.
-        columns: How many feature maps stand side by side; chosen to fill a landscape page if None.
+        columns: Number of feature maps side by side. None chooses one that fills a landscape page.
 
     Returns:
         The figure.
     """
-    # reduced first: strokes of one pixel cancel out, and the contrast would be scaled for what nobody sees
+    # reduced first: lines one pixel wide cancel out, and must not determine the scale of the contrast
     pictures = contrast(reduced(projections.pixels, side))
     patches = input_spec.denormalize(projections.patches)
     active = (projections.activations > 0).tolist()
@@ -102,14 +104,14 @@ def top_features(
 def strip_column(
     convergence: Convergence, strongest: Projections, sample_ids: Tensor, fixed: Projections, input_spec: InputSpec
 ) -> Column:
-    """The pictures of one epoch of an evolution strip, small enough to be kept.
+    """Makes the column of one epoch of an evolution strip, in pictures small enough for a checkpoint.
 
     Args:
-        convergence: How much has changed since the epoch before.
-        strongest: ``F`` projections, each feature map's strongest activation.
-        sample_ids: ``(F,)``, the images they came from.
-        fixed: ``F`` projections from the images that stay the same.
-        input_spec: Tells how to turn patches back into pictures.
+        convergence: Change since the epoch shown before.
+        strongest: Projections of the strongest activations, one for each of the ``F`` feature maps.
+        sample_ids: Ids of the images that they come from, ``(F,)``.
+        fixed: Projections from the images that stay the same, one for each feature map.
+        input_spec: Format of the network's input, used to turn patches back into pictures.
 
     Returns:
         The column.
@@ -125,14 +127,14 @@ def strip_column(
 
 
 def evolution_strip(evolution: LayerEvolution, input_spec: InputSpec, title: str) -> Picture:
-    """How feature maps change over the epochs: a row a feature map, a column an epoch.
+    """Draws feature maps over the epochs: one row per feature map, one column per epoch.
 
-    After Fig. 4 of Zeiler & Fergus 2013 (arXiv 1311.2901), with a second track below each map's first, on an image that
-    stays the same.
+    The figure follows Fig. 4 of Zeiler & Fergus 2013 (arXiv 1311.2901), with a second track below the first of each
+    map: the projections from an image that stays the same.
 
     Args:
         evolution: The epochs so far, at least one.
-        input_spec: Tells how to turn patches back into pictures.
+        input_spec: Format of the network's input, used to turn patches back into pictures.
         title: Title of the figure.
 
     Returns:
@@ -142,7 +144,7 @@ def evolution_strip(evolution: LayerEvolution, input_spec: InputSpec, title: str
         ValueError: If there is no epoch yet.
     """
     if evolution.fixed is None or not evolution.columns:
-        raise ValueError("The evolution has no epoch yet: add one before drawing it.")
+        raise ValueError("The evolution has no epoch yet. Add one before drawing it.")
     side = STRIP_SIDE
     sources = input_spec.denormalize(evolution.fixed.patches[:, 0])
     cell = tile(sources[0], side).size

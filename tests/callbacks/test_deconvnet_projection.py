@@ -275,7 +275,7 @@ def test_bad_layers_are_refused_before_training_starts(tmp_path, options, messag
     ("options", "message"),
     [
         ({"epochs": [0, 2]}, "contains 0"),
-        ({"epochs": [1], "every_n_epochs": 2}, "choose one"),
+        ({"epochs": [1], "every_n_epochs": 2}, "Choose one"),
         ({"num_channels": 0}, "num_channels=0"),
         ({"k": 0}, "k=0"),
         ({"rule": "plain"}, "rule='plain': there is no such rule. There are 'deconvnet', 'guided', 'gradient'"),
@@ -307,11 +307,11 @@ def test_feature_convergence_marks_and_stops(tmp_path):
 
 
 def test_feature_convergence_bad_input(tmp_path):
-    with pytest.raises(MisconfigurationException, match="similarity=2"):
+    with pytest.raises(MisconfigurationException, match=r"similarity=2 is out of range\. Pass more than 0"):
         FeatureConvergence(similarity=2)
-    with pytest.raises(MisconfigurationException, match="patience=0"):
+    with pytest.raises(MisconfigurationException, match=r"patience=0 is out of range\. Pass at least 1"):
         FeatureConvergence(patience=0)
-    with pytest.raises(MisconfigurationException, match="needs a DeconvNetProjection before it"):
+    with pytest.raises(MisconfigurationException, match=r"needs a DeconvNetProjection before it .* Add Deconv"):
         fit(tmp_path, FeatureConvergence(), projection())
     with pytest.raises(MisconfigurationException, match=r"does not show 'relu7'\. It shows 'relu1', 'relu2'"):
         fit(tmp_path, projection(), FeatureConvergence(layers=["relu7"]))

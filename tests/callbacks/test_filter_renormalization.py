@@ -88,7 +88,7 @@ def test_gradient_accumulation(tmp_path):
 
 @pytest.mark.parametrize(
     ("layers", "message"),
-    [(["conf"], "Did you mean 'conv'"), (["fc"], "'fc' is a Linear, not a convolution")],
+    [(["conf"], "Did you mean 'conv'"), (["fc"], "'fc' is a Linear, not a convolution. Name convolutions only")],
 )
 def test_bad_layers_before_training(layers, message, tmp_path):
     with pytest.raises(MisconfigurationException, match=message):
@@ -97,7 +97,7 @@ def test_bad_layers_before_training(layers, message, tmp_path):
 
 @pytest.mark.parametrize("radius", [0, -1.0, float("nan")])
 def test_bad_radius(radius):
-    with pytest.raises(MisconfigurationException, match="must be positive"):
+    with pytest.raises(MisconfigurationException, match=r"is not positive\. Pass a positive number"):
         FilterRenormalization(radius=radius)
 
 

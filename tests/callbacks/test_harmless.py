@@ -217,8 +217,8 @@ STAGES = {
 def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeypatch, stage):
     sabotage, who, error = STAGES[stage]
     options = {"max_epochs": 3, "logger": BrokenLogger()}
-    again = "The training goes on, and epoch {} tries again."
-    outlooks = {1: again.format(2), 2: again.format(3), 3: "The training is not affected."}
+    again = "Training goes on; the next try is at epoch {}."
+    outlooks = {1: again.format(2), 2: again.format(3), 3: "Training is not affected."}
     expected = outcome(tmp_path / "without", **options)
     sabotage(monkeypatch)
     if stage != "logger":
@@ -236,7 +236,9 @@ def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeyp
         for text in mine:
             assert error.__name__ in text
             assert outlook in text
-            assert ("on_error='raise'" if error is NoLuck else "Check the free space and permissions") in text
+            assert (
+                "on_error='raise'" if error is NoLuck else "Check free space and permissions at the destination."
+            ) in text
             if stage in {"harvest", "projection", "optimisation"} and name != "ClassVisualization":
                 assert re.search("on layer '[25]'", text)
     assert not [text for text in said if not text.startswith(tuple(who))]

@@ -102,7 +102,7 @@ def test_yaml_configures_data_model_and_callbacks(tmp_path):
 
 def test_what_can_be_mended_is_one_sentence(capsys, tmp_path):
     unknown = fails(capsys, "--data=PhotoCorps")
-    assert "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'?" in unknown
+    assert "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'? Choose one of PhotoCrops, CIFAR10" in unknown
     assert "usage:" not in unknown
     assert "There is no folder" in fails(capsys, "--data=ImageFolder", "--data.root=nowhere")
     assert "arguments are required: root" in fails(capsys, "--data=ImageFolder")
@@ -112,7 +112,9 @@ def test_what_can_be_mended_is_one_sentence(capsys, tmp_path):
     assert "--data.download true" in fails(capsys, "--data=CIFAR10")
     assert "--trainer.max_epochs many: it must be an int." in fails(capsys, "--trainer.max_epochs=many")
     (tmp_path / "file").write_text("")
-    assert "file/runs cannot be written" in fails(capsys, "--trainer.logger.save_dir=file/runs")
+    unwritable = fails(capsys, "--trainer.logger.save_dir=file/runs")
+    assert "file/runs cannot be written" in unwritable
+    assert "Choose another with --trainer.logger.save_dir." in unwritable
 
 
 def test_a_checkpoint_that_cannot_be_used_is_one_sentence(capsys, tmp_path):
@@ -125,7 +127,7 @@ def test_a_checkpoint_that_cannot_be_used_is_one_sentence(capsys, tmp_path):
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     torch.save({"state_dict": torch.nn.Linear(2, 3).state_dict()}, tmp_path / "foreign.ckpt")
     # not the untrained network, silently
-    assert "There are no weights to validate" in says("validate")
+    assert "There are no weights to validate. Pass a checkpoint, --ckpt_path FILE" in says("validate")
     assert "There is no file nowhere.ckpt" in says("test", "--ckpt_path=nowhere.ckpt")
     assert "text.ckpt is no checkpoint" in says("fit", "--ckpt_path=text.ckpt")
     assert "do not fit ImageClassifier (missing: model.conv1.weight" in says("validate", "--ckpt_path=foreign.ckpt")
@@ -151,7 +153,7 @@ def test_help(capsys):
         main(["fit", "--help"])
     printed = capsys.readouterr().out
     assert "--model.recipe {modern,paper}" in printed
-    assert printed.index("What is changed most:") < 200
+    assert printed.index("Common options:") < 200
     assert len(printed.splitlines()) < 400  # without the subclasses of torch.nn.Module
 
 

@@ -19,11 +19,11 @@ class VisualizationContext(Subject):
     Attributes:
         trainer: The trainer.
         pl_module: The LightningModule; `network` is a part of it, or the whole.
-        layers: The layers that the user asked for, as ``network.named_modules()`` calls them; None if the choice is
-            left to the callback.
+        layers: The layers that the user chose, as ``network.named_modules()`` names them; None leaves the choice to the
+            callback.
         device: The network's device.
         epoch: The epoch whose training is done, counted from 1; the step to log at.
-        sinks: Where pictures, tables and scalars go.
+        sinks: Destinations of pictures, tables and scalars.
         run_images: The images of the run.
     """
 
@@ -46,5 +46,12 @@ class VisualizationContext(Subject):
         return self.run_images
 
     def to_network(self, images: Tensor) -> Tensor:
-        """A detached copy of the images on the network's device, in its dtype; never an inference tensor."""
+        """Copies images to the network's device, in its dtype.
+
+        Args:
+            images: Images, ``(N, C, H, W)``, normalised as the network expects them.
+
+        Returns:
+            A detached copy of the same shape, never an inference tensor.
+        """
         return images.detach().to(self.device, self.dtype, copy=True)

@@ -1,4 +1,4 @@
-"""Work shared out over the processes of a run, and put together again."""
+"""Work divided among the processes of a run, and its results gathered."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ T = TypeVar("T")
 
 
 def gather(value: T) -> list[T]:
-    """The values of all processes, by rank; just this one's where there is only one.
+    """Gathers a value from every process. Every process must call this.
 
-    Every process must call this. Tensors in the values must be on the CPU.
+    Args:
+        value: This process's value; any tensors in it must be on the CPU.
+
+    Returns:
+        The values of all processes, by rank.
 
     Example:
         >>> gather("mine")
@@ -27,15 +31,18 @@ def gather(value: T) -> list[T]:
 
 
 def gather_results(work: Callable[[], T]) -> list[T]:
-    """Runs the work on every process and gathers the results, by rank.
+    """Runs work on every process and gathers the results. Every process must call this.
 
-    Every process must call this. A failure on one is a failure on all, so that none waits for another for ever.
+    A failure on one process is a failure on all, so that none waits for another forever.
 
     Args:
-        work: Takes nothing and returns this process's result, its tensors on the CPU.
+        work: Function that takes no arguments and returns this process's result, with its tensors on the CPU.
+
+    Returns:
+        The results of all processes, by rank.
 
     Raises:
-        RuntimeError: If the work failed on another process. On the process itself its own error is raised.
+        RuntimeError: If the work failed on another process. The process on which it failed raises its own error.
 
     Example:
         >>> gather_results(lambda: 2 * 3)
@@ -57,7 +64,13 @@ def gather_results(work: Callable[[], T]) -> list[T]:
 
 
 def own_share(total: int) -> slice:
-    """The part of ``range(total)`` that is this process's to work on.
+    """Divides work among the processes, as evenly as possible.
+
+    Args:
+        total: Number of items.
+
+    Returns:
+        This process's part of ``range(total)``.
 
     Example:
         >>> own_share(10)

@@ -1,4 +1,4 @@
-"""A failure is never the run's: it becomes one warning that says what to do."""
+"""Failures of a visualisation, turned into one warning each, so that the training goes on."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _log = logging.getLogger(__name__)
 
 
 def warn_of_failure(who: str, error: Exception, epoch: int, layer: str | None, next_try: str | None) -> None:
-    """Turns an exception into a warning.
+    """Turns an exception into a warning that names the cause, the place and the remedy.
 
     Args:
-        who: What failed.
-        error: How it failed; its traceback goes to the log at level ``DEBUG``.
+        who: Name of the callback that failed.
+        error: The exception; its traceback goes to the log at level ``DEBUG``.
         epoch: The epoch, counted from 1.
-        layer: The layer it worked on, if any; by default what `naming_layer` noted.
-        next_try: When it will be tried again, such as ``"epoch 5"``; None if it will not.
+        layer: The layer that was worked on; None takes the one that `naming_layer` noted, if any.
+        next_try: Time of the next try in words, such as ``"epoch 5"``; None if there is none.
     """
     _log.debug("%s failed", who, exc_info=error)
     rank = getattr(rank_zero_only, "rank", 0)
     layer = layer or getattr(error, "cnnvis_layer", None)
     where = (f" on layer {layer!r}" if layer else "") + (f" on rank {rank}" if rank else "")
-    outlook = f"The training goes on, and {next_try} tries again." if next_try else "The training is not affected."
+    outlook = f"Training goes on; the next try is at {next_try}." if next_try else "Training is not affected."
     warnings.warn(
         f"{who} failed at epoch {epoch}{where}: {type(error).__name__}: {str(error).rstrip('.')}. "
         f"{_remedy(error)}{outlook}",
@@ -40,7 +40,7 @@ def _remedy(error: Exception) -> str:
     if is_out_of_memory(error):
         return "Show fewer or smaller images at a time. "
     if isinstance(error, SinkError):
-        return "Check the free space and permissions there. "
+        return "Check free space and permissions at the destination. "
     if isinstance(error, (ValueError, MisconfigurationException)):
-        return ""  # they say it themselves
-    return "on_error='raise' shows where it comes from. "
+        return ""  # their messages name a remedy
+    return "Pass on_error='raise' to see the traceback. "

@@ -1,4 +1,4 @@
-"""Which epochs are shown: those of the schedule, as long as they do not cost too much."""
+"""Pace: which epochs are shown, given the schedule and the limit on overhead."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lightning_cnnvis.callbacks.base.timing import CostAccount
 
 
 class Pace:
-    """Says which epochs are due, and puts them off while visualisations take too much of the training time.
+    """Decides which epochs are due, and postpones them while visualisations take too much of the training time.
 
     Args:
-        who: The callback, for the warning.
+        who: Name of the callback, for the warning.
         schedule: The epochs to show.
-        max_overhead: Largest share of the training time; None for no limit.
-        free_seconds: What the visualisations may take whatever the share.
+        max_overhead: Largest share of the training time, in [0, 1]; None for no limit.
+        free_seconds: Seconds that the visualisations may take whatever their share.
     """
 
     def __init__(self, who: str, schedule: Schedule, max_overhead: float | None, free_seconds: float) -> None:
@@ -27,19 +27,22 @@ class Pace:
         self.schedule = schedule
         self.max_overhead = max_overhead
         self.free_seconds = free_seconds
-        self.last_epoch: int | None = None  # where it is known
+        self.last_epoch: int | None = None  # None while it is unknown
         self.put_off = False
         self._warned = False
         self._decision: tuple[int, bool] | None = None
 
     def due(self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Iterable[CostAccount]) -> bool:
-        """Whether an epoch is to be shown; found once an epoch, and the same on every rank. Every rank must ask.
+        """Whether an epoch is to be shown: decided once per epoch, and alike on every rank. Every rank must call this.
 
         Args:
             epoch: The epoch, counted from 1.
             trainer: The trainer.
-            own: The account of the callback.
-            accounts: The accounts of all visualisations of the run.
+            own: Account of the callback.
+            accounts: Accounts of all visualisations of the run.
+
+        Returns:
+            True if the epoch is scheduled, or has been postponed, and the overhead allows it; always at the last epoch.
         """
         if self._decision is None or self._decision[0] != epoch:
             self._decision = (epoch, self._decide(epoch, trainer, own, accounts))
@@ -58,14 +61,21 @@ class Pace:
         if self.put_off and not self._warned:
             self._warned = True
             rank_zero_warn(
-                f"{self.who} puts epoch {epoch} off: visualisations took {overhead:.0%} of the training "
-                f"time so far, more than max_overhead={self.max_overhead}. It goes on when the share is below, and "
-                "shows the last epoch in any case. Show less or less often, or raise max_overhead."
+                f"{self.who} postpones epoch {epoch}: so far, visualisations have taken {overhead:.0%} of the training "
+                f"time, more than max_overhead={self.max_overhead}. It resumes once the share is lower, and shows the "
+                "last epoch in any case. Show less, show it less often, or raise max_overhead."
             )
         return not self.put_off
 
     def next_try(self, epoch: int) -> str | None:
-        """When what failed at an epoch is tried again, in words; None if it was the last."""
+        """When a visualisation that failed is tried again, in words.
+
+        Args:
+            epoch: The epoch at which it failed, counted from 1.
+
+        Returns:
+            A phrase such as ``"epoch 5"``; None after the last epoch.
+        """
         if epoch == self.last_epoch:
             return None
         following = self.schedule.after(epoch)
@@ -74,9 +84,9 @@ class Pace:
         return f"epoch {following}"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state for a checkpoint."""
         return {"put_off": self.put_off}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up where a checkpoint left off."""
+        """Restores the state of a checkpoint."""
         self.put_off = state_dict["put_off"]

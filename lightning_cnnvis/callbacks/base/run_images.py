@@ -1,4 +1,4 @@
-"""The images of a run: when its loaders will show some, and where to get some when they do not."""
+"""Images of a run: whether an epoch will be validated, and images straight from the data sets if not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Su
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
 
-_LOADER_BITS = 32  # sample ids of one loader are below those of the next by 2 to this power
-_BATCH_SIZE = 32  # where a loader's batches are made by a sampler of the user's
+_LOADER_BITS = 32  # the sample ids of a loader begin at its index times 2 to this power
+_BATCH_SIZE = 32  # for loaders whose batches a sampler of the user's makes
 
 
 def validation_is_sure(trainer: pl.Trainer) -> bool:
-    """Whether the epoch under way will be validated, unless training stops."""
+    """Whether the current epoch will be validated, unless training stops before.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        False also where validation is disabled, or depends on the number of steps.
+    """
     every = trainer.check_val_every_n_epoch
     return bool(trainer.enable_validation) and every is not None and (trainer.current_epoch + 1) % every == 0
 
@@ -32,20 +39,20 @@ def images_of_run(
     *,
     shared: bool = True,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Images straight from the data sets: those of the validation, or of the training if there is none.
+    """Reads images straight from the validation data sets, or from the training data if there are none.
 
-    For an epoch whose batches nobody saw: training stopped early, or was resumed just before its validation. The run's
-    loaders are left alone.
+    This serves epochs whose batches were not seen: training stopped early, or was resumed just before the validation.
+    The run's loaders are not touched.
 
     Args:
         trainer: The trainer.
-        device: Where to bring the images.
-        get_images: How to get the images out of a batch; see `images_of`.
-        shared: Whether each process reads its share, as a distributed sampler deals it out, or all of them.
+        device: Device to bring the images to.
+        get_images: Function, or its dotted name, that returns the images of a batch; see `images_of`.
+        shared: Whether each process reads its share, as a distributed sampler would assign it, or all images.
 
     Yields:
-        The sample id of a batch's first image, and the images ``(N, C, H, W)``, on the device. Ids go up in steps of
-        the number of processes that share them, and are those that `sample_ids` tells of an unshuffled validation.
+        The sample id of a batch's first image, and the images ``(N, C, H, W)`` on the device. Ids increase in steps of
+        the number of processes that share them, and equal those that `sample_ids` returns for an unshuffled validation.
     """
     rank, world = (trainer.global_rank, trainer.world_size) if shared else (0, 1)
     for index, (loader, length) in enumerate(_loaders_and_lengths(trainer)):
@@ -98,8 +105,17 @@ class RunImages:
 
 
 def sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
-    """First id, step and end of the ids of a loader's images; on every process, equal ids mean the same image."""
-    first = index << _LOADER_BITS  # an image of one loader is not one of another's
+    """Numbers the images of a loader, so that equal ids mean the same image on every process.
+
+    Args:
+        loaders: The loader, or a sequence of loaders.
+        index: Index of the loader.
+
+    Returns:
+        The id of this process's first image; the stride between its ids: the world size where a distributed sampler
+        shares the images out, else 1; and the end of the ids, None if it is unknown.
+    """
+    first = index << _LOADER_BITS  # images of different loaders have different ids
     loader = loaders[index] if isinstance(loaders, list | tuple) else loaders
     sampler = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler):
@@ -108,7 +124,7 @@ def sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
 
 
 def _loaders_and_lengths(trainer: pl.Trainer) -> list[tuple[Any, int | None]]:
-    """The loaders, and how many batches of each are read; None is all."""
+    """The loaders, and the number of batches to read from each; None reads all."""
     loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
     loaders = list(loaders.values()) if isinstance(loaders, Mapping) else loaders
     loaders = list(loaders) if isinstance(loaders, list | tuple) else [loaders]
@@ -120,7 +136,7 @@ def _loaders_and_lengths(trainer: pl.Trainer) -> list[tuple[Any, int | None]]:
 
 
 def _of_our_own(loader: Any, rank: int, world: int) -> Iterable[Any]:
-    """A loader of the same data in the order of the data set: the run's own keeps its place, its seeds, its workers."""
+    """A loader of our own for the same data, in order, so that the run's keeps its position, seeds and workers."""
     if not isinstance(loader, DataLoader):
         return loader  # type: ignore[no-any-return]
     dataset = loader.dataset

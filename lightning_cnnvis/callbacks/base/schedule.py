@@ -1,4 +1,4 @@
-"""At which epochs to visualise."""
+"""Schedule: the epochs at which to visualise."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 DEFAULT_EPOCHS = (1, 2, 5, 10, 20, 30, 40, 64)
-"""The epochs that Zeiler & Fergus (2013, Fig. 4) show."""
+"""The epochs that Zeiler & Fergus (2013, arXiv 1311.2901, Fig. 4) show."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs, counted from 1: those listed, or every n-th, or `DEFAULT_EPOCHS`.
+    """Epochs, counted from 1: a list of them, every n-th one, or `DEFAULT_EPOCHS` if neither is given.
 
-    Args:
+    Attributes:
         epochs: The epochs.
-        every_n_epochs: The distance between two epochs, instead.
+        every_n_epochs: Distance between two epochs, in place of a list.
 
     Raises:
-        MisconfigurationException: If both are given, or if one is no whole number of at least 1.
+        MisconfigurationException: If both are given, or if a value is not a whole number of at least 1.
 
     Example:
         >>> [epoch for epoch in range(1, 13) if epoch in Schedule()]
@@ -36,16 +36,17 @@ class Schedule:
         """Checks the values."""
         if self.epochs is not None and self.every_n_epochs is not None:
             raise MisconfigurationException(
-                f"Both epochs={list(self.epochs)} and every_n_epochs={self.every_n_epochs} were given: choose one."
+                f"Both epochs={list(self.epochs)} and every_n_epochs={self.every_n_epochs} are given. Choose one."
             )
         for epoch in self.epochs or ():
             if not _counts(epoch):
                 raise MisconfigurationException(
-                    f"epochs={list(self.epochs or ())} contains {epoch!r}: epochs are whole numbers from 1 on."
+                    f"epochs={list(self.epochs or ())} contains {epoch!r}. Epochs are whole numbers that count from 1."
                 )
         if self.every_n_epochs is not None and not _counts(self.every_n_epochs):
             raise MisconfigurationException(
-                f"every_n_epochs={self.every_n_epochs!r} must be a whole number of at least 1."
+                f"every_n_epochs={self.every_n_epochs!r} is not a whole number of at least 1. Pass one, or a list of "
+                "epochs."
             )
 
     def __contains__(self, epoch: int) -> bool:
@@ -55,7 +56,13 @@ class Schedule:
         return epoch in self._listed
 
     def after(self, epoch: int) -> int | None:
-        """The first scheduled epoch after one; None if there is none.
+        """Finds the first scheduled epoch after a given one.
+
+        Args:
+            epoch: An epoch, counted from 1.
+
+        Returns:
+            The epoch; None if no later one is scheduled.
 
         Example:
             >>> Schedule().after(2), Schedule(epochs=[1]).after(1)

@@ -1,4 +1,4 @@
-"""Find the network, its layers and its input in a run."""
+"""Finds the network of a run, its layers and the format of its input."""
 
 from __future__ import annotations
 
@@ -19,25 +19,46 @@ _SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}
 
 
 def refuse_sharded_weights(trainer: pl.Trainer, who: str) -> None:
-    """Refuses strategies that leave each process a part of the weights only."""
+    """Refuses strategies under which each process holds only a part of the weights.
+
+    Args:
+        trainer: The trainer.
+        who: Name of the callback, for the error.
+
+    Raises:
+        MisconfigurationException: If the trainer's strategy shards the weights.
+    """
     for kind in type(trainer.strategy).__mro__:
         if kind.__name__ in _SHARDING:
             raise MisconfigurationException(
                 f"{who} needs whole weights, but {kind.__name__} splits them over the devices. Use strategy='ddp', or "
-                "take the callback out and visualise a checkpoint afterwards."
+                "remove the callback and visualise a checkpoint after training."
             )
 
 
 def find_input(
     trainer: pl.Trainer, batch: Any, get_images: str | Callable[[Any], Tensor] | None, who: str
 ) -> InputSpec:
-    """What the input looks like, read off the first training batch; the same on every rank."""
-    # the batch in hand costs nothing: asking the loader or the data set for one would disturb the run
+    """Infers the format of the network's input from the first training batch; the same result on every rank.
+
+    Args:
+        trainer: The trainer, with its training loader.
+        batch: The first training batch.
+        get_images: Function, or its dotted name, that returns the images ``(N, C, H, W)`` of a batch; None finds them.
+        who: Name of the callback, for the error.
+
+    Returns:
+        The format, with the class names of the data module where it has some.
+
+    Raises:
+        MisconfigurationException: If the batch holds no images, or their format cannot be inferred.
+    """
+    # the batch at hand costs nothing: requesting one from the loader or the data set would disturb the run
     try:
         spec = find_input_spec(trainer.train_dataloader, images_of(batch, get_images))
     except ValueError as error:
         raise MisconfigurationException(
-            f"{who} could not find out what the input looks like: {error} Or give it an input_spec."
+            f"{who} could not infer the format of the input: {error} Or pass an input_spec."
         ) from error
     spec = replace(spec, class_names=find_class_names(getattr(trainer, "datamodule", None)) or spec.class_names)
     # the ranks see different images and may guess differently
@@ -47,7 +68,20 @@ def find_input(
 def find_target(
     pl_module: pl.LightningModule, attribute: str | None, layers: Sequence[str] | None, who: str
 ) -> tuple[nn.Module, tuple[str, ...] | None]:
-    """The network to visualise, and the names of the layers in it; None for layers that were left open."""
+    """Finds the network to visualise, and its layers.
+
+    Args:
+        pl_module: The LightningModule.
+        attribute: Dotted name of the network in it; None finds the network.
+        layers: Names of layers, with or without the path of the network; None if the choice is left open.
+        who: Name of the callback, for the error.
+
+    Returns:
+        The network, and the layers as ``network.named_modules()`` names them; None for layers that were left open.
+
+    Raises:
+        MisconfigurationException: If the network or a layer does not exist.
+    """
     try:
         path, network = find_network(pl_module, attribute)
     except LayerError as error:
@@ -59,7 +93,7 @@ def find_target(
 
 
 def builds_late(pl_module: pl.LightningModule) -> bool:
-    """Whether the module may build its network in hooks that run after our setup."""
+    """Whether the module may build its network in hooks that run after the callback's ``setup``."""
     own: set[str] = set()
     for kind in type(pl_module).__mro__:
         if kind.__name__ == "LightningModule":
