@@ -25,7 +25,6 @@ from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, find_checkpoints, load
 from lightning_cnnvis.checkpoints.files import read_file
 from lightning_cnnvis.checkpoints.loading import epoch_of
-from lightning_cnnvis.evolution.accuracy import to_csv
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
@@ -36,7 +35,7 @@ from lightning_cnnvis.posthoc.progress_bar import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks.atomic import write
-from lightning_cnnvis.sinks.tags import tag_path
+from lightning_cnnvis.sinks.tags import epoch_file, table_file
 
 QUICK_STEPS = 50
 
@@ -47,9 +46,10 @@ class Evolution:
 
     Attributes:
         epochs: The epochs, counted from 1, ascending.
-        pictures: PNG files by tag, as in TensorBoard, and epoch.
+        pictures: PNG files by tag and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
         tables: Tables as CSV, by tag: the inversion errors beside the accuracy, where both are known.
+        animations: GIF files by tag and epoch.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
     """
@@ -58,6 +58,7 @@ class Evolution:
     pictures: Mapping[str, Mapping[int, bytes]]
     curves: Mapping[str, Mapping[int, float]]
     tables: Mapping[str, str] = field(default_factory=dict)
+    animations: Mapping[str, Mapping[int, bytes]] = field(default_factory=dict)
     layers: Mapping[str, LayerEvolution] = field(default_factory=dict)
     skipped: Mapping[Path, str] = field(default_factory=dict)
 
@@ -73,7 +74,9 @@ class Evolution:
         return buffer.getvalue()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes every picture, named as the callbacks do, and the curves as ``curves.csv`` and ``curves.png``.
+        """Writes every picture, animation and table, named as the callbacks do, and the curves.
+
+        The curves are ``curves.csv`` and ``curves.png``.
 
         Args:
             folder: Where to; it is made if it is not there.
@@ -86,11 +89,12 @@ class Evolution:
         """
         folder = Path(folder)
         files = {
-            folder / tag_path(tag) / f"epoch_{epoch:04d}.png": png
-            for tag, states in self.pictures.items()
-            for epoch, png in states.items()
+            folder / epoch_file(tag, epoch, suffix): data
+            for kind, suffix in ((self.pictures, ".png"), (self.animations, ".gif"))
+            for tag, states in kind.items()
+            for epoch, data in states.items()
         }
-        files |= {folder / f"{tag_path(tag)}.csv": table.encode() for tag, table in self.tables.items()}
+        files |= {folder / table_file(tag): table.encode() for tag, table in self.tables.items()}
         files[folder / "curves.csv"] = save_csv(self.curves)
         picture = curves_picture(self.curves)
         if picture is not None:
@@ -178,13 +182,15 @@ def evolve(
         load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
         replayer.show(epoch, module, **feed)
     replayer.end(module)
+    drawn = replayer.recording
     return Evolution(
         tuple(chosen),
-        replayer.recorder.pictures,
-        replayer.recorder.scalars | replayer.metrics,
-        {f"{show.label}/accuracy": to_csv(show.measurements) for show in _inversions(shows) if show.measurements},
-        _layer_evolutions(shows),
-        analysis.images.skipped,
+        drawn.pictures,
+        drawn.scalars | replayer.metrics,
+        tables=drawn.tables,
+        animations=drawn.animations,
+        layers=_layer_evolutions(shows),
+        skipped=analysis.images.skipped,
     )
 
 

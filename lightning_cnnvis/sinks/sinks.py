@@ -73,12 +73,17 @@ class Sinks:
         Every rank must call this, since Lightning broadcasts the folder. With ``fast_dev_run`` no files are written.
         Files in the folder that a killed run left half-written are removed.
 
+        A trainer with an attribute ``cnnvis_sinks``, as `evolve` has it, names the sinks itself.
+
         Args:
             trainer: A Lightning ``Trainer`` that has set up its strategy.
 
         Returns:
             The sinks on rank 0; on other ranks, ones that write nothing.
         """
+        own: Sequence[Sink] | None = getattr(trainer, "cnnvis_sinks", None)
+        if own is not None:
+            return cls(sinks=own)
         log_dir = trainer.log_dir
         if not trainer.is_global_zero:
             return cls()

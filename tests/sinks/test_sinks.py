@@ -19,7 +19,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_cnnvis.pictures import encode_gif, encode_png
-from lightning_cnnvis.sinks import LoggerSink, SinkError, Sinks, loggers, register_logger_sink
+from lightning_cnnvis.sinks import LoggerSink, Recording, Sink, SinkError, Sinks, loggers, register_logger_sink
 from lightning_cnnvis.sinks.tags import logged_name, mlflow_name, tag_path
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -518,6 +518,34 @@ def test_a_logger_that_is_not_known_gets_a_sink_of_its_own(monkeypatch):
     assert plain.calls == kept.calls != []
     with pytest.raises(TypeError, match="not a subclass of LoggerSink"):
         register_logger_sink(Fake)
+
+
+def test_sinks_of_all_kinds_work_together(tmp_path):
+    class Full(Sink):
+        def table(self, tag, csv):
+            raise OSError("no room")
+
+    recording = Recording()
+    sinks = Sinks(folder=tmp_path, sinks=[Full(), recording])
+    sinks.picture("a", PICTURE, 1)
+    sinks.animation("zoom", FRAMES, 2)
+    with pytest.raises(SinkError, match=r"^Could not write to Full \(OSError: no room\)\.$"):
+        sinks.table("t", "x")
+    sinks.scalar("score", 0.5, 1)
+    sinks.scalar("cnnvis/overhead", 0.1, 1)
+    assert recording.pictures == {"a": {1: (tmp_path / "a" / "epoch_0001.png").read_bytes()}}
+    assert recording.animations == {"zoom": {2: (tmp_path / "zoom" / "epoch_0002.gif").read_bytes()}}
+    assert recording.tables == {"t": (tmp_path / "t.csv").read_text()}
+    assert recording.scalars == {"score": {1: 0.5}}
+
+
+def test_a_trainer_can_name_the_sinks_itself():
+    recording, trainer = Recording(), Trainer([TENSORBOARD], "logs")
+    trainer.cnnvis_sinks = [recording]
+    sinks = Sinks.of(trainer)
+    sinks.table("t", "x")
+    assert recording.tables == {"t": "x"}
+    assert (sinks.folder, sinks.loggers) == (None, ())
 
 
 def test_failures_survive_a_process_boundary():
