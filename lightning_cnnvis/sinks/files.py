@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lightning_cnnvis.sinks.atomic import join, located, sweep, write
+from lightning_cnnvis.sinks.atomic import join, located, write
 from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
 from lightning_cnnvis.sinks.tags import epoch_file, table_file
 
@@ -80,10 +80,6 @@ class FileSink(Sink):
             SinkError: If it cannot be written.
         """
         _write(join(self.folder, table_file(tag)), csv.encode())
-
-    def sweep(self) -> None:
-        """Removes the half-written files that a killed run left in the folder."""
-        sweep(self.folder)
 
 
 def _write(location: Path | str, data: bytes) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from lightning_cnnvis.pictures import Picture, encode_gif, encode_png
-from lightning_cnnvis.sinks.atomic import join, located
+from lightning_cnnvis.sinks.atomic import join, located, sweep
 from lightning_cnnvis.sinks.files import FileSink
 from lightning_cnnvis.sinks.loggers import logger_sink
 from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
@@ -98,10 +98,9 @@ class Sinks:
             else:
                 # loggers without a folder of their own share a save_dir: keep runs apart as ModelCheckpoint does
                 folder = join(folder, *(str(part) for part in (logger.name, logger.version) if part not in {None, ""}))
-        sinks = cls(trainer.loggers, join(folder, "cnnvis"))
-        if sinks._files is not None:
-            sinks._files.sweep()
-        return sinks
+        folder = join(folder, "cnnvis")
+        sweep(folder)
+        return cls(trainer.loggers, folder)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         """Writes a picture.
