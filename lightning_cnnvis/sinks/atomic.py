@@ -115,8 +115,10 @@ def _write_remote(url: str, data: bytes) -> None:
 
 
 def _renames(store: Any) -> bool:
-    """Whether a store has a way of its own to move files; the one that all inherit copies and deletes."""
-    return type(store).mv is not AbstractFileSystem.mv
+    """Whether a store moves a file in one step. What fsspec does for those that cannot is to copy and delete."""
+    protocols = {store.protocol} if isinstance(store.protocol, str) else set(store.protocol)
+    # gcsfs has a `mv` of its own, but in ordinary buckets that copies and deletes, too
+    return type(store).mv is not AbstractFileSystem.mv and not protocols & {"gs", "gcs"}
 
 
 def _temporary(name: str) -> str:

@@ -81,6 +81,17 @@ def test_in_a_store(remote):
     assert all(name.endswith(".part") for name in remote.written) == (remote is Server)
 
 
+def test_a_bucket_of_google_is_an_object_store(monkeypatch):
+    class Google(Server):
+        protocol: ClassVar[tuple] = ("gs", "gcs")
+        store: ClassVar[dict] = {}
+        written: ClassVar[list] = []
+
+    monkeypatch.setattr("lightning_cnnvis.sinks.atomic.url_to_fs", lambda url: (Google(), url.removeprefix("gs:/")))
+    write("gs://bucket/a.png", b"first")
+    assert Google.written == ["/bucket/a.png"]
+
+
 def test_an_interrupted_write_leaves_the_old_file(remote, monkeypatch):
     def interrupted(self, path, value, **options):
         if self.protocol == "server":
