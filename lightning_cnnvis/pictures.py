@@ -18,7 +18,16 @@ _PNG_COMPRESSION = 1
 
 
 def encode_png(picture: Picture) -> bytes:
-    """Encodes a picture of shape ``(H, W, 3)`` as PNG.
+    """Encodes a picture as PNG.
+
+    Args:
+        picture: ``(H, W, 3)``, uint8.
+
+    Returns:
+        The content of a PNG file.
+
+    Raises:
+        ValueError: If the picture has another shape or type, or no pixel.
 
     Example:
         >>> encode_png(np.zeros((2, 2, 3), dtype=np.uint8))[1:4]
@@ -30,7 +39,22 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def encode_gif(frames: Sequence[Picture], seconds_per_frame: float) -> bytes:
-    """Encodes pictures of one shape ``(H, W, 3)`` as a GIF that plays for ever."""
+    """Encodes pictures as a GIF that plays for ever.
+
+    Args:
+        frames: Pictures of one shape ``(H, W, 3)``, uint8.
+        seconds_per_frame: How long a frame is shown, in seconds; at least 0.02.
+
+    Returns:
+        The content of a GIF file.
+
+    Raises:
+        ValueError: If there is no frame, or if a frame has another shape or type.
+
+    Example:
+        >>> encode_gif([np.zeros((2, 2, 3), dtype=np.uint8)], 0.1)[:6]
+        b'GIF89a'
+    """
     if not frames:
         raise ValueError("An animation has at least one frame, but frames is empty.")
     shapes = sorted({_checked(frame).shape for frame in frames})
@@ -53,12 +77,36 @@ def _checked(picture: Picture) -> Picture:
 
 
 def as_bytes(pictures: Tensor) -> Tensor:
-    """Pictures ``(N, C, H, W)`` in [0, 1] as ``uint8`` of three channels, on the CPU."""
+    """Rounds pictures to bytes. NaN becomes 0, and channels other than three become their mean.
+
+    Args:
+        pictures: ``(N, C, H, W)`` in [0, 1]; values outside are clipped.
+
+    Returns:
+        ``(N, 3, H, W)``, uint8, on the CPU.
+
+    Example:
+        >>> import torch
+        >>> as_bytes(torch.tensor([0.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).flatten()
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
     if pictures.shape[1] != 3:
         pictures = pictures.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return pictures.detach().float().nan_to_num().clamp(0, 1).mul(255).round().byte().cpu()
 
 
 def as_picture(frame: Tensor) -> Picture:
-    """A frame ``(C, H, W)`` in [0, 1] as ``(H, W, 3)``, uint8."""
+    """Turns a frame into a picture.
+
+    Args:
+        frame: ``(C, H, W)`` in [0, 1]; values outside are clipped.
+
+    Returns:
+        ``(H, W, 3)``, uint8.
+
+    Example:
+        >>> import torch
+        >>> as_picture(torch.ones(1, 2, 4)).shape
+        (2, 4, 3)
+    """
     return as_bytes(frame[None])[0].permute(1, 2, 0).contiguous().numpy()

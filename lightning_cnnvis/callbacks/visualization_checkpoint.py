@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 
 from lightning_cnnvis.callbacks.base import VisualizationCallback
 from lightning_cnnvis.sinks import Sinks
+from lightning_cnnvis.sinks.atomic import join
 
 FOLDER = "weights"
 
@@ -16,8 +17,9 @@ class VisualizationCheckpoint(pl.Callback):
     """Keeps the weights of each epoch that a visualisation shows, so that they can be looked at afterwards.
 
     ``lightning-cnnvis evolve RUN`` draws the pictures of a run again from them, also with other methods and layers.
-    They lie beside the pictures, ``cnnvis/weights/epoch_0005.ckpt``: the weights and hyperparameters alone, not the
-    optimiser's state, which is twice as large. With the default epochs these are nine files at most.
+    They lie beside the pictures, in a bucket too, as ``cnnvis/weights/epoch_0005.ckpt``: only the weights and
+    hyperparameters, not the optimiser's state, which is twice as large. With the default epochs these are nine files at
+    most.
 
     Without a visualisation callback in the run nothing is kept.
 
@@ -27,14 +29,14 @@ class VisualizationCheckpoint(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._folder: Path | None = None
+        self._folder: Path | str | None = None
         self._completed: int | None = None
         self._kept: int | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the folder; every process must have it, since all of them take part in saving."""
         pictures = Sinks.of(trainer).folder
-        self._folder = trainer.strategy.broadcast(None if pictures is None else pictures / FOLDER)
+        self._folder = trainer.strategy.broadcast(None if pictures is None else join(pictures, FOLDER))
         self._completed = self._kept = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -53,7 +55,7 @@ class VisualizationCheckpoint(pl.Callback):
     def _keep(self, trainer: pl.Trainer, epoch: int) -> None:
         self._kept = epoch
         if self._folder is not None:
-            trainer.save_checkpoint(self._folder / f"epoch_{epoch:04d}.ckpt", weights_only=True)
+            trainer.save_checkpoint(join(self._folder, f"epoch_{epoch:04d}.ckpt"), weights_only=True)
 
 
 def _visualizations(trainer: pl.Trainer) -> list[VisualizationCallback]:

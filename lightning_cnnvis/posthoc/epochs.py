@@ -31,7 +31,7 @@ from lightning_cnnvis.posthoc.progress_bar import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks.atomic import write
-from lightning_cnnvis.sinks.tags import tag_path
+from lightning_cnnvis.sinks.tags import epoch_file, table_file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,9 +40,10 @@ class Evolution:
 
     Attributes:
         epochs: The epochs, counted from 1, ascending.
-        pictures: PNG files by tag, as in TensorBoard, and epoch.
+        pictures: PNG files by tag and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
         tables: Tables as CSV, by tag: the inversion errors beside the accuracy, where both are known.
+        animations: GIF files by tag and epoch.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
     """
@@ -51,6 +52,7 @@ class Evolution:
     pictures: Mapping[str, Mapping[int, bytes]]
     curves: Mapping[str, Mapping[int, float]]
     tables: Mapping[str, str] = field(default_factory=dict)
+    animations: Mapping[str, Mapping[int, bytes]] = field(default_factory=dict)
     layers: Mapping[str, LayerEvolution] = field(default_factory=dict)
     skipped: Mapping[Path, str] = field(default_factory=dict)
 
@@ -66,7 +68,9 @@ class Evolution:
         return buffer.getvalue()
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes every picture, named as the callbacks do, and the curves as ``curves.csv`` and ``curves.png``.
+        """Writes every picture, animation and table, named as the callbacks do, and the curves.
+
+        The curves are ``curves.csv`` and ``curves.png``.
 
         Args:
             folder: Where to; it is made if it is not there.
@@ -79,11 +83,12 @@ class Evolution:
         """
         folder = Path(folder)
         files = {
-            folder / tag_path(tag) / f"epoch_{epoch:04d}.png": png
-            for tag, states in self.pictures.items()
-            for epoch, png in states.items()
+            folder / epoch_file(tag, epoch, suffix): data
+            for kind, suffix in ((self.pictures, ".png"), (self.animations, ".gif"))
+            for tag, states in kind.items()
+            for epoch, data in states.items()
         }
-        files |= {folder / f"{tag_path(tag)}.csv": table.encode() for tag, table in self.tables.items()}
+        files |= {folder / table_file(tag): table.encode() for tag, table in self.tables.items()}
         files[folder / "curves.csv"] = save_csv(self.curves)
         picture = curves_picture(self.curves)
         if picture is not None:
@@ -172,13 +177,15 @@ def evolve(
         load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
         replayer.show(epoch, module, **feed)
     replayer.end(module)
+    drawn = replayer.recording
     return Evolution(
         tuple(chosen),
-        replayer.recorder.pictures,
-        replayer.recorder.scalars | replayer.metrics,
-        replayer.recorder.tables,
-        _layer_evolutions(shows),
-        analysis.images.skipped,
+        drawn.pictures,
+        drawn.scalars | replayer.metrics,
+        tables=drawn.tables,
+        animations=drawn.animations,
+        layers=_layer_evolutions(shows),
+        skipped=analysis.images.skipped,
     )
 
 

@@ -16,16 +16,15 @@ import torch
 from torch import nn
 
 from lightning_cnnvis.inputs.batches import images_of
-from lightning_cnnvis.sinks.recording import Recorder
+from lightning_cnnvis.sinks import Recording
 
 _LIKE_THE_RUN = ("precision", "limit_val_batches", "deterministic", "benchmark")
 """The Trainer's options that what a validation computes depends on."""
 
 
 class _TrainerOfTheRun:
-    """The Trainer as the callbacks saw it at an epoch of the training: a real one, but for what is told here."""
+    """The Trainer as the callbacks saw it at an epoch of the training: a real one, except for what is set here."""
 
-    fast_dev_run = True  # no files: the recorder has them all
     sanity_checking = False
     is_last_batch = True
     enable_validation = True
@@ -34,9 +33,9 @@ class _TrainerOfTheRun:
     is_global_zero = True
     state = SimpleNamespace(fn="fit")
 
-    def __init__(self, callbacks: Sequence[pl.Callback], recorder: Recorder, last_epoch: int) -> None:
+    def __init__(self, callbacks: Sequence[pl.Callback], recording: Recording, last_epoch: int) -> None:
         self.callbacks = list(callbacks)
-        self.loggers = [recorder]
+        self.cnnvis_sinks = [recording]  # instead of files and loggers: see `Sinks.of`
         self.max_epochs = last_epoch
         self.current_epoch = 0
         self.trainer: pl.Trainer | None = None
@@ -48,8 +47,8 @@ class _TrainerOfTheRun:
 class _Replay(pl.Callback):
     """Passes the hooks of a validation on to the callbacks of the run."""
 
-    def __init__(self, callbacks: Sequence[pl.Callback], recorder: Recorder, last_epoch: int) -> None:
-        self._run = _TrainerOfTheRun(callbacks, recorder, last_epoch)
+    def __init__(self, callbacks: Sequence[pl.Callback], recording: Recording, last_epoch: int) -> None:
+        self._run = _TrainerOfTheRun(callbacks, recording, last_epoch)
         self._begun = False
         self.epoch = 0
 
@@ -118,16 +117,16 @@ class Replayer:
         options: The Trainer's options in the run; those that matter are taken over.
 
     Attributes:
-        recorder: What the callbacks drew and measured.
+        recording: What the callbacks drew and measured.
         metrics: What the module logged, by name and epoch.
     """
 
     def __init__(
         self, callbacks: Sequence[pl.Callback], last_epoch: int, device: torch.device, options: Mapping[str, Any]
     ) -> None:
-        self.recorder = Recorder()
+        self.recording = Recording()
         self.metrics: dict[str, dict[int, float]] = {}
-        self._replay = _Replay(callbacks, self.recorder, last_epoch)
+        self._replay = _Replay(callbacks, self.recording, last_epoch)
         with quiet_lightning():
             self._trainer = pl.Trainer(
                 accelerator=device.type,

@@ -1,92 +1,360 @@
-"""How each experiment logger shows pictures, found out by what it can do: each of Lightning's packages has its own."""
+"""How each experiment logger shows pictures.
+
+Loggers are told apart by what they can do, never by their class: ``lightning.pytorch`` and ``pytorch_lightning`` have
+different ones of the same name.
+"""
 
 from __future__ import annotations
 
 import inspect
 import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from lightning_cnnvis.pictures import Picture
+from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink
 from lightning_cnnvis.sinks.tags import logged_name, mlflow_name
 
 
-@dataclass(frozen=True)
-class Artefact:
-    """An encoded picture (one frame) or animation."""
+class LoggerSink(Sink):
+    """Logs scalars to a Lightning logger of any kind; the base of sinks for loggers that also show pictures.
 
-    tag: str
-    step: int
-    suffix: str
-    data: bytes
-    frames: list[Picture]
-
-
-def log_artefact(logger: Any, artefact: Artefact, path: Path | None) -> None:
-    """Shows an artefact in a logger that can.
+    A subclass says in `fits` which loggers it is for, and is made known with `register_logger_sink`.
 
     Args:
         logger: A Lightning logger.
-        artefact: The picture or animation.
-        path: The file that holds it, if there is one; some loggers take animations from files only.
+
+    Attributes:
+        logger: The same.
     """
-    experiment: Any = getattr(logger, "experiment", None)
-    tag, step, still = logged_name(artefact.tag), artefact.step, len(artefact.frames) == 1
-    if hasattr(experiment, "add_image"):
-        _log_tensorboard(experiment, tag, artefact)
-    elif hasattr(logger, "log_image"):  # Weights & Biases, whose slider shows its own steps: the epoch is a caption too
-        caption = [f"epoch {step}"]
-        if still:
-            logger.log_image(key=tag, images=[artefact.frames[0]], step=step, caption=caption)
-        elif path is not None:
-            logger.log_video(key=tag, videos=[str(path)], step=step, caption=caption, format=["gif"])
-    elif _is_mlflow(experiment):
-        if still:
-            experiment.log_image(logger.run_id, artefact.frames[0], key=mlflow_name(artefact.tag), step=step)
-        elif path is not None:
-            experiment.log_artifact(logger.run_id, str(path), mlflow_name(artefact.tag))
-    elif hasattr(experiment, "log_image"):
-        if still:  # Comet, which would stretch the contrast of an array
-            experiment.log_image(io.BytesIO(artefact.data), name=tag, step=step)
-        elif path is not None and hasattr(experiment, "log_video"):
-            experiment.log_video(str(path), name=tag, step=step)
-    elif hasattr(experiment, "track") and type(experiment).__module__.split(".")[0] == "aim":
+
+    logger: Any
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Says whether this sink is for a logger.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            True for every logger, unless a subclass says otherwise.
+        """
+        return True
+
+    @property
+    def experiment(self) -> Any:
+        """The object of the logger's own library; None if there is none."""
+        return _experiment(self.logger)
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Logs a number.
+
+        Args:
+            tag: Name of the curve.
+            value: The number.
+            step: The epoch, counted from 1.
+        """
+        self.logger.log_metrics({logged_name(tag): value}, step=step)
+
+
+class TensorBoardSink(LoggerSink):
+    """Shows pictures and animations in TensorBoard, or with any writer that has ``add_image``.
+
+    Args:
+        logger: A Lightning logger.
+    """
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Looks for ``experiment.add_image``.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            Whether it is there.
+        """
+        return hasattr(_experiment(logger), "add_image")
+
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Adds a picture.
+
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self._add(logged_name(tag), picture.png, picture.pixels, step)
+
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Adds an animation, which TensorBoard plays like a picture.
+
+        Args:
+            tag: Name of the animation.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        self._add(logged_name(tag), animation.gif, animation.frames[0], step)
+
+    def flush(self) -> None:
+        """Writes out the events, for which TensorBoard would wait two minutes."""
+        self.experiment.flush()
+
+    def _add(self, tag: str, data: bytes, frame: Picture, step: int) -> None:
+        writer, (height, width, _) = self.experiment, frame.shape
+        try:
+            from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]  # noqa: PLC0415
+                Summary,
+            )
+
+            # like add_image, which would encode the picture a second time and cannot take a GIF
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
+            summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+            writer._get_file_writer().add_summary(summary, step)
+        except (ImportError, AttributeError, TypeError):  # a writer of another make, such as tensorboardX
+            writer.add_image(tag, frame, step, dataformats="HWC")
+
+
+class WandbSink(LoggerSink):
+    """Shows pictures and animations in Weights & Biases.
+
+    Its slider counts steps of its own, so that the epoch is also the caption.
+
+    Args:
+        logger: A Lightning logger.
+    """
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Looks for ``log_image``.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            Whether it is there.
+        """
+        return hasattr(logger, "log_image")
+
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Logs a picture.
+
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self.logger.log_image(key=logged_name(tag), images=[picture.pixels], step=step, caption=[f"epoch {step}"])
+
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Logs an animation, from a file: arrays would need moviepy.
+
+        Args:
+            tag: Name of the animation.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        with animation.as_file(f"epoch_{step:04d}.gif") as file:
+            self.logger.log_video(
+                key=logged_name(tag), videos=[str(file)], step=step, caption=[f"epoch {step}"], format=["gif"]
+            )
+
+
+class MLflowSink(LoggerSink):
+    """Shows pictures in MLflow, and keeps animations among its artifacts.
+
+    Args:
+        logger: A Lightning logger.
+    """
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Looks for an ``experiment.log_image`` that takes a ``run_id``.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            Whether it is there.
+        """
+        log_image = getattr(_experiment(logger), "log_image", None)
+        return log_image is not None and "run_id" in inspect.signature(log_image).parameters
+
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Logs a picture.
+
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self.experiment.log_image(self.logger.run_id, picture.pixels, key=mlflow_name(tag), step=step)
+
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Logs an animation as an artifact.
+
+        Args:
+            tag: Name of the animation, and of the artifact's folder.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        with animation.as_file(f"epoch_{step:04d}.gif") as file:
+            self.experiment.log_artifact(self.logger.run_id, str(file), mlflow_name(tag))
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Logs a number.
+
+        Args:
+            tag: Name of the curve.
+            value: The number.
+            step: The epoch, counted from 1.
+        """
+        self.logger.log_metrics({mlflow_name(tag): value}, step=step)
+
+
+class CometSink(LoggerSink):
+    """Shows pictures and animations in Comet, or in any other experiment that has ``log_image``.
+
+    Args:
+        logger: A Lightning logger.
+    """
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Looks for ``experiment.log_image``.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            Whether it is there.
+        """
+        return hasattr(_experiment(logger), "log_image")
+
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Logs a picture as a file: Comet would stretch the contrast of an array.
+
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self.experiment.log_image(io.BytesIO(picture.png), name=logged_name(tag), step=step)
+
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Logs an animation if the experiment can.
+
+        Args:
+            tag: Name of the animation.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        experiment = self.experiment
+        if not hasattr(experiment, "log_video"):
+            return
+        if animation.path is not None:
+            experiment.log_video(str(animation.path), name=logged_name(tag), step=step)
+        else:  # Comet uploads later, when a temporary file of ours would be gone: it makes one of its own
+            experiment.log_video(io.BytesIO(animation.gif), name=logged_name(tag), step=step, format="gif")
+
+
+class AimSink(LoggerSink):
+    """Shows pictures and animations in Aim.
+
+    Args:
+        logger: A Lightning logger.
+    """
+
+    @classmethod
+    def fits(cls, logger: Any) -> bool:
+        """Looks for the ``experiment.track`` of Aim.
+
+        Args:
+            logger: A Lightning logger.
+
+        Returns:
+            Whether it is there.
+        """
+        experiment = _experiment(logger)
+        return hasattr(experiment, "track") and type(experiment).__module__.split(".")[0] == "aim"
+
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Tracks a picture.
+
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self._track(tag, picture.png, step)
+
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Tracks an animation.
+
+        Args:
+            tag: Name of the animation.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        self._track(tag, animation.gif, step)
+
+    def _track(self, tag: str, data: bytes, step: int) -> None:
         import aim  # noqa: PLC0415 - only there if the user has it
 
-        experiment.track(aim.Image(Image.open(io.BytesIO(artefact.data))), name=tag, step=step)
+        self.experiment.track(aim.Image(Image.open(io.BytesIO(data))), name=logged_name(tag), step=step)
 
 
-def log_scalar(logger: Any, tag: str, value: float, step: int) -> None:
-    """Logs a number."""
-    name = mlflow_name if _is_mlflow(getattr(logger, "experiment", None)) else logged_name
-    logger.log_metrics({name(tag): value}, step=step)
+# The first that fits is taken.
+_KINDS: list[type[LoggerSink]] = [TensorBoardSink, WandbSink, MLflowSink, CometSink, AimSink, LoggerSink]
+
+_Kind = TypeVar("_Kind", bound=type[LoggerSink])
 
 
-def flush(logger: Any) -> None:
-    """Makes a logger show what it has."""
-    experiment: Any = getattr(logger, "experiment", None)
-    if hasattr(experiment, "add_image"):  # TensorBoard would wait for two minutes
-        experiment.flush()
+def register_logger_sink(kind: _Kind) -> _Kind:
+    """Makes a kind of sink known for the loggers that it fits, ahead of those known so far. Works as a decorator.
+
+    Args:
+        kind: A subclass of `LoggerSink`.
+
+    Returns:
+        The same.
+
+    Raises:
+        TypeError: If it is not a subclass of `LoggerSink`.
+
+    Example:
+        >>> @register_logger_sink
+        ... class AlbumSink(LoggerSink):
+        ...     @classmethod
+        ...     def fits(cls, logger):
+        ...         return hasattr(logger, "album")
+        ...
+        ...     def picture(self, tag, picture, step):
+        ...         self.logger.album[f"{tag}, epoch {step}"] = picture.png
+    """
+    if not (isinstance(kind, type) and issubclass(kind, LoggerSink)):
+        raise TypeError(f"{kind!r} is not a subclass of LoggerSink. Derive one, and register the class.")
+    if kind not in _KINDS:
+        _KINDS.insert(0, kind)
+    return kind
 
 
-def _is_mlflow(experiment: Any) -> bool:
-    log_image = getattr(experiment, "log_image", None)
-    return log_image is not None and "run_id" in inspect.signature(log_image).parameters
+def logger_sink(logger: Any) -> LoggerSink:
+    """Makes the sink of a logger. The logger may connect to its server when it is asked what it can do.
+
+    Args:
+        logger: A Lightning logger.
+
+    Returns:
+        A sink of the first kind that fits, the one registered last first; one that only logs scalars if none does.
+    """
+    return next(kind for kind in _KINDS if kind.fits(logger))(logger)
 
 
-def _log_tensorboard(writer: Any, tag: str, artefact: Artefact) -> None:
-    height, width, _ = artefact.frames[0].shape
-    try:
-        from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untyped]  # noqa: PLC0415
-            Summary,
-        )
-
-        # as add_image does, which would encode the picture a second time and knows no GIF
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=artefact.data)
-        summary = Summary(value=[Summary.Value(tag=tag, image=image)])
-        writer._get_file_writer().add_summary(summary, artefact.step)
-    except (ImportError, AttributeError, TypeError):  # a writer of another make, tensorboardX for one
-        writer.add_image(tag, artefact.frames[0], artefact.step, dataformats="HWC")
+def _experiment(logger: Any) -> Any:
+    return getattr(logger, "experiment", None)

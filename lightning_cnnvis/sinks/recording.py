@@ -1,41 +1,70 @@
-"""Pictures and numbers kept in memory."""
+"""Pictures, animations, tables and scalars kept in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from io import BytesIO
-
-from lightning_cnnvis.pictures import Picture, encode_png
+from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink
 
 
-class Recorder:
-    """Takes in what a run's logger would: pictures as PNG files in memory, and numbers.
+class Recording(Sink):
+    """Keeps everything in memory, under the tags that it is given.
 
     Attributes:
         pictures: PNG files by tag and epoch.
-        scalars: Numbers by tag and epoch.
+        animations: GIF files by tag and epoch.
+        tables: CSV by tag.
+        scalars: Numbers by tag and epoch. Those below ``cnnvis/``, the costs of the pictures, are left out.
+
+    Example:
+        >>> recording = Recording()
+        >>> recording.scalar("inversion_error/relu1", 0.5, step=3)
+        >>> recording.scalars
+        {'inversion_error/relu1': {3: 0.5}}
     """
 
-    log_dir = None
+    pictures: dict[str, dict[int, bytes]]
+    animations: dict[str, dict[int, bytes]]
+    tables: dict[str, str]
+    scalars: dict[str, dict[int, float]]
 
     def __init__(self) -> None:
-        self.pictures: dict[str, dict[int, bytes]] = {}
-        self.scalars: dict[str, dict[int, float]] = {}
-        self.tables: dict[str, str] = {}
-        self.experiment = _Pictures(self.pictures)  # what Lightning calls the library behind a logger
+        self.pictures, self.animations, self.tables, self.scalars = {}, {}, {}, {}
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Takes in numbers; what the pictures cost is not the training's."""
-        for name, value in metrics.items():
-            if not name.startswith("cnnvis/"):
-                self.scalars.setdefault(name, {})[step] = float(value)
+    def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
+        """Keeps a picture as a PNG file.
 
+        Args:
+            tag: Name of the picture.
+            picture: The picture.
+            step: The epoch, counted from 1.
+        """
+        self.pictures.setdefault(tag, {})[step] = picture.png
 
-class _Pictures:
-    def __init__(self, pictures: dict[str, dict[int, bytes]]) -> None:
-        self._pictures = pictures
+    def animation(self, tag: str, animation: EncodedAnimation, step: int) -> None:
+        """Keeps an animation as a GIF file.
 
-    def log_image(self, picture: Picture | BytesIO, name: str, step: int) -> None:
-        # a picture as loggers get it: encoded already, or as it was drawn
-        png = picture.getvalue() if isinstance(picture, BytesIO) else encode_png(picture)
-        self._pictures.setdefault(name, {})[step] = png
+        Args:
+            tag: Name of the animation.
+            animation: The animation.
+            step: The epoch, counted from 1.
+        """
+        self.animations.setdefault(tag, {})[step] = animation.gif
+
+    def table(self, tag: str, csv: str) -> None:
+        """Keeps a table.
+
+        Args:
+            tag: Name of the table.
+            csv: Its lines.
+        """
+        self.tables[tag] = csv
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Keeps a number.
+
+        Args:
+            tag: Name of the curve.
+            value: The number.
+            step: The epoch, counted from 1.
+        """
+        if not tag.startswith("cnnvis/"):
+            self.scalars.setdefault(tag, {})[step] = float(value)

@@ -1,42 +1,43 @@
-"""Where pictures and scalars go: image files, and whatever experiment loggers the run has."""
+"""All the sinks of a run as one: its files and its loggers."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lightning_cnnvis.pictures import Picture, encode_gif, encode_png
-from lightning_cnnvis.sinks.atomic import write
-from lightning_cnnvis.sinks.loggers import Artefact, flush, log_artefact, log_scalar
-from lightning_cnnvis.sinks.tags import tag_path
+from lightning_cnnvis.sinks.atomic import join, located, sweep
+from lightning_cnnvis.sinks.files import FileSink
+from lightning_cnnvis.sinks.loggers import logger_sink
+from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
 
 __all__ = ["SinkError", "Sinks"]
 
 
-class SinkError(OSError):
-    """Something could not be written. The message names each file and logger, and why."""
-
-
 class Sinks:
-    """Writes pictures to files and to loggers, and scalars to loggers.
+    """Sends pictures, animations, tables and scalars to files, to loggers and to other sinks.
 
-    A logger is used by what it can do: TensorBoard, Weights & Biases, MLflow, Comet and Aim show pictures,
-    others get the scalars. Files are always written, to ``<folder>/<tag>/epoch_0005.png``, under a temporary
-    name first, so that nobody reads half a picture.
+    TensorBoard, Weights & Biases, MLflow, Comet, Aim and those of `register_logger_sink` show pictures, other loggers
+    get the scalars. Files are named ``<folder>/<tag>/epoch_0005.png`` and appear when they are complete.
 
     Everything is logged at ``step`` = epoch, counted from 1: pictures and scalars share that axis.
 
-    A sink that fails does not stop the others. What failed is raised as one `SinkError` when all were tried:
-    at the end of the ``with`` block if there is one, else by the method itself.
+    A sink that fails does not stop the others. Once all have been tried, the failures are raised as one `SinkError`: at
+    the end of the ``with`` block if there is one, else by the method itself.
 
     Args:
-        loggers: Lightning loggers; none by default.
-        folder: Where the files go. None: no files.
+        loggers: Lightning loggers.
+        folder: Folder for the files: a path, or the URL of a remote one that fsspec knows, such as
+            ``"s3://bucket/run"``. None: no files.
+        sinks: Any other sinks.
+
+    Attributes:
+        loggers: The loggers.
+        folder: A path if the folder is local, the URL if it is remote; None if there is none.
 
     Example:
         >>> import tempfile
@@ -48,50 +49,64 @@ class Sinks:
         deconvnet/conv1/epoch_0005.png
     """
 
-    def __init__(self, loggers: Sequence[Any] = (), folder: str | Path | None = None) -> None:
+    loggers: tuple[Any, ...]
+    folder: Path | str | None
+
+    def __init__(
+        self, loggers: Sequence[Any] = (), folder: str | Path | None = None, *, sinks: Sequence[Sink] = ()
+    ) -> None:
         self.loggers = tuple(loggers)
-        self.folder = None if folder is None else Path(folder)
+        self._files = None if folder is None else FileSink(folder)
+        self.folder = None if self._files is None else self._files.folder
+        self._others = [
+            *(_Target(f"logger {type(logger).__name__}", partial(logger_sink, logger)) for logger in self.loggers),
+            *(_Target.of(sink) for sink in sinks),
+        ]
+        self._targets = [*([] if self._files is None else [_Target.of(self._files)]), *self._others]
         self._open_blocks = 0
         self._failures: list[str] = []
 
     @classmethod
     def of(cls, trainer: Any) -> Sinks:
-        """The sinks of a run: its loggers, and the folder ``cnnvis`` beside the run's checkpoints.
+        """Finds the sinks of a run: its loggers, and the folder ``cnnvis`` beside the run's checkpoints.
 
-        Every rank must call this (Lightning broadcasts the folder); only rank 0 gets sinks that write. With
-        ``fast_dev_run`` no files are written. Files in the folder that a killed run left half-written are removed.
-        Nothing is written to a remote folder, with a warning.
+        Every rank must call this, since Lightning broadcasts the folder. With ``fast_dev_run`` no files are written.
+        Files in the folder that a killed run left half-written are removed.
+
+        A trainer with an attribute ``cnnvis_sinks``, as `evolve` has it, names the sinks itself.
 
         Args:
             trainer: A Lightning ``Trainer`` that has set up its strategy.
+
+        Returns:
+            The sinks on rank 0; on other ranks, ones that write nothing.
         """
+        own: Sequence[Sink] | None = getattr(trainer, "cnnvis_sinks", None)
+        if own is not None:
+            return cls(sinks=own)
         log_dir = trainer.log_dir
         if not trainer.is_global_zero:
             return cls()
         if trainer.fast_dev_run:
             return cls(trainer.loggers)
-        if trainer.loggers and not isinstance(getattr(trainer.loggers[0], "log_dir", None), (str, Path)):
-            # loggers without a folder of their own share a save_dir: keep runs apart as ModelCheckpoint does
+        folder = located(log_dir or trainer.default_root_dir)
+        if trainer.loggers:
             logger = trainer.loggers[0]
-            parts = [log_dir or trainer.default_root_dir, logger.name, logger.version]
-            log_dir = os.path.join(*(str(part) for part in parts if part not in {None, ""}))
-        elif trainer.loggers:
-            log_dir = trainer.loggers[0].log_dir
-        if "://" in str(log_dir):
-            warnings.warn(
-                f"Pictures go to the loggers only, since files are not written to {log_dir}: a remote folder.",
-                stacklevel=2,
-            )
-            return cls(trainer.loggers)
-        folder = Path(log_dir) / "cnnvis"
-        _sweep(folder)
+            known = getattr(logger, "log_dir", None)
+            if isinstance(known, (str, Path)):
+                folder = located(known)
+            else:
+                # loggers without a folder of their own share a save_dir: keep runs apart as ModelCheckpoint does
+                folder = join(folder, *(str(part) for part in (logger.name, logger.version) if part not in {None, ""}))
+        folder = join(folder, "cnnvis")
+        sweep(folder)
         return cls(trainer.loggers, folder)
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         """Writes a picture.
 
         Args:
-            tag: Name of the picture; what is before the first slash groups it in TensorBoard.
+            tag: Name of the picture; the part before the first slash groups it in TensorBoard.
             picture: ``(H, W, 3)``, uint8.
             step: The epoch, counted from 1.
 
@@ -99,7 +114,8 @@ class Sinks:
             ValueError: If the picture has another shape or type.
             SinkError: If a file or a logger failed; inside a ``with`` block at its end.
         """
-        self._deliver(Artefact(tag, step, ".png", encode_png(picture), [picture]))
+        encoded = EncodedPicture(picture, encode_png(picture))
+        self._send(lambda sink: sink.picture(tag, encoded, step), self._targets)
 
     def animation(self, tag: str, frames: Sequence[Picture], step: int, *, seconds_per_frame: float = 0.25) -> None:
         """Writes an animation, as GIF.
@@ -108,33 +124,34 @@ class Sinks:
             tag: Name of the animation.
             frames: Pictures of one shape ``(H, W, 3)``, uint8.
             step: The epoch, counted from 1.
-            seconds_per_frame: How long a frame is shown.
+            seconds_per_frame: How long a frame is shown, in seconds.
 
         Raises:
             ValueError: If there is no frame, or if a frame has another shape or type.
             SinkError: Like `picture`.
         """
-        gif = encode_gif(frames, seconds_per_frame)
-        self._deliver(Artefact(tag, step, ".gif", gif, list(frames)))
+        encoded = EncodedAnimation(tuple(frames), encode_gif(frames, seconds_per_frame))
+        if self._files is not None:
+            files = _Target.of(self._files)
+            file = self._files.path(tag, step, ".gif")
+            if self._try(files, lambda sink: sink.animation(tag, encoded, step)) and isinstance(file, Path):
+                encoded = replace(encoded, path=file)  # for loggers that take animations from files only
+        self._send(lambda sink: sink.animation(tag, encoded, step), self._others)
 
     def table(self, tag: str, csv: str) -> None:
-        """Writes a table to ``<folder>/<tag>.csv``. It goes to the files only.
+        """Writes a table to ``<folder>/<tag>.csv``. Experiment loggers do not take tables.
 
         Args:
             tag: Name of the table.
-            csv: Its lines.
+            csv: Its lines, comma-separated values.
 
         Raises:
             SinkError: Like `picture`.
         """
-        if self.folder is not None:
-            path = self.folder / tag_path(tag)
-            path = path.with_name(f"{path.name}.csv")
-            self._try(str(path), write, path, csv.encode())
-        self._raise_failures()
+        self._send(lambda sink: sink.table(tag, csv), self._targets)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Logs a number. It goes to the loggers only.
+        """Logs a number. There is no file for it.
 
         Args:
             tag: Name of the curve.
@@ -144,9 +161,7 @@ class Sinks:
         Raises:
             SinkError: If a logger failed; inside a ``with`` block at its end.
         """
-        for logger in self.loggers:
-            self._try(_name(logger), log_scalar, logger, tag, value, step)
-        self._raise_failures()
+        self._send(lambda sink: sink.scalar(tag, value, step), self._targets)
 
     def __enter__(self) -> Sinks:
         """Gathers failures until the end of the block."""
@@ -156,48 +171,48 @@ class Sinks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Makes the loggers show what they have, and raises what failed unless the block itself did."""
+        """Flushes the sinks, and raises what failed unless the block itself did."""
         self._open_blocks -= 1
-        for logger in self.loggers:
-            self._try(_name(logger), flush, logger)
+        for target in self._targets:
+            self._try(target, lambda sink: sink.flush())
         if error is None:
             self._raise_failures()
         elif not self._open_blocks:
             self._failures = []
 
-    def _deliver(self, artefact: Artefact) -> None:
-        path = None
-        if self.folder is not None:
-            path = self.folder / tag_path(artefact.tag) / f"epoch_{artefact.step:04d}{artefact.suffix}"
-            if not self._try(str(path), write, path, artefact.data):
-                path = None
-        for logger in self.loggers:
-            self._try(_name(logger), log_artefact, logger, artefact, path)
+    def _send(self, deliver: Callable[[Sink], None], targets: Sequence[_Target]) -> None:
+        for target in targets:
+            self._try(target, deliver)
         self._raise_failures()
 
-    def _try(self, target: str, write: Callable[..., object], *args: object) -> bool:
+    def _try(self, target: _Target, deliver: Callable[[Sink], None]) -> bool:
         try:
-            write(*args)
+            deliver(target.sink)
+        except SinkError as error:
+            self._failures += error.failures
         except Exception as error:  # a logger may raise anything
-            self._failures.append(f"{target} ({type(error).__name__}: {error})")
-            return False
-        return True
+            self._failures.append(f"{target.name} ({type(error).__name__}: {error})")
+        else:
+            return True
+        return False
 
     def _raise_failures(self) -> None:
         if self._failures and not self._open_blocks:
-            # a full disk fails for every picture in the same way
-            failures = list(dict.fromkeys(self._failures))
-            shown, more = failures[:3], len(failures) - 3
-            self._failures = []
-            raise SinkError(f"Could not write to {'; '.join(shown)}{f' and {more} more' if more > 0 else ''}.")
+            failures, self._failures = self._failures, []
+            raise SinkError(failures)
 
 
-def _sweep(folder: Path) -> None:
-    """Removes half-written files; what cannot be removed does no harm."""
-    with suppress(OSError):
-        for part in folder.rglob(".*.part"):
-            part.unlink(missing_ok=True)
+class _Target:
+    """A sink with its name in error messages, found when it is first used: only then may a logger connect."""
 
+    def __init__(self, name: str, find: Callable[[], Sink]) -> None:
+        self.name = name
+        self._find = find
 
-def _name(logger: Any) -> str:
-    return f"logger {type(logger).__name__}"
+    @classmethod
+    def of(cls, sink: Sink) -> _Target:
+        return cls(type(sink).__name__, lambda: sink)
+
+    @cached_property
+    def sink(self) -> Sink:
+        return self._find()

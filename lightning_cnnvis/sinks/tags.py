@@ -1,4 +1,4 @@
-"""What a tag is called where it is written: names that lead nowhere else, and that files and loggers take."""
+"""Sanitise tags: valid names of files and in loggers, without path traversal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 
 def tag_path(tag: str) -> PurePosixPath:
-    """The relative folder for the pictures of a tag; safe on every file system.
+    """Makes the relative folder for the pictures of a tag; safe on every file system.
 
     The parts between slashes become folders. What could leave the folder or is not allowed in a file name is
     replaced, and a short hash is appended then, so that distinct tags keep distinct folders.
@@ -30,6 +30,41 @@ def tag_path(tag: str) -> PurePosixPath:
     return PurePosixPath(*(_safe_part(part) for part in tag.split("/", 3)))
 
 
+def epoch_file(tag: str, step: int, suffix: str) -> PurePosixPath:
+    """Names the file of a picture or an animation.
+
+    Args:
+        tag: Any text.
+        step: The epoch, counted from 1.
+        suffix: ``".png"`` or ``".gif"``.
+
+    Returns:
+        A relative path without ``..``.
+
+    Example:
+        >>> print(epoch_file("deconvnet/relu1", 5, ".png"))
+        deconvnet/relu1/epoch_0005.png
+    """
+    return tag_path(tag) / f"epoch_{step:04d}{suffix}"
+
+
+def table_file(tag: str) -> PurePosixPath:
+    """Names the file of a table.
+
+    Args:
+        tag: Any text.
+
+    Returns:
+        A relative path without ``..``.
+
+    Example:
+        >>> print(table_file("inversion/accuracy"))
+        inversion/accuracy.csv
+    """
+    path = tag_path(tag)
+    return path.with_name(f"{path.name}.csv")
+
+
 _UNSAFE = re.compile(r"[^\w .,+=@()-]+")
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 _MAX_BYTES = 120
@@ -48,7 +83,7 @@ def _shortened(part: str) -> str:
 
 
 def _told_apart(safe: str, part: str) -> str:
-    """What a part was changed to; with a hash if it was, so that distinct parts stay distinct."""
+    """The safe name of a part, with a hash if it differs from the part: distinct parts stay distinct."""
     if safe == part and safe:
         return safe
     return f"{safe or '_'}-{hashlib.sha256(part.encode(errors='surrogatepass')).hexdigest()[:8]}"
@@ -58,10 +93,16 @@ _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]+")
 
 
 def logged_name(tag: str) -> str:
-    """The name of a tag in a logger, which may make a path of it.
+    """Makes the name of a tag in a logger, which may take it for a path.
 
-    Without control characters and broken unicode, which a log file cannot hold; and every part between slashes is a
-    name that is not too long, and leads nowhere else. An ordinary tag stays as it is.
+    The name holds no control characters and no broken Unicode, which log files cannot store. Every part between slashes
+    is shortened to a valid file name, and leads nowhere else. An ordinary tag stays as it is.
+
+    Args:
+        tag: Any text.
+
+    Returns:
+        The name. Distinct tags have distinct names.
 
     Example:
         >>> logged_name("class_probability/tench, Tinca tinca")
@@ -76,7 +117,13 @@ _NOT_MLFLOWS = re.compile(r"[^\w. -]+", re.ASCII)
 
 
 def mlflow_name(tag: str) -> str:
-    """The name of a tag in MLflow, which takes letters and digits of ASCII only, and makes a path of it.
+    """Makes the name of a tag in MLflow, which accepts only ASCII letters and digits, and makes a path of it.
+
+    Args:
+        tag: Any text.
+
+    Returns:
+        The name. Distinct tags have distinct names.
 
     Example:
         >>> mlflow_name("class_probability/tench, Tinca tinca")

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_cnnvis import (
     ClassVisualization,
     DeconvNetProjection,
+    DeepDream,
     FeatureConvergence,
     FeatureInversion,
     InputSpec,
@@ -23,6 +24,7 @@ from lightning_cnnvis import (
 )
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.cli import main
+from lightning_cnnvis.functional import DreamOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|log_every_n_steps|isinstance\\(treespec)")
 SPEC = InputSpec(size=(24, 24), class_names=("ant", "bee", "cow"))
@@ -80,6 +82,7 @@ def visualizations():
         DeconvNetProjection(epochs=[1, 2], num_channels=3, k=3),
         FeatureConvergence(similarity=0.1, patience=1),
         ClassVisualization(epochs=[1, 2], steps=2),
+        DeepDream(epochs=[1, 2], layers=["2"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2),
         FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2, monitor="val_loss"),
     ]
 
@@ -88,7 +91,7 @@ def files_of(folder) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.suffix in {".png", ".csv"}
+        if path.suffix in {".png", ".gif", ".csv"}
     }
 
 
@@ -104,7 +107,7 @@ def run(tmp_path):
 def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
     live = files_of(run / "cnnvis")
     assert {path.split("/")[0] for path in live} == {
-        "deconvnet", "deconvnet_evolution", "class_visualization", "inversion"
+        "deconvnet", "deconvnet_evolution", "class_visualization", "deepdream", "deepdream_zoom", "inversion"
     }  # fmt: skip
     # drawn at the end of the training
     assert "inversion/accuracy/epoch_0004.png" in live
@@ -115,7 +118,10 @@ def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
     assert again.pop("curves.png")
     assert again.pop("curves.csv")
     assert {"inversion/accuracy.csv", "inversion/accuracy/epoch_0004.png"} <= set(live)
+    assert "deepdream_zoom/2/epoch_0002.gif" in live
     assert again == live
+    assert evolution.tables.keys() == {"inversion/accuracy"}
+    assert set(evolution.animations["deepdream_zoom/2"]) == {1, 2, 4}
 
 
 def test_curves_are_those_of_the_training(run, tmp_path):

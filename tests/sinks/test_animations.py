@@ -25,6 +25,13 @@ def test_gif(tmp_path, frames):
         assert (np.asarray(image.convert("L"))[:, 36:45] > 200).all()
 
 
+def test_in_a_bucket(tmp_path, frames, memory):
+    path = write_animation("memory://bucket/bar.gif", frames)
+    local = write_animation(tmp_path / "bar.gif", frames)
+    assert path == "memory://bucket/bar.gif"
+    assert memory["/bucket/bar.gif"].getvalue() == local.read_bytes()
+
+
 def test_mp4(tmp_path, frames):
     iio = pytest.importorskip("imageio.v3")
     path = write_animation(tmp_path / "bar.mp4", frames, seconds_per_frame=0.2)

@@ -34,6 +34,7 @@ def run_with(logger, folder: Path) -> list[np.ndarray]:
     trainer = fit(folder, ClassVisualization(steps=1, input_spec=SPEC, on_error="raise"), logger=logger)
     sinks = Sinks.of(trainer)
     sinks.animation("zoom", FRAMES, 2)
+    Sinks([logger], "memory://bucket").animation("remote", FRAMES, 2)
     for name in HOSTILE:
         sinks.picture(f"deconvnet/{name}", FRAMES[0], 1)
         sinks.scalar(f"class_probability/{name}", 0.5, 1)
@@ -46,7 +47,7 @@ def same(found, expected) -> bool:
     return sorted(p.tobytes() for p in found) == sorted(p.tobytes() for p in expected)
 
 
-def test_weights_and_biases(tmp_path, monkeypatch):
+def test_weights_and_biases(tmp_path, monkeypatch, memory):
     wandb = pytest.importorskip("wandb")
     from pytorch_lightning.loggers import WandbLogger
 
@@ -59,12 +60,12 @@ def test_weights_and_biases(tmp_path, monkeypatch):
     media = next((tmp_path / "wandb").glob("offline-run-*")) / "files" / "media"
     assert same([pixels(path) for path in (media / "images").rglob(f"{Path(TAG).name}_*.png")], expected)
     assert {media} == {next(p for p in path.parents if p.name == "media") for path in tmp_path.rglob("evil*")}
-    (gif,) = (media / "videos").rglob("*.gif")
-    assert Image.open(gif).n_frames == 3
+    gifs = list((media / "videos").rglob("*.gif"))
+    assert [Image.open(gif).n_frames for gif in gifs] == [3, 3]
     assert {"class_probability/cat", "cnnvis/overhead", "cnnvis/seconds/class_visualization"} <= summary.keys()
 
 
-def test_mlflow(tmp_path):
+def test_mlflow(tmp_path, memory):
     pytest.importorskip("mlflow")
     from pytorch_lightning.loggers import MLFlowLogger
 
@@ -73,11 +74,12 @@ def test_mlflow(tmp_path):
     stored = tmp_path / "artifacts" / logger.run_id / "artifacts"
     assert same([pixels(path) for path in stored.glob("images/*classes*.png")], expected)
     assert Image.open(next(stored.glob("zoom/*.gif"))).n_frames == 3
+    assert Image.open(next(stored.glob("remote/epoch_0002.gif"))).n_frames == 3
     history = logger.experiment.get_metric_history(logger.run_id, "class_probability/cat")
     assert [metric.step for metric in history] == [1, 2]
 
 
-def test_comet(tmp_path):
+def test_comet(tmp_path, memory):
     comet = pytest.importorskip("comet_ml")
     from pytorch_lightning.loggers import CometLogger
 
@@ -93,9 +95,11 @@ def test_comet(tmp_path):
         uploads = [m["payload"] for m in messages if m["type"] == "file_upload"]
         named = [u["file_path"] for u in uploads if (u["additional_params"] or {}).get("figName") == TAG]
         assert same([pixels(io.BytesIO(archive.read(name))) for name in named], expected)
+        (gif,) = (u["file_path"] for u in uploads if (u["additional_params"] or {}).get("fileName") == "remote")
+        assert Image.open(io.BytesIO(archive.read(gif))).n_frames == 3
 
 
-def test_aim(tmp_path):
+def test_aim(tmp_path, memory):
     aim = pytest.importorskip("aim", exc_type=ImportError)
     adapter = pytest.importorskip("aim.pytorch_lightning", exc_type=ImportError)
     logger = adapter.AimLogger(repo=str(tmp_path))

@@ -1,6 +1,7 @@
 """Pictures and scalars arrive in files and loggers, whatever their names and whatever fails."""
 
 import io
+import pickle
 import posixpath
 import re
 import string
@@ -18,7 +19,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_cnnvis.pictures import encode_gif, encode_png
-from lightning_cnnvis.sinks import SinkError, Sinks
+from lightning_cnnvis.sinks import LoggerSink, Recording, Sink, SinkError, Sinks, loggers, register_logger_sink
 from lightning_cnnvis.sinks.tags import logged_name, mlflow_name, tag_path
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -403,10 +404,151 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_0001.png", "mine.part"]
 
 
-def test_a_remote_folder_gets_no_files_and_litters_no_local_one(tmp_path, monkeypatch):
+# Remote folders.
+
+
+def test_a_remote_folder_gets_the_files(memory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(UserWarning, match="not written to s3://bucket/run"):
-        sinks = Sinks.of(Trainer([], "s3://bucket/run"))
+    sinks = Sinks.of(Trainer([], "memory://bucket/run"))
+    assert sinks.folder == "memory://bucket/run/cnnvis"
+    for store in (sinks, Sinks(folder=tmp_path / "local")):
+        store.picture("a/../b", PICTURE, 1)
+        store.animation("zoom", FRAMES, 2)
+        store.table("inversion/accuracy", "layer,error")
+    files = {path.relative_to(tmp_path / "local").as_posix(): path for path in (tmp_path / "local").rglob("*.*")}
+    remote = {name.removeprefix("/bucket/run/cnnvis/"): file.getvalue() for name, file in memory.items()}
+    assert remote == {name: path.read_bytes() for name, path in files.items() if path.is_file()}
+    assert len(remote) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["local"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "folder"),
+    [
+        (Trainer([Fake(METRICS, log_dir="s3://b/version_0")], None), "s3://b/version_0/cnnvis"),
+        (Trainer([REMOTE], "gs://b/wandb"), "gs://b/wandb/project/x7/cnnvis"),
+        (Trainer([REMOTE], None, root="gs://b/root/"), "gs://b/root/project/x7/cnnvis"),
+        (Trainer([], "file:///root"), Path("/root/cnnvis")),
+    ],
+)
+def test_where_a_remote_run_keeps_its_pictures(trainer, folder):
+    assert Sinks.of(trainer).folder == folder
+
+
+def test_a_store_that_fails_is_named():
+    sinks = Sinks.of(Trainer([], "nosuchprotocol://bucket/run"))
+    with pytest.raises(SinkError, match=r"nosuchprotocol://bucket/run/cnnvis/a/epoch_0001\.png \(ValueError"):
+        sinks.picture("a", PICTURE, 1)
+
+
+class TakesFiles:
+    """A logger that reads a file when it is told to, as Weights & Biases and MLflow do."""
+
+    run_id = "7"
+
+    def __init__(self):
+        self.taken = {}
+
+    def log_video(self, key, videos, step, caption, format):
+        self._take(videos[0])
+
+    def log_artifact(self, run_id, local_path, artifact_path):
+        self._take(local_path)
+
+    def _take(self, path):
+        self.taken[Path(path)] = Path(path).read_bytes()
+
+
+class TakesImages(TakesFiles):
+    def log_image(self, key, images, step, caption):
+        pass
+
+
+class TakesArtifacts(TakesFiles):
+    @property
+    def experiment(self):
+        return self
+
+    def log_image(self, run_id, image, key, step):
+        pass
+
+
+@pytest.mark.parametrize("make", [TakesImages, TakesArtifacts])
+@pytest.mark.parametrize("folder", ["memory://bucket/run", None])
+def test_an_animation_reaches_loggers_that_take_files_without_a_local_folder(memory, folder, make):
+    logger = make()
+    Sinks([logger], folder).animation("zoom", FRAMES, 3)
+    ((path, data),) = logger.taken.items()
+    assert path.name == "epoch_0003.gif"
+    assert data == encode_gif(FRAMES, 0.25)
+    assert not path.exists()
+
+
+def test_an_animation_reaches_comet_without_a_local_folder(memory):
+    experiment = Fake(
+        "log_image(image_data, name=None, step=None)", "log_video(file, name=None, step=None, format=None)"
+    )
+    Sinks([Fake(METRICS, experiment=experiment)], "memory://bucket/run").animation("zoom", FRAMES, 3)
+    ((_, video),) = experiment.calls
+    assert video["file"].getvalue() == encode_gif(FRAMES, 0.25)
+    assert (video["name"], video["step"], video["format"]) == ("zoom", 3, "gif")
+
+
+# Sinks of one's own.
+
+
+class Album(LoggerSink):
+    @classmethod
+    def fits(cls, logger):
+        return hasattr(logger, "album")
+
+    def picture(self, tag, picture, step):
+        self.logger.album[tag, step] = picture.png
+
+
+def test_a_logger_that_is_not_known_gets_a_sink_of_its_own(monkeypatch):
+    monkeypatch.setattr(loggers, "_KINDS", list(loggers._KINDS))
+    plain, kept = Fake(METRICS), Fake(METRICS, album={}, experiment=Fake("add_image(tag)"))
+    assert register_logger_sink(Album) is register_logger_sink(Album) is Album
+    with Sinks([plain, kept]) as sinks:
+        sinks.picture("a", PICTURE, 3)
+        sinks.animation("zoom", FRAMES, 3)
+        sinks.scalar("score", 0.5, 3)
+    assert kept.album == {("a", 3): encode_png(PICTURE)}
+    assert plain.calls == kept.calls != []
+    with pytest.raises(TypeError, match="not a subclass of LoggerSink"):
+        register_logger_sink(Fake)
+
+
+def test_sinks_of_all_kinds_work_together(tmp_path):
+    class Full(Sink):
+        def table(self, tag, csv):
+            raise OSError("no room")
+
+    recording = Recording()
+    sinks = Sinks(folder=tmp_path, sinks=[Full(), recording])
     sinks.picture("a", PICTURE, 1)
-    assert sinks.folder is None
-    assert not list(tmp_path.iterdir())
+    sinks.animation("zoom", FRAMES, 2)
+    with pytest.raises(SinkError, match=r"^Could not write to Full \(OSError: no room\)\.$"):
+        sinks.table("t", "x")
+    sinks.scalar("score", 0.5, 1)
+    sinks.scalar("cnnvis/overhead", 0.1, 1)
+    assert recording.pictures == {"a": {1: (tmp_path / "a" / "epoch_0001.png").read_bytes()}}
+    assert recording.animations == {"zoom": {2: (tmp_path / "zoom" / "epoch_0002.gif").read_bytes()}}
+    assert recording.tables == {"t": (tmp_path / "t.csv").read_text()}
+    assert recording.scalars == {"score": {1: 0.5}}
+
+
+def test_a_trainer_can_name_the_sinks_itself():
+    recording, trainer = Recording(), Trainer([TENSORBOARD], "logs")
+    trainer.cnnvis_sinks = [recording]
+    sinks = Sinks.of(trainer)
+    sinks.table("t", "x")
+    assert recording.tables == {"t": "x"}
+    assert (sinks.folder, sinks.loggers) == (None, ())
+
+
+def test_failures_survive_a_process_boundary():
+    error = pickle.loads(pickle.dumps(SinkError(["a (full)", "b (full)", "a (full)"])))
+    assert error.failures == ("a (full)", "b (full)")
+    assert str(error) == "Could not write to a (full); b (full)."
