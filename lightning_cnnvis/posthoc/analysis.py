@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis import figures
-from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, load
+from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, Run, load
 from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
@@ -413,7 +413,7 @@ class Analysis:
 
 
 def analyze(
-    checkpoint: str | Path | nn.Module | None = None,
+    checkpoint: str | Path | nn.Module | Run | None = None,
     data: Data | None = None,
     *,
     model: str | nn.Module | None = None,
@@ -425,8 +425,8 @@ def analyze(
     """Opens a trained network to look at.
 
     Args:
-        checkpoint: A checkpoint of Lightning, a file of plain weights, a folder with checkpoints, or a network; None
-            takes the published weights of ``model``. See `lightning_cnnvis.checkpoints.load`.
+        checkpoint: A checkpoint of Lightning, a file of plain weights, a run or a folder with checkpoints, or a
+            network; None takes the published weights of ``model``. See `lightning_cnnvis.checkpoints.load`.
         data: Images to show it: a folder of them, image files, a data module or its import path, a loader of batches,
             or a tensor ``(N, C, H, W)``, normalised. Those that the run was validated on, if None.
         model: What the weights are of, where the file does not say: an import path, ``"torchvision:NAME"``,

@@ -98,7 +98,7 @@ class ImageSource:
         """The names of the classes in the checkpoint's own run; none if they cannot be found."""
         try:
             module = runs.data_module(self._checkpoint)
-        except DataError:  # numbers will do
+        except (CheckpointError, DataError):  # numbers will do
             return ()
         spec = getattr(module, "input_spec", None)
         return spec.class_names if isinstance(spec, InputSpec) else ()

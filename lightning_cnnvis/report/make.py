@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_cnnvis.callbacks import DeconvNetProjection
-from lightning_cnnvis.checkpoints import Checkpoint
+from lightning_cnnvis.checkpoints import Checkpoint, Run
 from lightning_cnnvis.evolution.accuracy import require
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
-from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, find_epochs, quick_inversion
+from lightning_cnnvis.posthoc.epochs import QUICK_STEPS, quick_inversion
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
@@ -23,7 +23,7 @@ from lightning_cnnvis.sinks.atomic import write
 
 
 def report(
-    source: str | Path | nn.Module | None,
+    source: str | Path | nn.Module | Run | None,
     output: str | Path = "report.html",
     data: Data | None = None,
     *,
@@ -34,8 +34,8 @@ def report(
     """Writes one HTML page on what a network has learnt; it opens from the disk and asks nothing of the network.
 
     Args:
-        source: A checkpoint, weights or a network, as for `analyze`; or the folder of a run, whose checkpoints then
-            also give the evolution over the epochs and the curves.
+        source: A checkpoint, weights or a network, as for `analyze`; or a run or its folder, whose checkpoints
+            then also give the evolution over the epochs and the curves.
         output: The file to write, or a folder, in which it is ``report.html``.
         data: Images, as for `analyze`.
         layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
@@ -61,6 +61,9 @@ def report(
         'report.html'
     """
     require("jinja2", "matplotlib", "scipy")
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        with Run(source, trust=opening.get("trust", False)) as run:
+            return report(run, output, data, layers=layers, options=options, **opening)
     output = Path(output)
     if output.is_dir() or output.suffix.lower() not in {".html", ".htm"}:
         output /= "report.html"
@@ -71,7 +74,7 @@ def report(
     if options.inversions and not measured:
         steps = options.steps or QUICK_STEPS
         also.append(quick_inversion(layers=layers, probes=options.inversions, steps=steps, seed=options.seed))
-    evolution = _evolution(source, data, layers, also, opening)
+    evolution = _evolution(source, data, layers, also, opening) if isinstance(source, Run) else None
     if evolution is not None:
         analysis.checkpoint = _with_metrics(analysis.checkpoint, evolution)
     content = collect(
@@ -86,19 +89,17 @@ def report(
 
 
 def _evolution(
-    source: Any, data: Data | None, layers: Sequence[str] | None, also: list[pl.Callback], opening: dict[str, Any]
+    run: Run, data: Data | None, layers: Sequence[str] | None, also: list[pl.Callback], opening: dict[str, Any]
 ) -> Evolution | None:
-    """The epochs of a run, if the source is the folder of one that has several.
+    """The epochs of a run, if it has several.
 
     The projections are drawn again, as the run drew them if it did; what else it optimised would take minutes.
     """
-    if not isinstance(source, str | Path) or not Path(source).is_dir():
+    if len(run.epochs) < 2:
         return None
-    if len(find_epochs(Path(source), trust=opening.get("trust", False))) < 2:
-        return None
-    drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
+    drawn = [] if layers is not None else runs.visualizations(run.config)
     callbacks = [callback for callback in drawn if isinstance(callback, DeconvNetProjection)]
-    return evolve(source, data, callbacks=[*(callbacks or [DeconvNetProjection(layers=layers)]), *also], **opening)
+    return evolve(run, data, callbacks=[*(callbacks or [DeconvNetProjection(layers=layers)]), *also], **opening)
 
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
