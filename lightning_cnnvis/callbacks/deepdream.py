@@ -15,11 +15,10 @@ from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
 from lightning_cnnvis.callbacks.base.failure import naming_layer
-from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback
+from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback, read_photograph
 from lightning_cnnvis.evolution.strips import PictureColumn
 from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream, zoom
 from lightning_cnnvis.functional.network.defaults import choose_depths
-from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import trace_layers
 from lightning_cnnvis.pictures import Picture, as_picture
 

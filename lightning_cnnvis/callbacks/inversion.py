@@ -13,20 +13,19 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torchvision.transforms.functional import center_crop, resize
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
 from lightning_cnnvis.callbacks.base.failure import naming_layer
-from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback
+from lightning_cnnvis.callbacks.base.fixed_images import ProbeCallback, read_photograph
 from lightning_cnnvis.evolution.accuracy import Measurement, to_csv
 from lightning_cnnvis.evolution.strips import PictureColumn
 from lightning_cnnvis.figures.accuracy import plot
 from lightning_cnnvis.functional.inversion.methods import Method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions, on_cpu
-from lightning_cnnvis.inputs.photographs import read_photograph
+from lightning_cnnvis.inputs.photographs import fit_photograph
 from lightning_cnnvis.layers import trace_layers
 
 STRIP_SIDE = 96
@@ -100,10 +99,8 @@ class FeatureInversion(ProbeCallback):
         """Fits the photographs to the input, and tries the layers out with a single step."""
         spec = context.input_spec
         if self._photographs is not None:
-            size = list(spec.size)
-            self._given = self._probes = torch.stack(
-                [center_crop(resize(photo, max(size), antialias=True), size) for photo in self._photographs]
-            )
+            fitted = [fit_photograph(photo, spec.size) for photo in self._photographs]
+            self._given = self._probes = torch.stack(fitted)
         if context.layers is None:
             _, self._shown_layers = trace_layers(context.network, context.to_network(torch.zeros(1, *spec.shape)))
         else:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.callbacks.base.run_images import images_of_run, validation_is_sure
 from lightning_cnnvis.callbacks.base.strip import StripCallback
-from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs import InputSpec, photographs
 from lightning_cnnvis.inputs.batches import images_of
+
+
+def read_photograph(path: str | Path) -> Tensor:
+    """Reads a photograph that a callback was given; see `lightning_cnnvis.inputs.photographs.read_photograph`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``(3, H, W)`` in [0, 1].
+
+    Raises:
+        MisconfigurationException: If it cannot be read.
+    """
+    try:
+        return photographs.read_photograph(path)
+    except photographs.PhotographError as error:
+        raise MisconfigurationException(str(error)) from error
 
 
 class ProbeCallback(StripCallback):
