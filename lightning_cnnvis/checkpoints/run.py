@@ -75,7 +75,10 @@ class Run:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The checkpoints, in the natural order of their names.
+        """The checkpoints.
+
+        Returns:
+            The files, in the natural order of their names.
 
         Raises:
             CheckpointError: If there is no such folder, or no checkpoint in it.
@@ -128,6 +131,9 @@ class Run:
         They are those that were kept to be looked at, where there are any; else all. A file that does not say its
         epoch has the number in its name, ``epoch_0005.pth``; where some have none, they are counted in their order.
 
+        Returns:
+            The files by epoch.
+
         Raises:
             CheckpointError: If there are none, or they belong to several runs.
         """
@@ -170,6 +176,9 @@ class Run:
 
         Files that do not say their epoch, and whose names differ only by numbers, count in the order of these.
 
+        Returns:
+            The file.
+
         Raises:
             CheckpointError: If there is none that can be read.
         """
@@ -191,7 +200,10 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The configuration that LightningCLI saved with the run; empty if there is none.
+        """The configuration that LightningCLI saved with the run.
+
+        Returns:
+            The content of ``config.yaml``, in the folder or above it; empty if there is none.
 
         Raises:
             CheckpointError: If it cannot be read.

@@ -82,7 +82,15 @@ class ImageFolder(ImageDataModule):
         return self._class_names
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set.
+
+        Raises:
+            ValueError: If a class has too few images to hold some out.
+            ImageError: If a file is not a readable image.
+        """
         train = _Photographs(self._train_folder, training_transform(self.image_size))
         if self._val_folder is not None:
             val = _Photographs(self._val_folder, validation_transform(self.image_size))

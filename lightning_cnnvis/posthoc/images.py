@@ -38,16 +38,38 @@ class Images(Protocol):
     skipped: dict[Path, str]
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """Batches ``(N, C, H, W)``, normalised as the network expects them."""
+        """Gives all images.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            Batches ``(N, C, H, W)``, normalised as the network expects them.
+        """
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
-        """The first images, ``(N, C, H, W)`` in [0, 1], of the network's input size."""
+        """Takes the first images.
+
+        Args:
+            count: Number of images.
+            spec: The network's input.
+
+        Returns:
+            ``(N, C, H, W)`` in [0, 1], of the network's input size.
+        """
 
     def photograph(self, spec: InputSpec) -> Tensor:
-        """The first image ``(C, H, W)`` in [0, 1], at its own size."""
+        """Takes the first image.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            ``(C, H, W)`` in [0, 1], at its own size.
+        """
 
     def __len__(self) -> int:
-        """How many batches there are, 0 if that is not known."""
+        """Number of batches; 0 if it is unknown."""
 
 
 @dataclass
@@ -141,7 +163,7 @@ class ImageFiles:
         return next(self._readable(spec.channels))
 
     def __len__(self) -> int:
-        """How many batches there are at most."""
+        """Number of batches, at most."""
         return math.ceil(len(self.paths) / self.batch_size)
 
     def _fitted(self, spec: InputSpec) -> Iterator[Tensor]:
@@ -175,7 +197,8 @@ class Batches:
     """Batches from a loader, a tensor, or whatever else gives images as the network takes them.
 
     Args:
-        loader: Gives batches; see `images_of`.
+        loader: Iterable of batches; see `images_of`.
+        skipped: Files that could not be read: none.
     """
 
     loader: Any
@@ -230,7 +253,7 @@ class Batches:
         return self.first(1, spec)[0]
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """Number of batches; 0 if it is unknown."""
         try:
             return len(self.loader)
         except TypeError:

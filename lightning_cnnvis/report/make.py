@@ -103,7 +103,7 @@ def _evolution(
 
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
-    """The checkpoint with what the validation of its epoch said: one of weights alone does not know."""
+    """Adds what the validation of its epoch logged, which a checkpoint with only weights does not contain."""
     epoch = checkpoint.epoch or 0
     logged = {name: points[epoch] for name, points in evolution.curves.items() if "/" not in name and epoch in points}
     return replace(checkpoint, metrics={**logged, **checkpoint.metrics})
