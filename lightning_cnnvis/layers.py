@@ -17,7 +17,7 @@ class LayerError(ValueError):
 
 
 def get_layer(model: nn.Module, name: str) -> nn.Module:
-    """The module of the given dotted name.
+    """Finds a module by its dotted name.
 
     Args:
         model: The network.
@@ -58,18 +58,18 @@ class _Stop(Exception):  # noqa: N818 - a signal, not an error
 def record(model: nn.Module, layers: Sequence[str], *, stop: bool = True) -> Iterator[dict[str, Tensor]]:
     """Records the outputs of layers during the forward passes inside the context.
 
-    Prefer `activations` for a single forward pass. The hooks are gone when the context ends, however it
-    ends. Outputs keep their autograd graph. An output that a later
-    in-place operation may overwrite is cloned.
+    Prefer `activations` for a single forward pass. The hooks are removed when the context ends, however it
+    ends. Outputs keep their autograd graph. An output that a later in-place operation may overwrite is cloned.
 
     Args:
         model: The network.
         layers: Dotted module names.
-        stop: Ends the forward pass, by an exception which `activations` catches, as soon as every layer has
-            run: what lies behind the deepest one costs nothing.
+        stop: Whether to end the forward pass, by an exception which `activations` catches, as soon as every layer
+            has run: the layers after the deepest one cost nothing.
 
     Yields:
-        A dict that each forward pass fills: name -> output. Clear it between two passes.
+        A dict that each forward pass fills: name -> output, ``(N, …)`` as the layer returns it. Clear it between two
+        passes.
 
     Raises:
         LayerError: If a layer is not there, or if its output is not a tensor.
@@ -137,13 +137,13 @@ def activations(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dict
 
 @dataclass(frozen=True)
 class LayerCalls:
-    """How one module takes part in a forward pass.
+    """Part that one module takes in a forward pass.
 
     Attributes:
         name: Dotted module name.
         kind: Class name of the module.
-        calls: How many times the module runs in one forward pass.
-        shape: Shape of its output for one image, without the batch dimension; empty if that is no tensor.
+        calls: Number of times that the module runs in one forward pass.
+        shape: Shape of its output for one image, without the batch dimension; empty if that is not a tensor.
     """
 
     name: str
@@ -161,8 +161,8 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
 
     Returns:
         The calls by layer name, in the order of their first run; and for each convolution the name of the
-        module that holds its rectified output: the ReLU that is applied to it, behind a BatchNorm or Dropout
-        if there is one. Where the ReLU is no module, or runs more than once, it is the last module before it.
+        module that holds its rectified output: the ReLU that is applied to it, after a BatchNorm or Dropout
+        if there is one. Where the ReLU is not a module, or runs more than once, it is the last module before it.
     """
     calls: dict[str, LayerCalls] = {}
     # The chain conv -> norm -> relu is followed by the identity of the tensors passed on. `alive` holds them,
@@ -218,12 +218,29 @@ def _continues_chain(module: nn.Module) -> bool:
 
 
 def _without_compile(name: str) -> str:
-    """The name of a layer as it was before ``torch.compile`` wrapped modules."""
+    """Restores the name that a layer had before ``torch.compile`` wrapped modules."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def find_network(module: nn.Module, attribute: str | None) -> tuple[str, nn.Module]:
-    """The network to visualise, and its dotted name in the LightningModule."""
+    """Finds the network to visualise.
+
+    Args:
+        module: A LightningModule, or the network itself.
+        attribute: Dotted name of the network in it; None for the only child with all parameters, or the module itself
+            where there is no such child.
+
+    Returns:
+        The dotted name in the module, empty for the module itself, and the network, as it was before
+        ``torch.compile`` wrapped it.
+
+    Raises:
+        LayerError: If there is no module of that name; the message lists the children.
+
+    Example:
+        >>> find_network(nn.ModuleDict({"net": nn.Linear(2, 1), "loss": nn.MSELoss()}), None)
+        ('net', Linear(in_features=2, out_features=1, bias=True))
+    """
     if attribute is not None:
         network: Any = module
         for part in attribute.split("."):
@@ -249,7 +266,23 @@ def _uncompiled(network: nn.Module) -> nn.Module:
 
 
 def find_layer(network: nn.Module, name: str, path: str) -> str:
-    """The layer's name in the network, given its name there or in the LightningModule."""
+    """Finds the name of a layer in the network.
+
+    Args:
+        network: The network.
+        name: Name of the layer in the network or in the LightningModule, with or without ``_orig_mod``.
+        path: Dotted name of the network in the LightningModule; empty if it is the module itself.
+
+    Returns:
+        The name, as ``network.named_modules()`` gives it.
+
+    Raises:
+        LayerError: If there is no such layer; the message lists near names.
+
+    Example:
+        >>> find_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "model.1", "model")
+        '1'
+    """
     names: dict[str, str] = {_without_compile(known): known for known, _ in network.named_modules()}
     plain = _without_compile(name)
     inside = plain.removeprefix(f"{path}.") if path else plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real weights at {folder}: set CNNVIS_SHARED_DATA")
     return folder
+
+
+@pytest.fixture
+def reads(monkeypatch) -> Counter[Path]:
+    """Counts how often each checkpoint, file of weights and configuration is read."""
+    counts: Counter[Path] = Counter()
+
+    def spy(owner, name):
+        original = getattr(owner, name)
+
+        def counted(path, *args, **options):
+            if not isinstance(path, Path) or path.suffix in {".ckpt", ".pt", ".pth", ".safetensors", ".yaml"}:
+                counts[Path(path)] += 1
+            return original(path, *args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    spy(torch, "load")
+    spy(pytest.importorskip("safetensors.torch"), "load_file")
+    spy(Path, "read_text")
+    return counts

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.checkpoints.run import KEPT_FOLDER
 from lightning_cnnvis.sinks import Sinks
 from lightning_cnnvis.sinks.atomic import join
 
-FOLDER = "weights"
+FOLDER = KEPT_FOLDER
 
 
 class VisualizationCheckpoint(pl.Callback):

@@ -1,9 +1,10 @@
-"""Files of weights: reading them without running what is in them, and fitting them to a network."""
+"""Files of weights: read them without running what is in them, and fit them to a network."""
 
 from __future__ import annotations
 
 import importlib.util
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,67 +13,102 @@ import torch
 from torch import Tensor, nn
 
 _SHOWN_KEYS = 4
+_ZIP = b"PK"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used. The message says why, and what to do."""
 
 
-def read_file(path: Path, *, trust: bool = False) -> Any:
+class UnreadableError(CheckpointError):
+    """A file that is missing, empty, damaged or not a checkpoint: no option of ours would make it readable."""
+
+
+def read_file(path: Path, *, trust: bool = False, mapped: bool = False) -> Any:
     """Reads a checkpoint or a file of weights into the CPU's memory.
 
     Args:
         path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
-        trust: Unpickles whatever is in the file, which may run any code. Otherwise only tensors and builtins are read.
+        trust: Whether to unpickle whatever is in the file, which may run any code. Otherwise only tensors and builtins
+            are read.
+        mapped: Whether to map the tensors into memory instead of copying them: the disk is read when their values are
+            used, and nothing may write into the file meanwhile. Only for files that `is_mappable` accepts.
 
     Returns:
-        What was saved.
+        The object that was saved.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, of another kind, or holds more than may be read.
+        UnreadableError: If the file is missing, damaged or of another kind.
+        CheckpointError: If it contains more than may be read.
     """
     if not path.exists():
-        raise CheckpointError(f"There is no file {path}. Check the path.")
+        raise UnreadableError(f"There is no file {path}. Check the path.")
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder. Name a checkpoint in it.")
-    with _opened(path) as file:
-        head = file.read(16)
+    head = _head(path)
     if not head:
-        raise CheckpointError(f"{path} is empty: its writing was interrupted. Use another checkpoint.")
+        raise UnreadableError(f"{path} is empty: its writing was interrupted. Use another checkpoint.")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    is_zip = head.startswith(_ZIP)
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except pickle.UnpicklingError as error:
         message = str(error)
         # torch.save's files are zip archives; what else is pickled begins with its protocol
-        if "GLOBAL " in message or head.startswith((b"PK", b"\x80")):
+        if "GLOBAL " in message or is_zip or head.startswith(b"\x80"):
             what = message.split("GLOBAL ", 1)[1].split(" ", 1)[0] if "GLOBAL " in message else "it is a pickle"
             raise CheckpointError(
-                f"{path} holds more than tensors and builtins ({what}), and reading it would run code of its maker's "
-                "choice. If you know where it comes from, trust it: --trust, or trust=True."
+                f"{path} contains more than tensors and builtins ({what}), and reading it would run code of its "
+                "maker's choice. If you know where it comes from, trust it: --trust, or trust=True."
             ) from error
+        raise _not_a_checkpoint(path) from error
+    except ImportError as error:
         raise CheckpointError(
-            f"{path} is no checkpoint: torch.load cannot read it. Give a file that Lightning or torch.save wrote, or "
-            "one that ends in .safetensors."
+            f"{path} needs code that cannot be imported ({error}). Install it, or run the command where the training "
+            "ran."
         ) from error
-    except (RuntimeError, EOFError, OSError, UnicodeDecodeError, ValueError, KeyError, AttributeError) as error:
-        if head.startswith(b"PK"):
-            raise CheckpointError(
+    except Exception as error:  # the unpickler raises nearly anything at what is not a pickle
+        if is_zip:
+            raise UnreadableError(
                 f"{path} is damaged, as a file is whose writing or download was cut off ({_first_line(str(error))}). "
                 "Use another checkpoint, or fetch it again."
             ) from error
-        raise CheckpointError(
-            f"{path} is no checkpoint: torch.load cannot read it. Give a file that Lightning or torch.save wrote, or "
-            "one that ends in .safetensors."
-        ) from error
+        raise _not_a_checkpoint(path) from error
 
 
-def _opened(path: Path) -> Any:
+def is_mappable(path: Path) -> bool:
+    """Whether the tensors in a file can be mapped into memory.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True for ``.safetensors`` and for the zip archives that torch.save writes; False for its format before PyTorch
+        1.6, for archives that were compressed, and for what is not a checkpoint.
+    """
+    if path.suffix == ".safetensors":
+        return True
     try:
-        return path.open("rb")
+        with zipfile.ZipFile(path) as archive:
+            return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened: {error.strerror}.") from error
+        raise UnreadableError(f"{path} cannot be opened: {error.strerror}. Check its permissions.") from error
+
+
+def _not_a_checkpoint(path: Path) -> UnreadableError:
+    return UnreadableError(
+        f"{path} is not a checkpoint: torch.load cannot read it. Give a file that Lightning or torch.save wrote, or "
+        "one that ends in .safetensors."
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -86,18 +122,33 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is damaged or no safetensors file ({error}). Fetch it again, or use another."
+        raise UnreadableError(
+            f"{path} is damaged or not a safetensors file ({error}). Fetch it again, or use another."
         ) from error
     return tensors
 
 
 def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights in what was read from a file, bare or under one of the usual keys.
+    """Finds the weights in what was read from a file.
+
+    Args:
+        content: A state dict, a mapping with one under one of the usual keys (``state_dict``, ``model``,
+            ``model_state_dict``, ``state_dict_ema``, ``model_ema``), or a network.
+        path: The file, for the message.
+
+    Returns:
+        Tensors of any shape by the dotted name of the parameter or buffer.
 
     Raises:
         CheckpointError: If there are none.
+
+    Example:
+        >>> weights = nn.Linear(2, 1).state_dict()
+        >>> list(state_dict_of({"epoch": 3, "model_state_dict": weights}, Path("some.pth")))
+        ['weight', 'bias']
     """
+    if isinstance(content, nn.Module):
+        return content.state_dict()
     for key in (None, "state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema"):
         found = content if key is None else content.get(key) if isinstance(content, Mapping) else None
         if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
@@ -105,25 +156,26 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
     kind = type(content).__name__
     keys = f" with {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, Mapping) and content else ""
     raise CheckpointError(
-        f"{path} holds no weights, but a {kind}{keys}. Give a file with a state_dict, as Lightning's checkpoints are."
+        f"{path} contains no weights, but a {kind}{keys}. Give a file with a state_dict, as Lightning's checkpoints "
+        "are."
     )
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, *, partial: bool = False) -> list[str]:
-    """Puts weights into a network.
+    """Copies weights into a network.
 
     Weights of a module around the network fit too (``model.conv1.weight``), and so do those of a child of it
     (``0.weight`` for ``features.0.weight``).
 
     Args:
         model: The network; its weights are replaced.
-        weights: The new ones, by key.
-        source: Where they come from, for the message.
-        partial: Whether they may end before the network does: whole children at its end may be missing. They are
-            replaced by the identity, so that the network computes what the weights are known of, and no more.
+        weights: The new weights, tensors of the parameters' shapes, by key.
+        source: Origin of the weights, for the message.
+        partial: Whether the weights may end before the network does: whole children at its end may be missing. They
+            are replaced by the identity, so that the network ends where its weights do.
 
     Returns:
-        The names of the children that were missing.
+        The names of the children that were missing, in the order of the network.
 
     Raises:
         CheckpointError: If keys or shapes do not fit; the message names them.
@@ -147,7 +199,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, *,
         differences = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
         what = "; ".join(f"{name}: {_shortened(keys)}" for name, keys in differences if keys)
         raise CheckpointError(
-            f"The weights of {source} do not fit {type(model).__name__} ({what}). Name the network that they are of."
+            f"The weights of {source} do not fit {type(model).__name__} ({what}). Name the network that they belong to."
         )
     for name in absent:
         setattr(model, name, nn.Identity())
@@ -156,7 +208,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, *,
 
 
 def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], children: Sequence[str]) -> dict[str, Tensor]:
-    """The weights under the network's keys: as they are, or without what all begin with, or as those of a child."""
+    """Renames weights to the network's keys: as they are, without a common prefix, or as those of a child."""
     plain = dict(weights)
     while not any(key in own for key in plain):
         heads = {key.partition(".")[0] for key in plain}
@@ -173,7 +225,7 @@ def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], children:
 
 
 def _absent_children(model: nn.Module, missing: Sequence[str]) -> list[str]:
-    """The children at the end of the network of which every weight is missing."""
+    """Finds the children at the end of the network all of whose weights are missing."""
     absent: list[str] = []
     for name, child in reversed(list(model.named_children())):
         keys = [f"{name}.{key}" for key in child.state_dict()]

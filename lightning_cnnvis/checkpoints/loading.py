@@ -1,27 +1,30 @@
-"""Checkpoints, from whatever trained them, as networks that can be looked at."""
+"""Load checkpoints, whatever wrote them, as networks that can be looked at."""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from lightning_cnnvis.checkpoints.facts import Facts
 from lightning_cnnvis.checkpoints.files import CheckpointError, fit_weights, read_file, state_dict_of
+from lightning_cnnvis.checkpoints.run import Run, find_checkpoints
 from lightning_cnnvis.checkpoints.zoo import ModelNameError, NamedModel
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from lightning_cnnvis.layers import find_network
 from lightning_cnnvis.models import ImageClassifier
 
 __all__ = ["Checkpoint", "CheckpointError", "ModelNameError", "find_checkpoints", "load"]
-
-SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +33,18 @@ class Checkpoint:
 
     Attributes:
         model: The network, in evaluation mode.
-        module: The LightningModule that it is, or is a part of; None for other networks.
-        input_spec: What its input looks like; None if neither the checkpoint nor the network's name tells.
-        resize: Size that the shorter side of a photograph is brought to before the centre is cut out; None: that of
-            the input.
+        module: The LightningModule that the network is, or is a part of; None for other networks.
+        input_spec: The network's input; None if neither the checkpoint nor the network's name tells it.
+        resize: Size in pixels that the shorter side of a photograph is brought to before the centre is cut out; None
+            for that of the input.
         path: The file.
-        epoch: How many epochs it was trained for.
-        metrics: What the checkpoint says of its quality, by name.
-        callbacks: The callbacks' state, by their keys.
-        data_options: What the data module was made with.
+        epoch: Number of epochs that the network was trained for.
+        metrics: Values that the checkpoint was chosen by, by name.
+        callbacks: States of the callbacks, by their keys.
+        data_options: Arguments that the data module was made with.
         absent: Children that the weights lack; the network ends before them.
-        name: What the network is called in titles.
+        name: Name of the network in titles.
+        run: The run that the file belongs to, with its configuration.
     """
 
     model: nn.Module
@@ -54,10 +58,11 @@ class Checkpoint:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     name: str = "network"
+    run: Run | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network's parameters."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     def require_output(self) -> None:
@@ -74,29 +79,32 @@ class Checkpoint:
 
 
 def load(
-    source: str | Path | nn.Module | None = None,
+    source: str | Path | nn.Module | Run | None = None,
     model: str | nn.Module | None = None,
     *,
+    epoch: int | None = None,
     device: torch.device | str = "cpu",
     trust: bool = False,
 ) -> Checkpoint:
     """Loads a network.
 
     Args:
-        source: A checkpoint of Lightning, a file of plain weights (``.pth``, ``.safetensors``), a folder with
+        source: A checkpoint of Lightning, a file of plain weights (``.pth``, ``.safetensors``), a run or a folder with
             checkpoints, of which the one trained longest is taken, or a network. None takes published weights.
-        model: What the weights are of: the import path of a LightningModule (``"package.module.Class"``),
-            ``"torchvision:NAME"``, ``"timm:NAME"``, or a network. Checkpoints of `ImageClassifier` need none.
-        device: Where to put the network.
-        trust: Unpickles whatever is in the file, which may run any code.
+        model: The network that the weights belong to: the import path of a LightningModule
+            (``"package.module.Class"``), ``"torchvision:NAME"``, ``"timm:NAME"``, or a network. Checkpoints of
+            `ImageClassifier` need none.
+        epoch: The epoch whose checkpoint is taken from a run or a folder, counted from 1; None for the longest.
+        device: The device to put the network on.
+        trust: Whether to unpickle whatever is in the file, which may run any code. A `Run` has its own ``trust``.
 
     Returns:
         The network and what is known of it. Weights that end before the network does, such as those of
-        ``features`` alone, give the network up to there.
+        ``features`` only, give the network up to there.
 
     Raises:
         CheckpointError: If it cannot be loaded; the message says why, and what to do.
-        ModelNameError: If ``model`` names no network.
+        ModelNameError: If ``model`` is not the name of a network.
 
     Example:
         >>> import tempfile
@@ -110,48 +118,24 @@ def load(
         checkpoint = _of_network(source)
     elif source is None:
         checkpoint = _published(model)
+    elif isinstance(source, Run) or Path(source).is_dir():
+        checkpoint = _of_run(source, model, epoch, trust=trust)
     else:
-        checkpoint = _of_file(_one_file(Path(source)), model, trust=trust)
+        path = Path(source)
+        checkpoint = _of_content(read_file(path, trust=trust), path, model)
+        checkpoint = replace(checkpoint, run=Run(path.parent, trust=trust))
     for network in filter(None, (checkpoint.module, checkpoint.model)):
         network.to(device).eval()
     return checkpoint
 
 
-def find_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder and those below it, by name.
-
-    Raises:
-        CheckpointError: If there is no such folder, or no checkpoint in it.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"There is no folder {folder}. Check the path.")
-    found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    if not found:
-        raise CheckpointError(
-            f"The folder {folder} has no checkpoint in it (files that end in {', '.join(SUFFIXES)}). Give the folder "
-            "of a run whose weights were kept."
-        )
-    return found
-
-
-def epoch_of(content: Any) -> int | None:
-    """How many epochs a checkpoint of Lightning was trained for, counted in whole ones; None if it does not say."""
-    if not isinstance(content, Mapping) or "epoch" not in content:
-        return None
-    # `epoch` counts from 0 when it is saved during an epoch, and from 1 behind the last one
-    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
-    return int(progress.get("ready", 0)) or int(content["epoch"]) + 1
-
-
-def _one_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = find_checkpoints(path)
-    return found[0] if len(found) == 1 else max(found, key=lambda file: (_epoch_at(file), file.stat().st_mtime))
-
-
-def _epoch_at(path: Path) -> int:
-    return 0 if path.suffix == ".safetensors" else epoch_of(read_file(path)) or 0
+def _of_run(source: str | Path | Run, model: str | nn.Module | None, epoch: int | None, *, trust: bool) -> Checkpoint:
+    with nullcontext(source) if isinstance(source, Run) else Run(source, trust=trust) as run:
+        path = run.longest if epoch is None else run.at(epoch)
+        checkpoint = _of_content(run.content(path), path, model)
+        # the file may be gone when these are used
+        callbacks = pytree.tree_map_only(Tensor, torch.clone, checkpoint.callbacks)
+        return replace(checkpoint, callbacks=callbacks, run=run.run_of(path))
 
 
 def _of_network(network: nn.Module) -> Checkpoint:
@@ -167,7 +151,7 @@ def _published(model: str | nn.Module | None) -> Checkpoint:
         return _of_network(model)
     if model is None or not NamedModel.is_one(model):
         raise CheckpointError(
-            "There are no weights to look at: give a checkpoint, or the name of a network that has published ones, "
+            "There are no weights to look at. Give a checkpoint, or the name of a network that has published ones, "
             "such as --model torchvision:alexnet."
         )
     named = NamedModel.parse(model)
@@ -176,28 +160,29 @@ def _published(model: str | nn.Module | None) -> Checkpoint:
     return Checkpoint(network, input_spec=spec, resize=resize, name=named.name)
 
 
-def _of_file(path: Path, model: str | nn.Module | None, *, trust: bool) -> Checkpoint:
-    content = read_file(path, trust=trust)
-    known = _facts(content, path)
-    if isinstance(content, nn.Module):  # only if trusted
-        return replace(_of_network(content), path=path)
+def _of_content(content: Any, path: Path, model: str | nn.Module | None) -> Checkpoint:
+    known = _known(Facts.of(content), path)
+    if isinstance(content, nn.Module) and not isinstance(model, nn.Module):  # only if trusted
+        # the content stays as it is, and the copy does not depend on the file
+        return replace(_of_network(copy.deepcopy(content)), path=path)
     if isinstance(model, nn.Module):
         fit_weights(model, state_dict_of(content, path), str(path))
         return replace(known, **_networks(_of_network(model)))
     if isinstance(model, str) and NamedModel.is_one(model):
         return _of_named(NamedModel.parse(model), state_dict_of(content, path), known)
-    hyperparameters = content.get("hyper_parameters", {}) if isinstance(content, Mapping) else {}
+    found = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    hyperparameters = found if isinstance(found, Mapping) else {}
     if model is None and not ({"num_classes", "image_size", "recipe"} <= set(hyperparameters)):
         state_dict_of(content, path)
-        what = "is of another class than ImageClassifier" if "epoch" in content else "holds weights alone"
+        what = "is of another class than ImageClassifier" if "epoch" in content else "contains only weights"
         raise CheckpointError(
-            f"{path} {what}: say which network it is of, with --model package.module.Class for a LightningModule, "
-            "torchvision:NAME, or timm:NAME."
+            f"{path} {what}. Name the network of its weights, with --model package.module.Class for a "
+            "LightningModule, torchvision:NAME, or timm:NAME."
         )
     if model is None and "model" not in hyperparameters:
         raise CheckpointError(
-            f"{path} is of an ImageClassifier around a network of one's own, which the checkpoint does not name: give "
-            "that network, analyze(path, model=ImageClassifier(network, ...))."
+            f"{path} is of an ImageClassifier around a network of your own, which the checkpoint does not name. Give "
+            "that network: analyze(path, model=ImageClassifier(network, ...))."
         )
     kind = ImageClassifier if model is None else _network_class(model)
     module = _instance(kind, hyperparameters, path)
@@ -226,49 +211,43 @@ def _of_named(named: NamedModel, weights: Mapping[str, Tensor], known: Checkpoin
     return replace(known, model=network, input_spec=spec, resize=resize, absent=tuple(absent), name=named.name)
 
 
-def _facts(content: Any, path: Path) -> Checkpoint:
-    """What a checkpoint says beside the weights."""
-    if not isinstance(content, Mapping):
-        return Checkpoint(nn.Identity(), path=path)
-    callbacks = content.get("callbacks", {})
-    states = [state for state in callbacks.values() if isinstance(state, Mapping)]
-    specs = (state["input_spec"] for state in states if state.get("input_spec"))
-    return Checkpoint(
-        nn.Identity(),
-        path=path,
-        input_spec=next((InputSpec(**spec) for spec in specs), None),
-        epoch=epoch_of(content),
-        metrics={
-            state["monitor"]: float(state["current_score"])
-            for state in states
-            if state.get("monitor") and state.get("current_score") is not None
-        },
-        callbacks=callbacks,
-        data_options=content.get("datamodule_hyper_parameters", {}),
-    )
+def _known(facts: Facts, path: Path) -> Checkpoint:
+    """A checkpoint of which the network is still missing."""
+    return Checkpoint(nn.Identity(), path=path, **{fact.name: getattr(facts, fact.name) for fact in fields(Facts)})
 
 
 def _classifier_spec(hyperparameters: Mapping[str, Any]) -> InputSpec:
-    """The input of the package's own data modules, which all normalise alike."""
+    """Describes the input of the package's own data modules, which all normalise alike."""
     size = hyperparameters["image_size"]
     return InputSpec((size, size), 3, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def import_class(name: str, base: type) -> Any:
-    """The class of an import path ``package.module.Class``.
+    """Imports a class.
+
+    Args:
+        name: Its import path, ``package.module.Class``.
+        base: The class that it must be a subclass of.
+
+    Returns:
+        The class.
 
     Raises:
-        CheckpointError: If it cannot be imported, or is no subclass of ``base``.
+        CheckpointError: If it cannot be imported, or is not a subclass of ``base``.
+
+    Example:
+        >>> import_class("torch.nn.Conv2d", nn.Module)
+        <class 'torch.nn.modules.conv.Conv2d'>
     """
     module, _, attribute = name.rpartition(".")
     if not module:
-        raise CheckpointError(f"{name!r} is no import path: write package.module.Class.")
+        raise CheckpointError(f"{name!r} is not an import path. Write package.module.Class.")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{name!r} cannot be imported: {error}. Write package.module.Class.") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise CheckpointError(f"{name!r} is no {base.__name__}: name a class that is one.")
+        raise CheckpointError(f"{name!r} is not a {base.__name__}. Name a class that is one.")
     return found
 
 
@@ -281,7 +260,7 @@ def _network_class(name: str) -> Any:
 
 
 def _instance(kind: type[nn.Module], hyperparameters: Mapping[str, Any], path: Path) -> nn.Module:
-    """A module made with those hyperparameters that it takes."""
+    """Makes a module with those hyperparameters that it takes."""
     parameters = inspect.signature(kind).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = {key: value for key, value in hyperparameters.items() if takes_any or key in parameters}

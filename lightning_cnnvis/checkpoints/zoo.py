@@ -1,4 +1,4 @@
-"""Networks by name, ``torchvision:alexnet`` or ``timm:resnet18``, and what their published weights expect."""
+"""Build networks by name, ``torchvision:alexnet`` or ``timm:resnet18``, and find what their weights expect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = ("torchvision", "timm")
 
 
 class ModelNameError(ValueError):
-    """A name that no network has, or whose weights are not to be had."""
+    """An unknown model name, or one whose weights cannot be downloaded."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,42 @@ class NamedModel:
 
     @staticmethod
     def is_one(text: str) -> bool:
-        """Whether a text names a network in this way."""
+        """Whether a text is the name of a network in this notation.
+
+        Args:
+            text: The text.
+
+        Returns:
+            True if it begins with the name of a library and a colon.
+        """
         return text.partition(":")[0] in LIBRARIES and ":" in text
 
     @staticmethod
     def parse(text: str) -> NamedModel:
-        """Reads ``library:name``."""
+        """Reads a name in the notation ``library:name``.
+
+        Args:
+            text: The name.
+
+        Returns:
+            The network.
+
+        Raises:
+            ModelNameError: If the library or the network is unknown.
+        """
         library, _, name = text.partition(":")
         if library not in LIBRARIES:
-            raise ModelNameError(f"{text!r} names no network: write torchvision:NAME or timm:NAME.")
+            raise ModelNameError(f"{text!r} does not name a network. Write torchvision:NAME or timm:NAME.")
         return NamedModel(library, name)
 
     def build(self, num_classes: int | None = None) -> nn.Module:
-        """The network with random weights, in evaluation mode.
+        """Builds the network with random weights.
 
         Args:
-            num_classes: Number of logits; None takes the library's, as a rule 1000.
+            num_classes: Number of logits; None for the library's default, as a rule 1000.
+
+        Returns:
+            The network, in evaluation mode.
         """
         options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         if self.library == "timm":
@@ -83,10 +103,13 @@ class NamedModel:
         return network.eval()
 
     def build_pretrained(self) -> nn.Module:
-        """The network with the library's own weights, which are downloaded unless they were before.
+        """Builds the network with the library's own weights, which are downloaded unless they were before.
+
+        Returns:
+            The network, in evaluation mode.
 
         Raises:
-            ModelNameError: If they cannot be had.
+            ModelNameError: If the weights cannot be downloaded.
         """
         try:
             if self.library == "timm":
@@ -97,17 +120,21 @@ class NamedModel:
             if not _is_about_the_network(error):
                 raise
             raise ModelNameError(
-                f"The weights of {self.library}'s {self.name} could not be downloaded: is there a connection? "
-                "Without one, give a file that holds them (.pth or .safetensors)."
+                f"The weights of {self.library}'s {self.name} could not be downloaded. Check the connection, "
+                "or give a file with the weights (.pth or .safetensors)."
             ) from error
         return network.eval()
 
     def input_spec(self, network: nn.Module, num_classes: int | None = None) -> tuple[InputSpec, int]:
-        """What the published weights take, and the size that the shorter side of a photograph is first brought to.
+        """Describes the input that the published weights expect.
 
         Args:
             network: The network that was built.
-            num_classes: How many classes it tells apart; ImageNet's are named where it is as many.
+            num_classes: Number of classes that it tells apart; None for as many as the published weights. They are
+                named if it is that many.
+
+        Returns:
+            The input, and the size in pixels that the shorter side of a photograph is brought to before the cut.
         """
         if self.library == "timm":
             config = _timm().data.resolve_model_data_config(network)
@@ -126,7 +153,11 @@ class NamedModel:
 
 
 def imagenet_classes() -> Sequence[str]:
-    """The names of ImageNet's 1000 classes, as torchvision has them."""
+    """Lists the names of ImageNet's 1000 classes.
+
+    Returns:
+        The names as torchvision has them, in the order of the logits.
+    """
     names: Sequence[str] = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     return names
 
@@ -145,7 +176,7 @@ def _timm() -> Any:
 
 
 def _is_about_the_network(error: Exception) -> bool:
-    """Whether a download failed, and not something else; the libraries behind have errors of their own."""
+    """Whether a download failed, and not something else; the libraries have errors of their own for it."""
     if isinstance(error, (URLError, ConnectionError, TimeoutError)):
         return True
     modules = {kind.__module__.split(".")[0] for kind in type(error).__mro__}

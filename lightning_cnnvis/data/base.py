@@ -1,4 +1,4 @@
-"""What the data modules of this package have in common."""
+"""Base class of the data modules of this package."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         image_size: Height and width of the images in pixels.
-        batch_size: Images in a batch, of training and of validation.
-        num_workers: Processes that prepare the batches. None takes none without a GPU, where the training
-            itself needs every core, and one for each core, 8 at most, with one.
+        batch_size: Number of images in a batch, of training and of validation.
+        num_workers: Number of processes that prepare the batches. None for 0 without a GPU, where the training itself
+            needs every core, and for one a core, at most 8, with a GPU.
 
     Raises:
         ValueError: If a number is out of range.
@@ -47,11 +47,25 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels. Known before `setup`."""
+        """Names of the classes, in the order of the labels. Known before `setup`.
+
+        Returns:
+            The names.
+
+        Raises:
+            TypeError: If a subclass does not define them.
+        """
         raise TypeError(f"{type(self).__name__} does not define class_names.")
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set, of images ``(3, image_size, image_size)`` and labels.
+
+        Raises:
+            TypeError: If a subclass does not define it.
+        """
         raise TypeError(f"{type(self).__name__} does not define build.")
 
     @property
@@ -66,28 +80,51 @@ class ImageDataModule(LightningDataModule):
         return InputSpec(size, 3, IMAGENET_MEAN, IMAGENET_STD, self.class_names)
 
     def setup(self, stage: str) -> None:
-        """Builds the data sets, once."""
+        """Builds the data sets, once.
+
+        Args:
+            stage: Stage of the Trainer; every stage uses the same data sets.
+        """
         if self._train is None:
             self._train, self._val = self.build()
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """The training batches; a last, incomplete one is dropped unless it is the only one."""
+        """Makes the loader of the training batches.
+
+        Returns:
+            The loader. A last, incomplete batch is dropped unless it is the only one.
+        """
         assert self._train is not None
         images = len(self._train)  # type: ignore[arg-type]
         sampler = self.train_sampler(self._train)
         return self._loader(self._train, sampler=sampler, shuffle=sampler is None, drop_last=images > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """The validation batches."""
+        """Makes the loader of the validation batches.
+
+        Returns:
+            The loader.
+        """
         assert self._val is not None
         return self._loader(self._val)
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """The validation batches, for ``trainer.test``."""
+        """Makes the loader for ``trainer.test``.
+
+        Returns:
+            The loader of the validation batches.
+        """
         return self.val_dataloader()
 
     def train_sampler(self, dataset: ImageDataset) -> Sampler[int] | None:
-        """The order of the training images; None shuffles them."""
+        """Makes the sampler of the training images, for subclasses to override.
+
+        Args:
+            dataset: The training set.
+
+        Returns:
+            The sampler; None to shuffle.
+        """
         return None
 
     def _loader(self, dataset: ImageDataset, **options: object) -> DataLoader[tuple[Tensor, int]]:

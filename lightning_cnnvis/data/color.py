@@ -1,4 +1,4 @@
-"""Random colours, so that a network cannot go by them."""
+"""Random colours, so that a network cannot rely on them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from torch import Tensor
 def recolor(images: Tensor, random: Tensor) -> Tensor:
     """Changes the colours of each image: tint, hue, saturation, contrast, brightness.
 
-    All of it is one affine map of the RGB values, an own one for each image.
+    All of it is one affine map of the RGB values, a different one for each image.
 
     Args:
         images: ``(N, 3, H, W)`` in [0, 1].
         random: ``(N, 7)`` in [0, 1): hue, saturation, contrast, brightness, and three tints.
 
     Returns:
-        Images of the same shape, in [0, 1].
+        ``(N, 3, H, W)`` in [0, 1].
+
+    Example:
+        >>> recolor(torch.rand(2, 3, 8, 8), torch.rand(2, 7)).shape
+        torch.Size([2, 3, 8, 8])
     """
     hue = 0.25 * math.pi * (random[:, 0] - 0.5)
     saturation = 1.4 * random[:, 1]
@@ -32,7 +36,7 @@ def recolor(images: Tensor, random: Tensor) -> Tensor:
     about_grey_axis = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
     turned = _each(hue.cos()) * torch.eye(3) + _each(hue.sin()) * about_grey_axis
     matrix = _each(contrast) * (to_grey + _each(saturation) * (to_chroma @ turned))
-    # contrast is about the image's mean grey, which therefore moves by the brightness alone
+    # contrast is about the image's mean grey, which therefore moves by the brightness only
     mean_grey = (images.mean((2, 3)) @ luma.T).squeeze(1)
     offset = brightness + (1 - contrast) * mean_grey
     changed = torch.einsum("nij,njhw->nihw", matrix, images) + _each(offset, 3)
@@ -41,5 +45,5 @@ def recolor(images: Tensor, random: Tensor) -> Tensor:
 
 
 def _each(values: Tensor, dims: int = 2) -> Tensor:
-    """Values ``(N,)`` as ``(N, 1, …)``, to be multiplied with a tensor that has that many dimensions more."""
+    """Reshapes values ``(N,)`` to ``(N, 1, …)``, to be multiplied with a tensor of that many dimensions more."""
     return values.view(-1, *[1] * dims)

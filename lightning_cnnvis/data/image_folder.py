@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -14,6 +13,7 @@ from torch.utils.data import Subset
 
 from lightning_cnnvis.data.base import ImageDataModule, ImageDataset
 from lightning_cnnvis.data.transforms import Transform, training_transform, validation_transform
+from lightning_cnnvis.inputs.photographs import IMAGE_SUFFIXES, find_photographs, is_photograph, open_photograph
 
 
 class ImageError(ValueError):
@@ -24,15 +24,17 @@ class ImageFolder(ImageDataModule):
     """Your own images, in one folder for each class.
 
     The layout is ``root/train/<class>/<image>`` and ``root/val/<class>/<image>``. Without ``root/val``, a seeded
-    part of the training images of each class is held out for validation.
+    part of the training images of each class is held out for validation; without ``root/train``, the folders of the
+    classes may lie in ``root`` itself. Hidden files and folders, whose names begin with a dot, are left out. Images
+    are read as by `lightning_cnnvis.inputs.photographs.read_photograph`: upright, and scaled by their range.
 
     Args:
-        root: Folder that holds ``train`` and, if there is one, ``val``.
-        image_size: Height and width to which the images are scaled.
-        batch_size: Images in a batch.
-        val_fraction: Part of each class that is held out where there is no folder ``val``.
+        root: Folder with ``train`` and, if there is one, ``val``; or with the folders of the classes.
+        image_size: Height and width in pixels to which the images are scaled.
+        batch_size: Number of images in a batch.
+        val_fraction: Share of each class that is held out where there is no folder ``val``.
         seed: Seed of that choice.
-        verify: Whether to read every image once before training, so that a broken one is found at once. Takes
+        verify: Whether to read every image once before training, so that a broken one is found at once. This takes
             about a second for each 5000 small photographs.
         num_workers: Processes that prepare the batches; see `ImageDataModule`.
 
@@ -60,13 +62,17 @@ class ImageFolder(ImageDataModule):
         self.val_fraction = val_fraction
         self.seed = seed
         self.verify = verify
-        self._class_names = _class_folders(self.root / "train")
-        if (self.root / "val").is_dir():
-            val_names = _class_folders(self.root / "val")
+        self._train_folder = _train_folder(self.root)
+        self._class_names = _class_folders(self._train_folder)
+        # where the classes lie in the root itself, one of them may be called val
+        has_val = self._train_folder != self.root and (self.root / "val").is_dir()
+        self._val_folder = self.root / "val" if has_val else None
+        if self._val_folder is not None:
+            val_names = _class_folders(self._val_folder)
             if val_names != self._class_names:
                 different = ", ".join(sorted(set(val_names) ^ set(self._class_names)))
                 raise ValueError(
-                    f"The class folders of {self.root / 'train'} and {self.root / 'val'} differ: {different}. "
+                    f"The class folders of {self._train_folder} and {self._val_folder} differ: {different}. "
                     "Both must have the same ones."
                 )
 
@@ -76,20 +82,25 @@ class ImageFolder(ImageDataModule):
         return self._class_names
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
-        train = self._images("train", training_transform(self.image_size))
-        if (self.root / "val").is_dir():
-            val = self._images("val", validation_transform(self.image_size))
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set.
+
+        Raises:
+            ValueError: If a class has too few images to hold some out.
+            ImageError: If a file is not a readable image.
+        """
+        train = _Photographs(self._train_folder, training_transform(self.image_size))
+        if self._val_folder is not None:
+            val = _Photographs(self._val_folder, validation_transform(self.image_size))
             self._check(train.samples + val.samples)
             return train, val
         self._check(train.samples)
-        val = self._images("train", validation_transform(self.image_size))
+        val = _Photographs(self._train_folder, validation_transform(self.image_size))
         held_out = self._held_out(train.targets)
         rest = sorted(set(range(len(train))) - set(held_out))
         return Subset(train, rest), Subset(val, held_out)
-
-    def _images(self, split: str, transform: Transform) -> Any:
-        return torchvision.datasets.ImageFolder(str(self.root / split), transform)
 
     def _held_out(self, labels: Sequence[int]) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -113,20 +124,41 @@ class ImageFolder(ImageDataModule):
                 list(pool.map(_check_image, (file for file, _ in samples)))
 
 
+class _Photographs(torchvision.datasets.ImageFolder):  # type: ignore[misc]
+    """The images of class folders, without hidden ones."""
+
+    def __init__(self, folder: Path, transform: Transform) -> None:
+        super().__init__(str(folder), transform, loader=open_photograph, is_valid_file=is_photograph)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        names = _class_names(Path(directory))
+        return names, {name: number for number, name in enumerate(names)}
+
+
+def _train_folder(root: Path) -> Path:
+    """The folder with those of the classes: ``train``, or the root itself where there is neither it nor ``val``."""
+    if (root / "train").is_dir() or (root / "val").is_dir() or not root.is_dir() or not _class_names(root):
+        return root / "train"
+    return root
+
+
+def _class_names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders, sorted as torchvision sorts them."""
+    """Names of the class folders, sorted as torchvision sorts them, once it is clear that each has images."""
     layout = f"Expected {folder}/<class name>/<image file>, with one folder for each class."
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder.absolute()}. {layout}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = _class_names(folder)
     if not names:
         raise FileNotFoundError(f"The folder {folder.absolute()} has no class folders in it. {layout}")
-    extensions = torchvision.datasets.folder.IMG_EXTENSIONS
     for name in names:
-        if not any(file.suffix.lower() in extensions for file in (folder / name).rglob("*")):
+        if not find_photographs(folder / name):
             raise FileNotFoundError(
                 f"The class folder {folder.absolute() / name} has no images in it (files that end in "
-                f"{', '.join(extensions)}). Add some, or remove the folder."
+                f"{', '.join(IMAGE_SUFFIXES)}). Add some, or remove the folder."
             )
     return tuple(names)
 
@@ -136,5 +168,5 @@ def _check_image(file: str) -> None:
         with Image.open(file) as image:
             image.draft("L", (1, 1))  # JPEG: every byte is read, but decoded at an eighth of the size
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(f"{file} is not a readable image ({error}). Repair or remove it.") from error

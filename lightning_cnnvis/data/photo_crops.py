@@ -1,4 +1,4 @@
-"""A labelled image set that needs no download: crops of the photographs inside scikit-image."""
+"""A labelled image set that needs no download: crops of the photographs that come with scikit-image."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ Box = tuple[int, int, int, int]
 
 
 def validation_cells(width: int, height: int) -> list[Box]:
-    """The squares of a photograph that are for validation; no training crop touches them.
+    """Chooses the squares of a photograph that are for validation; no training crop touches them.
 
     Every fifth cell of a grid, a knight's move apart, so that each has cells for training on its four sides.
 
     Args:
         width: Width of the photograph in pixels.
         height: Height of the photograph in pixels.
+
+    Returns:
+        The boxes of the squares, row by row.
 
     Example:
         >>> validation_cells(500, 500)[:2]
@@ -61,7 +64,7 @@ def validation_cells(width: int, height: int) -> list[Box]:
 class PhotoCrops(ImageDataModule):
     """Crops of eleven photographs, labelled with the photograph that they come from.
 
-    The photographs ship inside the scikit-image wheel; nothing is downloaded, and this package holds no copy
+    The photographs ship inside the scikit-image wheel; nothing is downloaded, and this package contains no copy
     of them. Each is laid out in squares, five to the shorter side, and every fifth one is for validation.
     A validation crop lies inside such a square and a training crop outside of all of them, so no pixel is seen
     in both.
@@ -71,7 +74,7 @@ class PhotoCrops(ImageDataModule):
     down to grey, brightness, contrast. A linear classifier on the mean colour is thereby held down, and the
     network has to look at the structure. Near-uniform squares (blue sky, black space) are passed over.
 
-    Every crop follows from ``seed`` and its number alone, whatever the number of workers. The training crops
+    Every crop follows from ``seed`` and its number only, whatever the number of workers. The training crops
     of each epoch are new ones; the validation crops stay. Classes are balanced.
 
     =========  ======================  ==========================================================
@@ -95,9 +98,9 @@ class PhotoCrops(ImageDataModule):
 
     Args:
         image_size: Height and width of the crops in pixels.
-        batch_size: Crops in a batch.
-        train_size: Training crops in an epoch.
-        val_size: Validation crops.
+        batch_size: Number of crops in a batch.
+        train_size: Number of training crops in an epoch.
+        val_size: Number of validation crops.
         seed: Seed of the crops.
         num_workers: Processes that prepare the batches; see `ImageDataModule`.
 
@@ -142,7 +145,11 @@ class PhotoCrops(ImageDataModule):
         return tuple(PHOTOGRAPHS)
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set.
+        """
         folder = find_photographs()
         photographs = [Image.open(folder / file).convert("RGB") for file in PHOTOGRAPHS.values()]
         return (
@@ -151,7 +158,14 @@ class PhotoCrops(ImageDataModule):
         )
 
     def train_sampler(self, dataset: ImageDataset) -> Sampler[int]:
-        """Numbers of the training crops: new ones in each epoch."""
+        """Makes the sampler of the training crops: new ones in each epoch.
+
+        Args:
+            dataset: The training set.
+
+        Returns:
+            The sampler of their numbers.
+        """
         return NewEveryEpoch(self.train_size)
 
 
@@ -167,7 +181,11 @@ class NewEveryEpoch(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, counted from 0."""
+        """Chooses the epoch.
+
+        Args:
+            epoch: The epoch, counted from 0.
+        """
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -183,11 +201,11 @@ class NewEveryEpoch(Sampler[int]):
 
 @dataclass(frozen=True)
 class Crop:
-    """Where a crop lies and how it is changed.
+    """Place of a crop, and its changes.
 
     Attributes:
         label: Number of the photograph.
-        box: Where it lies in the photograph.
+        box: Its place in the photograph.
         mirrored: Whether left and right are swapped.
         color: Random numbers for `recolor`, each in [0, 1).
     """
@@ -230,7 +248,14 @@ class Crops(Dataset[tuple[Tensor, int]]):
         return self.size
 
     def crop(self, index: int) -> Crop:
-        """Draws the crop of an index."""
+        """Draws the crop of an index.
+
+        Args:
+            index: Number of the crop.
+
+        Returns:
+            The crop; the same for the same index and seed.
+        """
         rng = np.random.default_rng((self.seed, self.split == "val", index))
         label = index % len(self.photographs)
         photograph = self.photographs[label]
@@ -277,7 +302,10 @@ class Crops(Dataset[tuple[Tensor, int]]):
 
 
 def find_photographs() -> Path:
-    """The folder of scikit-image's photographs.
+    """Finds scikit-image's photographs.
+
+    Returns:
+        The folder that they lie in.
 
     Raises:
         ModuleNotFoundError: If scikit-image is not installed.

@@ -15,9 +15,9 @@ class CIFAR10(ImageDataModule):
     """CIFAR-10: 60 000 images of 32×32 pixels in ten classes (Krizhevsky 2009).
 
     Args:
-        root: Folder that holds, or shall hold, ``cifar-10-batches-py``.
-        image_size: Height and width to which the images are scaled.
-        batch_size: Images in a batch.
+        root: Folder of ``cifar-10-batches-py``, or the one to download it to.
+        image_size: Height and width in pixels to which the images are scaled.
+        batch_size: Number of images in a batch.
         download: Whether to download the data set (170 MB) if it is not there.
         num_workers: Processes that prepare the batches; see `ImageDataModule`.
 
@@ -51,7 +51,11 @@ class CIFAR10(ImageDataModule):
             torchvision.datasets.CIFAR10(self.root, download=True)
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set.
+        """
         train = torchvision.datasets.CIFAR10(self.root, True, training_transform(self.image_size))
         return train, torchvision.datasets.CIFAR10(self.root, False, validation_transform(self.image_size))
 
@@ -60,10 +64,10 @@ class Imagenette(ImageDataModule):
     """Imagenette: some 13 000 ImageNet photographs of ten classes that are easily told apart (fast.ai 2019).
 
     Args:
-        root: Folder that holds, or shall hold, ``imagenette2-160`` (or as ``size`` says).
-        image_size: Height and width to which the images are scaled.
-        batch_size: Images in a batch.
-        size: Which edition: ``"160px"`` or ``"320px"`` on the shorter side, or ``"full"``.
+        root: Folder of ``imagenette2-160`` (or as ``size`` says), or the one to download it to.
+        image_size: Height and width in pixels to which the images are scaled.
+        batch_size: Number of images in a batch.
+        size: Edition: ``"160px"`` or ``"320px"`` on the shorter side, or ``"full"``.
         download: Whether to download the data set (100 MB at 160 px) if it is not there.
         num_workers: Processes that prepare the batches; see `ImageDataModule`.
 
@@ -86,7 +90,7 @@ class Imagenette(ImageDataModule):
     ) -> None:
         super().__init__(image_size, batch_size, num_workers)
         if size not in self.FOLDERS:
-            raise ValueError(f"size={size!r} is no edition of Imagenette: use {', '.join(self.FOLDERS)}.")
+            raise ValueError(f"size={size!r} is not an edition of Imagenette. Use {', '.join(self.FOLDERS)}.")
         self.root = Path(root)
         self.size = size
         self.download = download
@@ -104,7 +108,11 @@ class Imagenette(ImageDataModule):
             torchvision.datasets.Imagenette(self.root, size=self.size, download=True)
 
     def build(self) -> tuple[ImageDataset, ImageDataset]:
-        """Makes the training set and the validation set."""
+        """Makes the data sets.
+
+        Returns:
+            The training set and the validation set.
+        """
         train, val = (
             torchvision.datasets.Imagenette(self.root, split=split, size=self.size, transform=transform)
             for split, transform in (

@@ -15,13 +15,32 @@ Transform = Callable[[Image.Image], torch.Tensor]
 
 
 def training_transform(image_size: int) -> Transform:
-    """A random crop of at least 60 % of the image, mirrored half of the time, colours slightly changed."""
+    """Makes the transform of training images.
+
+    Args:
+        image_size: Height and width of the result in pixels.
+
+    Returns:
+        A random crop of at least 60 % of the image, mirrored half of the time, with slightly changed colours, as a
+        normalised tensor ``(3, image_size, image_size)``.
+    """
     crop = v2.RandomResizedCrop(image_size, scale=(0.6, 1.0))
     return _compose(crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.3, 0.3, 0.3))
 
 
 def validation_transform(image_size: int) -> Transform:
-    """The central square of the image."""
+    """Makes the transform of validation images.
+
+    Args:
+        image_size: Height and width of the result in pixels.
+
+    Returns:
+        The central square of the image, as a normalised tensor ``(3, image_size, image_size)``.
+
+    Example:
+        >>> validation_transform(32)(Image.new("L", (40, 60))).shape
+        torch.Size([3, 32, 32])
+    """
     return _compose(v2.Resize(image_size), v2.CenterCrop(image_size))
 
 

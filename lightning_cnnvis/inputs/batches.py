@@ -1,4 +1,4 @@
-"""The images in a batch, however it is nested."""
+"""Find the images in a batch, however it is nested."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _IMAGE_KEYS = ("images", "image", "pixel_values", "inputs", "x")
 
 
 def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = None) -> Tensor:
-    """The images of a batch.
+    """Finds the images of a batch.
 
     Args:
-        batch: A tensor, or a sequence or mapping with one in it, nested as it may be. In a mapping the keys
+        batch: A tensor, or a sequence or mapping with one in it, nested to any depth. In a mapping the keys
             ``images``, ``image``, ``pixel_values``, ``inputs`` and ``x`` come first.
         get_images: Function that takes the batch and returns its images, or the dotted name of one,
             ``"package.module.function"``. None: the first tensor ``(N, C, H, W)`` is taken.
 
     Returns:
-        ``(N, C, H, W)``.
+        The images, ``(N, C, H, W)``.
 
     Raises:
         ValueError: If there is no such tensor, or no such function.
@@ -42,7 +42,7 @@ def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = Non
         if _is_images(value):
             return value
     raise ValueError(
-        f"The batch holds no tensor (N, C, H, W): it is {_describe(batch)}. Name a function that takes the batch "
+        f"The batch contains no tensor (N, C, H, W): it is {_describe(batch)}. Name a function that takes the batch "
         "and returns its images: get_images='package.module.function'."
     )
 
@@ -52,7 +52,14 @@ def _is_images(value: object) -> TypeGuard[Tensor]:
 
 
 def values_of(batch: Any) -> Iterator[Any]:
-    """Everything in a nested batch, likely images first."""
+    """Goes through everything in a nested batch, likely images first.
+
+    Args:
+        batch: The batch.
+
+    Yields:
+        What is neither a mapping nor a sequence.
+    """
     if isinstance(batch, Mapping):
         first = [key for key in _IMAGE_KEYS if key in batch]
         for key in (*first, *(key for key in batch if key not in first)):

@@ -19,11 +19,11 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
     """Finds out what the input looks like, without disturbing the data pipeline.
 
     Args:
-        source: A data module, data loader(s) or data set. Its attribute ``input_spec`` is the answer if it has
+        source: A data module, data loaders or a data set. Its attribute ``input_spec`` is the answer if it has
             one. Otherwise mean and standard deviation are those of a ``Normalize`` in the data set's
             transforms, and the class names are its ``class_names``, ``classes`` or ``class_to_idx``.
-        sample: A batch ``(N, C, H, W)`` as the network gets it; tells size, channels and range. Without one, the
-            data set is asked for its first item, and the global random generators are put back afterwards.
+        sample: A batch ``(N, C, H, W)`` as the network gets it, from which size, channels and range follow. Without
+            one, the first item of the data set is taken, and the global random generators are restored afterwards.
 
     Returns:
         The description. A warning names what had to be assumed.
@@ -55,8 +55,8 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
     mean, std, assumption = _guess_statistics(sample.detach())
     spec = InputSpec((height, width), channels, mean, std, names)
     warnings.warn(
-        f"The data set's transforms hold no Normalize for {channels} channels, or several, so {assumption}. If the "
-        f"pictures' colours look wrong, say what the input looks like: input_spec=InputSpec(size={spec.size}, "
+        f"The data set's transforms contain no Normalize for {channels} channels, or several, so {assumption}. If the "
+        f"pictures' colours look wrong, describe the input: input_spec=InputSpec(size={spec.size}, "
         f"channels={channels}, mean=..., std=...), or an attribute input_spec of the data module.",
         stacklevel=2,
     )
@@ -64,7 +64,7 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
 
 
 def _datasets(source: Any, seen: dict[int, Any] | None = None) -> Iterator[Any]:
-    """The data sets behind a data module, loaders or wrappers, outermost first and each once."""
+    """Finds the data sets in a data module, loaders or wrappers, outermost first and each once."""
     seen = {} if seen is None else seen
     if source is None or id(source) in seen:
         return
@@ -120,7 +120,7 @@ def _normalization(datasets: Iterable[Any]) -> tuple[tuple[float, ...], tuple[fl
 
 
 def _steps(transform: Any, depth: int = 6) -> Iterator[Any]:
-    """A transform and everything inside it: the steps of Compose, of nn.Sequential, of a wrapper of the user's own."""
+    """Goes through a transform and all inside it: steps of Compose, of nn.Sequential, of the user's own wrappers."""
     if isinstance(transform, list | tuple | torch.nn.Sequential):
         for step in transform:
             yield from _steps(step, depth)
@@ -167,11 +167,20 @@ def _first_images(datasets: Sequence[Any]) -> Tensor:
 
 
 def find_class_names(*owners: object) -> tuple[str, ...]:
-    """The names of the classes, in the order of their numbers; empty where no owner knows them.
+    """Finds the names of the classes.
 
     Args:
-        *owners: Data modules and data sets, in the order to ask; what they know is their ``class_names``, ``classes``
-            or ``class_to_idx``.
+        *owners: Data modules and data sets, in the order in which their ``class_names``, ``classes`` and
+            ``class_to_idx`` are looked at.
+
+    Returns:
+        The names in the order of the classes' numbers; empty where no owner has any.
+
+    Example:
+        >>> class Photos:
+        ...     class_to_idx = {"dog": 1, "cat": 0}
+        >>> find_class_names(Photos())
+        ('cat', 'dog')
     """
     for owner in owners:
         for attribute in ("class_names", "classes"):

@@ -1,4 +1,4 @@
-"""What the network's input looks like: size, channels, normalisation and class names."""
+"""Describe a network's input: size, channels, normalisation and class names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The images a network expects, and how to go from them to pictures and back.
+    """Format of the images that a network expects, and the way from them to pictures and back.
 
     Args:
         size: Height and width in pixels.
         channels: Number of image channels.
-        mean: Mean that the data pipeline subtracts from pixels in [0, 1], one value for each channel. A
-            single value is taken for every channel.
-        std: Standard deviation that the data pipeline divides by, like ``mean``.
-        class_names: Names of the classes, in the order of the logits. Empty when unknown.
+        mean: Mean that the data pipeline subtracts from pixels in [0, 1]: one value for each channel, or a single
+            value for all of them.
+        std: Standard deviation that the data pipeline then divides by, like ``mean``.
+        class_names: Names of the classes, in the order of the logits; empty if unknown.
 
     Raises:
         ValueError: If a size, a channel count or a standard deviation is not positive, or if ``mean`` or
@@ -68,7 +68,18 @@ class InputSpec:
         return (self.channels, *self.size)
 
     def class_name(self, index: int) -> str:
-        """The name of a class: its number where it has none, and with its number where another has the same."""
+        """Names a class.
+
+        Args:
+            index: Number of the class, from 0.
+
+        Returns:
+            The name; the number where there is none, and both where another class has the same name.
+
+        Example:
+            >>> [InputSpec(class_names=("crane", "cat", "crane")).class_name(n) for n in (0, 1, 5)]
+            ['crane (0)', 'cat', '5']
+        """
         name = self.class_names[index] if index < len(self.class_names) else ""
         if not name.strip():
             return str(index)

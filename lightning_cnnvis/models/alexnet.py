@@ -11,7 +11,7 @@ class AlexNet(ConvNet):
     conv2, conv4 and conv5 are split into two groups, which the paper ran on two GPUs. The response
     normalisation comes before the pooling, as there. (torchvision's ``alexnet`` is another network, of 2014:
     64, 192, 384, 256, 256 maps, no groups, no normalisation.) The stride of conv1 shrinks with the image;
-    nothing else changes. Sizes of the maps, behind each layer:
+    nothing else changes. Sizes of the maps after each layer:
 
     =============  ======  =====  =====  =====  =====  =======  =====
     image          stride  conv1  pool1  conv2  pool2  conv3–5  pool5
@@ -31,7 +31,7 @@ class AlexNet(ConvNet):
         in_channels: Number of image channels.
         width: Factor on the numbers of feature maps (96, 256, 384, 384, 256) and of hidden units (4096).
         local_response_norm: Whether to normalise before pool1 and pool2.
-        dropout: Dropout probability behind fc6 and fc7.
+        dropout: Dropout probability after fc6 and fc7.
         init: ``"he"`` or ``"paper"``; see `ConvNet`. The paper's ones in some biases are not set.
 
     Raises:
@@ -46,7 +46,14 @@ class AlexNet(ConvNet):
 
     @staticmethod
     def stages(image_size: int) -> tuple[Stage, ...]:
-        """The five convolutional stages for images of a given size."""
+        """Lists the five convolutional stages.
+
+        Args:
+            image_size: Height and width of the images in pixels.
+
+        Returns:
+            The stages, in order.
+        """
         stride = 4 if image_size >= 128 else 2 if image_size >= 48 else 1
         return (
             Stage(96, 11, stride, padding=2, after=("norm", "pool")),

@@ -25,7 +25,7 @@ class ImageClassifier(LightningModule):
 
     Two recipes:
 
-    - ``"modern"`` trains fast on small data sets: AdamW, weight decay 0.05, learning rate 2e-3 behind a warm-up
+    - ``"modern"`` trains fast on small data sets: AdamW, weight decay 0.05, learning rate 2e-3 after a warm-up
       over the first tenth of the steps and along a cosine to 0 at the end, labels smoothed by 0.1.
     - ``"paper"`` is the one of Zeiler & Fergus 2013 (arXiv 1311.2901, section 3): SGD, learning rate 1e-2,
       momentum 0.9. They lowered the rate by hand when the validation error plateaued; here it is divided by
@@ -91,19 +91,39 @@ class ImageClassifier(LightningModule):
         self.val_accuracy_top5 = MulticlassAccuracy(num_classes, average="micro", top_k=5) if num_classes > 5 else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits ``(N, num_classes)`` of images ``(N, C, H, W)``."""
+        """Computes the logits of a batch of images.
+
+        Args:
+            images: ``(N, C, H, W)``, normalised.
+
+        Returns:
+            Logits ``(N, num_classes)``.
+        """
         logits: Tensor = self.model(images)
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Computes the loss of a batch.
+
+        Args:
+            batch: Images ``(N, C, H, W)``, normalised, and labels ``(N,)``.
+            batch_idx: Number of the batch.
+
+        Returns:
+            The loss, a scalar.
+        """
         images, labels = batch
         loss = F.cross_entropy(self(images), labels, label_smoothing=self.label_smoothing)
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Logs loss and accuracy."""
+        """Logs loss and accuracy.
+
+        Args:
+            batch: Images ``(N, C, H, W)``, normalised, and labels ``(N,)``.
+            batch_idx: Number of the batch.
+        """
         images, labels = batch
         logits = self(images)
         self.log("val_loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True)
@@ -114,11 +134,20 @@ class ImageClassifier(LightningModule):
             self.log("val_accuracy_top5", self.val_accuracy_top5)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Logs what `validation_step` logs, under the same names."""
+        """Logs the same as `validation_step`, under the same names.
+
+        Args:
+            batch: Images ``(N, C, H, W)``, normalised, and labels ``(N,)``.
+            batch_idx: Number of the batch.
+        """
         self.validation_step(batch, batch_idx)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and the schedule of the recipe."""
+        """Makes the optimiser and the schedule of the recipe.
+
+        Returns:
+            Both, as the Trainer takes them.
+        """
         if self.recipe == "paper":
             sgd = torch.optim.SGD(self.parameters(), self.lr, momentum=0.9)
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(sgd, mode="max", factor=0.1, patience=5)
@@ -130,12 +159,15 @@ class ImageClassifier(LightningModule):
 
 
 def warm_up_and_cosine(step: int, total: float, warm_up: float = 0.1) -> float:
-    """The factor on the learning rate at a step: linear from 0 to 1, then half a cosine back to 0.
+    """Computes the factor on the learning rate: linear from 0 to 1, then half a cosine back to 0.
 
     Args:
-        step: Optimiser steps taken so far.
-        total: Optimiser steps of the whole training; without an end, the factor stays 1 behind the warm-up.
-        warm_up: Fraction of the steps in which the factor rises; at most 1000 steps.
+        step: Number of optimiser steps taken so far.
+        total: Number of optimiser steps of the whole training; infinite: the factor stays 1 after the warm-up.
+        warm_up: Share of the steps in which the factor rises; at most 1000 steps.
+
+    Returns:
+        The factor, in [0, 1].
 
     Example:
         >>> [round(warm_up_and_cosine(step, 100), 2) for step in (0, 4, 9, 10, 55, 100)]
@@ -159,6 +191,9 @@ def build_network(name: str, num_classes: int, image_size: int, width: float = 1
         image_size: Height and width of the images in pixels.
         width: Factor on the numbers of feature maps of zfnet and alexnet.
         dropout: Dropout probability of zfnet and alexnet.
+
+    Returns:
+        The network, in training mode.
 
     Raises:
         ValueError: If there is no network of that name; the message lists the near ones.

@@ -1,4 +1,4 @@
-"""What ZFNet and AlexNet share: five convolutions and three fully connected layers, named as in the papers."""
+"""Base of ZFNet and AlexNet: five convolutions and three fully connected layers, named as in the papers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stage:
         stride: Stride of the convolution.
         padding: Zero padding of the convolution on every side.
         groups: Number of groups that the channels are split into.
-        after: The layers behind the ReLU, in order: ``"pool"`` (maximum over 3×3, stride 2) and ``"norm"``
+        after: The layers after the ReLU, in order: ``"pool"`` (maximum over 3×3, stride 2) and ``"norm"``
             (local response normalisation).
         ceil_mode: Whether the pooling keeps an incomplete last window.
     """
@@ -35,7 +35,18 @@ class Stage:
     ceil_mode: bool = False
 
     def map_sizes(self, size: int) -> list[int]:
-        """Sizes of the maps behind the convolution and, if there is one, the pooling; at most 0: none left."""
+        """Computes the sizes of the maps after the convolution and, if there is one, the pooling.
+
+        Args:
+            size: Height and width of the stage's input in pixels.
+
+        Returns:
+            The heights, which are also the widths; 0 or less where nothing is left.
+
+        Example:
+            >>> Stage(96, 7, stride=2, padding=1, after=("pool",), ceil_mode=True).map_sizes(224)
+            [110, 55]
+        """
         sizes = [(size + 2 * self.padding - self.kernel) // self.stride + 1]
         if "pool" in self.after:
             sizes.append((sizes[0] - 3 + self.ceil_mode) // 2 + 1)
@@ -54,8 +65,8 @@ class ConvNet(nn.Module):
         image_size: Height and width of the images in pixels.
         in_channels: Number of image channels.
         width: Factor on the numbers of feature maps and of hidden units.
-        local_response_norm: Whether to normalise behind the first two convolutions, as in the papers.
-        dropout: Dropout probability behind fc6 and fc7.
+        local_response_norm: Whether to normalise after the first two convolutions, as in the papers.
+        dropout: Dropout probability after fc6 and fc7.
         init: ``"he"``: normal weights that keep the scale of the signal (He et al. 2015, arXiv 1502.01852), but
             a fiftieth of that in conv1, so that what its filters learn stands out from the noise that they
             start from. ``"paper"``: normal weights of standard deviation 1e-2, made for inputs of about ±128.
@@ -116,11 +127,21 @@ class ConvNet(nn.Module):
 
     @staticmethod
     def stages(image_size: int) -> tuple[Stage, ...]:
-        """The convolutional stages for images of a given size: what a subclass defines."""
+        """Lists the convolutional stages; a subclass defines them.
+
+        Args:
+            image_size: Height and width of the images in pixels.
+
+        Returns:
+            The stages, in order.
+
+        Raises:
+            TypeError: If a subclass does not define them.
+        """
         raise TypeError("ConvNet has no stages of its own: use ZFNet or AlexNet, or define `stages`.")
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits of a batch of images.
+        """Computes the logits of a batch of images.
 
         Args:
             images: ``(N, in_channels, image_size, image_size)``, normalised.
@@ -164,7 +185,7 @@ class _LocalResponseNorm(nn.LocalResponseNorm):
 
 
 class _Flatten(nn.Flatten):
-    """Flattens the last maps, and says so where the images had another size.
+    """Flattens the last maps, and refuses those of images of another size.
 
     The check sits here and not at the entrance because the convolutions take images of any size: the
     deconvnet runs them on windows.
@@ -186,5 +207,5 @@ class _Flatten(nn.Flatten):
 
 
 def _scaled(channels: int, width: float) -> int:
-    """The number of channels times the width, even so that two groups can share them."""
+    """Multiplies the number of channels by the width, and makes it even, so that two groups can share them."""
     return max(2, 2 * round(channels * width / 2))

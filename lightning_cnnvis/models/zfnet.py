@@ -8,9 +8,9 @@ from lightning_cnnvis.models.convnet import ConvNet, Stage
 class ZFNet(ConvNet):
     """The network of Zeiler & Fergus 2013 (arXiv 1311.2901, Fig. 3): AlexNet with finer first layers.
 
-    Against AlexNet, conv1 has filters of 7×7 in place of 11×11 and a stride of 2 in place of 4, and no layer
+    Compared with AlexNet, conv1 has filters of 7×7 in place of 11×11 and a stride of 2 in place of 4, and no layer
     is split in two groups. The strides of conv1 and conv2 shrink with the image, so that conv3–5 see enough
-    pixels; nothing else changes. Sizes of the maps, behind each layer:
+    pixels; nothing else changes. Sizes of the maps after each layer:
 
     =============  =======  =======  =====  =====  =====  =====  =======  =====
     image          strides  conv1    pool1  conv2  pool2  conv3  conv4–5  pool5
@@ -29,8 +29,8 @@ class ZFNet(ConvNet):
         image_size: Height and width of the images in pixels.
         in_channels: Number of image channels.
         width: Factor on the numbers of feature maps (96, 256, 384, 384, 256) and of hidden units (4096).
-        local_response_norm: Whether to normalise behind pool1 and pool2.
-        dropout: Dropout probability behind fc6 and fc7.
+        local_response_norm: Whether to normalise after pool1 and pool2.
+        dropout: Dropout probability after fc6 and fc7.
         init: ``"he"`` or ``"paper"``; see `ConvNet`.
 
     Raises:
@@ -47,7 +47,14 @@ class ZFNet(ConvNet):
 
     @staticmethod
     def stages(image_size: int) -> tuple[Stage, ...]:
-        """The five convolutional stages for images of a given size."""
+        """Lists the five convolutional stages.
+
+        Args:
+            image_size: Height and width of the images in pixels.
+
+        Returns:
+            The stages, in order.
+        """
         stride1 = 2 if image_size >= 48 else 1
         stride2, padding2 = (2, 0) if image_size >= 128 else (1, 2)
         return (

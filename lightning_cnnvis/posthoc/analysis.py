@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.checkpoints import Checkpoint, load
+from lightning_cnnvis.checkpoints import Checkpoint, Run, load
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes
 from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs import InputSpec
@@ -225,7 +225,7 @@ class _Watched:
 
 
 def analyze(
-    checkpoint: str | Path | nn.Module | None = None,
+    checkpoint: str | Path | nn.Module | Run | None = None,
     data: Data | None = None,
     *,
     model: str | nn.Module | None = None,
@@ -237,8 +237,8 @@ def analyze(
     """Opens a trained network to look at.
 
     Args:
-        checkpoint: A checkpoint of Lightning, a file of plain weights, a folder with checkpoints, or a network; None
-            takes the published weights of ``model``. See `lightning_cnnvis.checkpoints.load`.
+        checkpoint: A checkpoint of Lightning, a file of plain weights, a run or a folder with checkpoints, or a
+            network; None takes the published weights of ``model``. See `lightning_cnnvis.checkpoints.load`.
         data: Images to show it: a folder of them, image files, a data module or its import path, a loader of batches,
             or a tensor ``(N, C, H, W)``, normalised. Those that the run was validated on, if None.
         model: What the weights are of, where the file does not tell: an import path, ``"torchvision:NAME"``,

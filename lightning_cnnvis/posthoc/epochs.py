@@ -16,10 +16,7 @@ from torch import nn
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks import MethodCallback, VisualizationCallback, callback_of
-from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER
-from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, find_checkpoints, load
-from lightning_cnnvis.checkpoints.files import read_file
-from lightning_cnnvis.checkpoints.loading import epoch_of
+from lightning_cnnvis.checkpoints import Run, load
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
@@ -102,30 +99,28 @@ class Evolution:
         return f"Evolution(epochs {', '.join(map(str, self.epochs))}: {', '.join(self.pictures)})"
 
 
-def find_epochs(folder: Path, *, trust: bool = False) -> dict[int, Path]:
-    """The checkpoints of a run by epoch, in order.
+def find_epochs(folder: str | Path, *, trust: bool = False) -> dict[int, Path]:
+    """Lists the checkpoints of a run by epoch.
 
     Those of the epochs that were shown, where they were kept (`VisualizationCheckpoint`); else all that there are.
-    Files that do not say their epoch are counted in the order of their names.
+    Files that do not say their epoch have it in their names, or are counted in the natural order of these.
+
+    Args:
+        folder: The folder of a run, or one with checkpoints.
+        trust: As for `analyze`.
+
+    Returns:
+        The files by epoch, counted from 1, ascending.
 
     Raises:
         CheckpointError: If there are none, or they are of several runs.
     """
-    found = find_checkpoints(folder)
-    several = sorted(path.parent for path in folder.rglob(runs.CONFIG_NAME))
-    if len(several) > 1:
-        names = ", ".join(str(path) for path in several[:4])
-        raise CheckpointError(f"{folder} holds {len(several)} runs: name one of them, such as {names}.")
-    shown = [path for path in found if path.parent.name == FOLDER]
-    by_epoch: dict[int, Path] = {}
-    for number, path in enumerate(shown or found, start=1):
-        content = None if path.suffix == ".safetensors" else read_file(path, trust=trust)
-        by_epoch[epoch_of(content) or number] = path
-    return dict(sorted(by_epoch.items()))
+    with Run(folder, trust=trust) as run:
+        return run.epochs
 
 
 def evolve(
-    run: str | Path,
+    run: str | Path | Run,
     data: Data | None = None,
     *,
     model: str | nn.Module | None = None,
@@ -139,7 +134,7 @@ def evolve(
     """Draws the pictures of a training again, from its checkpoints: those that it drew itself, bit for bit, and others.
 
     Args:
-        run: The folder of a run, or one with checkpoints.
+        run: A run, its folder, or one with checkpoints.
         data: As for `analyze`.
         model: As for `analyze`.
         callbacks: What to show. By default the visualisations in the run's ``config.yaml``, and if they are not among
@@ -147,7 +142,7 @@ def evolve(
         epochs: The epochs to show, of those that have checkpoints; all of them if None.
         input_spec: As for `analyze`.
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
-        trust: As for `analyze`.
+        trust: As for `analyze`. A `Run` has its own.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -157,14 +152,19 @@ def evolve(
         CheckpointError: If there is no checkpoint, or one cannot be loaded.
         DataError: If there are no images to show the network.
     """
-    folder = Path(run)
-    found = find_epochs(folder, trust=trust)
-    chosen = _chosen(found, epochs, folder)
-    loaded = load(found[chosen[0]], model, device=device, trust=trust)
-    config = runs.run_config(loaded.path)
-    analysis = Analysis(_with_spec(loaded, folder), data, input_spec=input_spec)
+    if not isinstance(run, Run):
+        with Run(run, trust=trust) as opened:
+            return evolve(
+                opened, data, model=model, callbacks=callbacks, epochs=epochs, input_spec=input_spec, device=device,
+                progress=progress,
+            )  # fmt: skip
+    chosen = _chosen(run, epochs)
+    loaded = load(run, model, epoch=chosen[0], device=device)
+    # weights only say nothing of their input, but another checkpoint of the run may
+    loaded = replace(loaded, input_spec=loaded.input_spec or run.input_spec)
+    analysis = Analysis(loaded, data, input_spec=input_spec)
     module, feed = _module_and_data(analysis)
-    shows = _default_shows(config, module) if callbacks is None else list(callbacks)
+    shows = _default_shows(run.config, module) if callbacks is None else list(callbacks)
     for callback in shows:
         if isinstance(callback, VisualizationCallback) and callback.needs_output:
             loaded.require_output()
@@ -172,9 +172,9 @@ def evolve(
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
-    replayer = Replayer(shows, chosen[-1], torch.device(device), config.get("trainer") or {})
+    replayer = Replayer(shows, chosen[-1], torch.device(device), run.config.get("trainer") or {})
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
-        load(found[epoch], module if loaded.module else loaded.model, device=device, trust=trust)
+        load(run, loaded.module or loaded.model, epoch=epoch, device=device)
         replayer.show(epoch, module, **feed)
     replayer.end(module)
     drawn = replayer.recording
@@ -201,27 +201,13 @@ def _default_shows(config: Mapping[str, Any], module: pl.LightningModule) -> lis
     return shows
 
 
-def _chosen(found: Mapping[int, Path], epochs: Sequence[int] | None, folder: Path) -> list[int]:
+def _chosen(run: Run, epochs: Sequence[int] | None) -> list[int]:
+    """The epochs to show, ascending, once it is clear that they have checkpoints."""
     if epochs is None:
-        return list(found)
+        return list(run.epochs)
     for epoch in epochs:
-        if epoch not in found:
-            known = ", ".join(map(str, found))
-            raise CheckpointError(f"{folder} has no checkpoint of epoch {epoch}: there are those of {known}.")
+        run.at(epoch)
     return sorted(set(epochs))
-
-
-def _with_spec(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """The checkpoint with the input that another of the run tells, where the weights alone say nothing."""
-    if checkpoint.input_spec is not None:
-        return checkpoint
-    for path in find_checkpoints(folder):
-        if path.suffix == ".ckpt" and path.parent.name != FOLDER:
-            states = read_file(path).get("callbacks", {}).values()
-            known = next((s["input_spec"] for s in states if isinstance(s, dict) and s.get("input_spec")), None)
-            if known is not None:
-                return replace(checkpoint, input_spec=InputSpec(**known))
-    return checkpoint
 
 
 def _unless_the_data_say(analysis: Analysis) -> InputSpec | None:

@@ -11,15 +11,17 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-import torchvision
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
-
-IMAGE_SUFFIXES = torchvision.datasets.folder.IMG_EXTENSIONS
+from lightning_cnnvis.inputs.photographs import (
+    IMAGE_SUFFIXES,
+    PhotographError,
+    find_photographs,
+    fit_photograph,
+    read_photograph,
+)
 
 
 class DataError(ValueError):
@@ -36,16 +38,38 @@ class Images(Protocol):
     skipped: dict[Path, str]
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """Batches ``(N, C, H, W)``, normalised as the network expects them."""
+        """Gives all images.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            Batches ``(N, C, H, W)``, normalised as the network expects them.
+        """
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
-        """The first images, ``(N, C, H, W)`` in [0, 1], of the network's input size."""
+        """Takes the first images.
+
+        Args:
+            count: Number of images.
+            spec: The network's input.
+
+        Returns:
+            ``(N, C, H, W)`` in [0, 1], of the network's input size.
+        """
 
     def photograph(self, spec: InputSpec) -> Tensor:
-        """The first image ``(C, H, W)`` in [0, 1], at its own size."""
+        """Takes the first image.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            ``(C, H, W)`` in [0, 1], at its own size.
+        """
 
     def __len__(self) -> int:
-        """How many batches there are, 0 if that is not known."""
+        """Number of batches; 0 if it is unknown."""
 
 
 @dataclass
@@ -54,7 +78,8 @@ class ImageFiles:
 
     Args:
         paths: The files, in order.
-        resize: Size that the shorter side is brought to before the centre is cut out; None: the input's.
+        resize: Size that the shorter side is brought to before the centre is cut out; None for the input's. See
+            `fit_photograph`.
         batch_size: Images in a batch.
 
     Attributes:
@@ -68,13 +93,22 @@ class ImageFiles:
 
     @staticmethod
     def find(source: Path | Sequence[Path], resize: int | None = None) -> ImageFiles:
-        """The images of a folder and the folders in it, or single files.
+        """Finds the images of a folder and the folders in it, or takes single files.
+
+        Linked folders are followed; hidden files and folders are left out.
+
+        Args:
+            source: A folder, a file, or files.
+            resize: Size that the shorter side is brought to; see `fit_photograph`.
+
+        Returns:
+            The images, those of a folder sorted by their names.
 
         Raises:
             DataError: If a file or a folder is not there, or a folder has no image in it.
         """
         if isinstance(source, Path) and source.is_dir():
-            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            paths = find_photographs(source)
             if not paths:
                 raise DataError(
                     f"The folder {source} has no images in it (files that end in {', '.join(IMAGE_SUFFIXES)}). Give a "
@@ -88,10 +122,17 @@ class ImageFiles:
         return ImageFiles(paths, resize)
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """Batches of the images that can be read."""
+        """Gives the images that can be read.
+
+        Args:
+            spec: The network's input.
+
+        Yields:
+            Batches ``(N, C, H, W)`` of the input's size, normalised.
+        """
         batch: list[Tensor] = []
-        for picture in self._readable(spec):
-            batch.append(self._fitted(picture, spec))
+        for picture in self._fitted(spec):
+            batch.append(picture)
             if len(batch) == self.batch_size:
                 yield spec.normalize(torch.stack(batch))
                 batch = []
@@ -99,48 +140,56 @@ class ImageFiles:
             yield spec.normalize(torch.stack(batch))
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
-        """The first images that can be read, cut to the input's size."""
-        pictures = (self._fitted(picture, spec) for picture in self._readable(spec))
-        return torch.stack([picture for picture, _ in zip(pictures, range(count), strict=False)])
+        """Takes the first images that can be read.
+
+        Args:
+            count: Number of images.
+            spec: The network's input.
+
+        Returns:
+            ``(N, C, H, W)`` in [0, 1], of the input's size; fewer than ``count`` where there are no more.
+        """
+        return torch.stack([picture for picture, _ in zip(self._fitted(spec), range(count), strict=False)])
 
     def photograph(self, spec: InputSpec) -> Tensor:
-        """The first image that can be read."""
-        return next(self._readable(spec))
+        """Takes the first image that can be read.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            ``(C, H, W)`` in [0, 1], at its own size.
+        """
+        return next(self._readable(spec.channels))
 
     def __len__(self) -> int:
-        """How many batches there are at most."""
+        """Number of batches, at most."""
         return math.ceil(len(self.paths) / self.batch_size)
 
-    def _fitted(self, picture: Tensor, spec: InputSpec) -> Tensor:
-        height, width = spec.size
-        shorter = max(self.resize or 0, min(spec.size)) if height == width else max(spec.size)
-        scaled = v2.functional.resize(picture, [shorter], antialias=True)
-        fitted: Tensor = v2.functional.center_crop(scaled, [height, width]).clamp(0, 1)
-        return fitted
+    def _fitted(self, spec: InputSpec) -> Iterator[Tensor]:
+        for picture in self._readable(spec.channels, spec.size):
+            yield fit_photograph(picture, spec.size, self.resize)
 
-    def _readable(self, spec: InputSpec) -> Iterator[Tensor]:
+    def _readable(self, channels: int, size: tuple[int, int] | None = None) -> Iterator[Tensor]:
         found = False
         for path in self.paths:
-            picture = self._read(path, spec.channels)
-            if picture is not None:
-                found = True
-                yield picture
+            try:
+                picture = read_photograph(path, channels, size=size)
+            except PhotographError as error:
+                self._skip(path, str(error.__cause__))
+                continue
+            found = True
+            yield picture
         if not found:
             (path, reason), *_ = self.skipped.items()
             raise DataError(
                 f"None of the {len(self.paths)} image(s) can be read, such as {path} ({reason}). Give photographs."
             )
 
-    def _read(self, path: Path, channels: int) -> Tensor | None:
-        try:
-            with Image.open(path) as image:
-                pixels: Tensor = v2.functional.pil_to_tensor(image.convert("L" if channels == 1 else "RGB"))
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises at damaged files
-            if path not in self.skipped:
-                self.skipped[path] = str(error)
-                warnings.warn(f"{path} was skipped, because it cannot be read ({error}).", stacklevel=2)
-            return None
-        return pixels.float() / 255
+    def _skip(self, path: Path, reason: str) -> None:
+        if path not in self.skipped:
+            self.skipped[path] = reason
+            warnings.warn(f"{path} was skipped, because it cannot be read ({reason}).", stacklevel=2)
 
 
 @dataclass
@@ -148,19 +197,41 @@ class Batches:
     """Batches from a loader, a tensor, or whatever else gives images as the network takes them.
 
     Args:
-        loader: Gives batches; see `images_of`.
+        loader: Iterable of batches; see `images_of`.
+        skipped: Files that could not be read: none.
     """
 
     loader: Any
     skipped: dict[Path, str] = field(default_factory=dict)
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """The images of the batches."""
+        """Gives the images of the batches.
+
+        Args:
+            spec: The network's input; the images are taken to be of this kind.
+
+        Yields:
+            Images ``(N, C, H, W)``, as the loader gives them.
+
+        Raises:
+            ValueError: If there is no image in a batch.
+        """
         for batch in self.loader:
             yield images_of(batch)
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
-        """The first images, as pictures."""
+        """Takes the first images.
+
+        Args:
+            count: Number of images.
+            spec: The network's input, by which they are denormalised.
+
+        Returns:
+            ``(N, C, H, W)`` in [0, 1]; fewer than ``count`` where there are no more.
+
+        Raises:
+            DataError: If there are none.
+        """
         found: list[Tensor] = []
         for images in self.batches(spec):
             found.append(images[: count - sum(map(len, found))])
@@ -171,11 +242,18 @@ class Batches:
         return spec.denormalize(torch.cat(found).float()).clamp(0, 1)
 
     def photograph(self, spec: InputSpec) -> Tensor:
-        """The first image."""
+        """Takes the first image.
+
+        Args:
+            spec: The network's input, by which it is denormalised.
+
+        Returns:
+            ``(C, H, W)`` in [0, 1].
+        """
         return self.first(1, spec)[0]
 
     def __len__(self) -> int:
-        """How many batches there are."""
+        """Number of batches; 0 if it is unknown."""
         try:
             return len(self.loader)
         except TypeError:
@@ -183,7 +261,14 @@ class Batches:
 
 
 def of_data_module(data: pl.LightningDataModule) -> Batches:
-    """The validation images of a data module, as a training sees them."""
+    """Takes the validation images of a data module, as a training sees them.
+
+    Args:
+        data: The data module; it is prepared and set up.
+
+    Returns:
+        The images of its first validation loader.
+    """
     data.prepare_data()
     data.setup("fit")
     loader = data.val_dataloader()

@@ -1,68 +1,42 @@
-"""The run that a checkpoint comes from: its configuration, its data, its callbacks."""
+"""Data and callbacks of the run that a checkpoint comes from, made again from its configuration."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 import lightning_cnnvis.data
 from lightning_cnnvis.callbacks import FeatureConvergence, VisualizationCallback
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
 from lightning_cnnvis.checkpoints.loading import import_class
+from lightning_cnnvis.checkpoints.run import CONFIG_NAME
 from lightning_cnnvis.posthoc.images import DataError
-
-CONFIG_NAME = "config.yaml"
-_LEVELS = 4  # a checkpoint lies in RUN/checkpoints or RUN/cnnvis/weights
-
-
-def run_config(path: Path | None) -> dict[str, Any]:
-    """The configuration that LightningCLI saved with a run.
-
-    Args:
-        path: A file or folder in the run's folder, or that folder.
-
-    Returns:
-        The configuration; empty if there is none.
-    """
-    folder = None if path is None else path.absolute()
-    for _ in range(_LEVELS):
-        if folder is None:
-            break
-        if (folder / CONFIG_NAME).is_file():
-            try:
-                config = yaml.safe_load((folder / CONFIG_NAME).read_text())
-            except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-                raise DataError(f"{folder / CONFIG_NAME} cannot be read ({error}). Mend or remove it.") from error
-            return config if isinstance(config, dict) else {}
-        folder = folder.parent
-    return {}
 
 
 def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.LightningDataModule | None:
-    """The data module of a run.
+    """Makes the data module of a run.
 
     Args:
         checkpoint: A checkpoint of the run.
-        name: Import path of a data module, or the name of one of this package; it is made with the options that the
-            checkpoint holds. By default the one in the run's configuration, or the one of this package that takes
-            just the options that the checkpoint holds.
+        name: Import path of a data module, or the name of one of this package; it is made with the options in the
+            checkpoint. By default the one in the run's configuration, or the one of this package that takes exactly
+            the options in the checkpoint.
 
     Returns:
         The data module; None if it is not known.
 
     Raises:
-        DataError: If it cannot be made.
+        CheckpointError: If the run's configuration cannot be read.
+        DataError: If the data module cannot be made.
     """
-    configured = run_config(checkpoint.path).get("data")
+    configured = checkpoint.run.config.get("data") if name is None and checkpoint.run is not None else None
     options = dict(checkpoint.data_options)
-    if name is None and isinstance(configured, Mapping) and "class_path" in configured:
+    if isinstance(configured, Mapping) and "class_path" in configured:
         made: pl.LightningDataModule = _instantiate(configured, pl.LightningDataModule)
         return made
     own = own_data_modules()
@@ -82,13 +56,23 @@ def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.Lightning
 
 
 def own_data_modules() -> dict[str, type[pl.LightningDataModule]]:
-    """The data modules of this package, by name."""
+    """Lists the data modules of this package.
+
+    Returns:
+        The classes by name.
+    """
     kinds = {kind: getattr(lightning_cnnvis.data, kind) for kind in lightning_cnnvis.data.__all__}
     return {k: v for k, v in kinds.items() if issubclass(v, pl.LightningDataModule) and k != "ImageDataModule"}
 
 
 def visualizations(config: Mapping[str, Any]) -> list[pl.Callback]:
-    """The visualisations that a run's configuration names, and what goes by their measurements.
+    """Makes the visualisations that a run's configuration names, and the callbacks that use their measurements.
+
+    Args:
+        config: The configuration, as LightningCLI saves it.
+
+    Returns:
+        The callbacks, in the order of the run.
 
     Raises:
         DataError: If one of them cannot be made.
@@ -109,7 +93,7 @@ def _draws(entry: object) -> bool:
 
 
 def _instantiate(entry: Mapping[str, Any], base: type) -> Any:
-    """An object from its entry in a configuration, as LightningCLI makes it."""
+    """Makes an object from its entry in a configuration, as LightningCLI does."""
     if importlib.util.find_spec("jsonargparse") is None:
         raise DataError("A run's configuration needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     from jsonargparse import ArgumentError, ArgumentParser  # noqa: PLC0415 - only there if the user has it

@@ -1,4 +1,4 @@
-"""Where the images for a trained network come from, and what they say of its input."""
+"""Find the images for a trained network, and what they say of its input."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class ImageSource:
 
     @cached_property
     def found(self) -> Any:
-        """A data module, image files, a loader, or None.
+        """The source of the images.
+
+        Returns:
+            A data module, image files, a loader, or None.
 
         Raises:
             DataError: If there is nothing of that name.
@@ -52,7 +55,7 @@ class ImageSource:
                 return runs.data_module(self._checkpoint, str(data))
             except CheckpointError as error:
                 raise DataError(
-                    f"{data!r} is no file, no folder and no data module: {error} This package has "
+                    f"{data!r} is not a file, a folder or a data module: {error} This package has "
                     f"{', '.join(runs.own_data_modules())}."
                 ) from error
         if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
@@ -63,13 +66,16 @@ class ImageSource:
     def images(self) -> Images:
         """The images.
 
+        Returns:
+            The images, as often as they are asked for.
+
         Raises:
             DataError: If there are none.
         """
         source = self.found
         if source is None:
             raise DataError(
-                "There are no images to show the network: give a folder of photographs, single images, or the data "
+                "There are no images to show the network. Give a folder of photographs, single images, or the data "
                 "module that it was trained with."
             )
         if isinstance(source, ImageFiles):
@@ -77,16 +83,19 @@ class ImageSource:
         return of_data_module(source) if isinstance(source, pl.LightningDataModule) else Batches(source)
 
     def input_spec(self) -> InputSpec:
-        """What the images say of the network's input.
+        """Describes the network's input, as the images tell it.
+
+        Returns:
+            The description.
 
         Raises:
-            DataError: If they say nothing.
+            DataError: If they do not tell it, as image files do not.
         """
         source = self.found
         if source is None or isinstance(source, ImageFiles):
             raise DataError(
-                f"Nobody says what the input of {self._checkpoint.name} looks like: give its data module, or say it, "
-                "input_spec=InputSpec(size=..., mean=..., std=...), on the command line --input_size, --mean and --std."
+                f"The input format of {self._checkpoint.name} is unknown. Give its data module, or pass "
+                "input_spec=InputSpec(size=..., mean=..., std=...); on the command line --input_size, --mean and --std."
             )
         known = getattr(source, "input_spec", None)
         if isinstance(known, InputSpec):
@@ -95,10 +104,14 @@ class ImageSource:
         return find_input_spec(source, next(images.batches(InputSpec())))
 
     def class_names(self) -> tuple[str, ...]:
-        """The names of the classes in the checkpoint's own run; none if they cannot be found."""
+        """Finds the names of the classes in the checkpoint's own run.
+
+        Returns:
+            The names in the order of the logits; none if they cannot be found.
+        """
         try:
             module = runs.data_module(self._checkpoint)
-        except DataError:  # numbers will do
+        except (CheckpointError, DataError):  # numbers will do
             return ()
         spec = getattr(module, "input_spec", None)
         return spec.class_names if isinstance(spec, InputSpec) else ()

@@ -11,10 +11,9 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_cnnvis.callbacks import MethodCallback, callback_of
-from lightning_cnnvis.checkpoints import Checkpoint
+from lightning_cnnvis.checkpoints import Checkpoint, Run
 from lightning_cnnvis.evolution.accuracy import require
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
-from lightning_cnnvis.posthoc.epochs import find_epochs
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.page import render
@@ -23,7 +22,7 @@ from lightning_cnnvis.sinks.atomic import write
 
 
 def report(
-    source: str | Path | nn.Module | None,
+    source: str | Path | nn.Module | Run | None,
     output: str | Path = "report.html",
     data: Data | None = None,
     *,
@@ -34,8 +33,8 @@ def report(
     """Writes one HTML page on what a network has learnt; it opens from the disk and asks nothing of the network.
 
     Args:
-        source: A checkpoint, weights or a network, as for `analyze`; or the folder of a run, whose checkpoints then
-            also give the evolution over the epochs and the curves.
+        source: A checkpoint, weights or a network, as for `analyze`; or a run or its folder, whose checkpoints
+            then also give the evolution over the epochs and the curves.
         output: The file to write, or a folder, in which it is ``report.html``.
         data: Images, as for `analyze`.
         layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
@@ -61,13 +60,16 @@ def report(
         'report.html'
     """
     require("jinja2", "matplotlib", "scipy")
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        with Run(source, trust=opening.get("trust", False)) as run:
+            return report(run, output, data, layers=layers, options=options, **opening)
     output = Path(output)
     if output.is_dir() or output.suffix.lower() not in {".html", ".htm"}:
         output /= "report.html"
     analysis = analyze(source, data, **opening)
     measured = _measured(analysis.checkpoint.callbacks)
     options = options or ReportOptions()
-    evolution = _evolution(source, data, layers, options, measured, opening)
+    evolution = _evolution(source, data, layers, options, measured, opening) if isinstance(source, Run) else None
     if evolution is not None:
         analysis.checkpoint = _with_metrics(analysis.checkpoint, evolution)
     content = collect(
@@ -82,23 +84,21 @@ def report(
 
 
 def _evolution(
-    source: Any,
+    run: Run,
     data: Data | None,
     layers: Sequence[str] | None,
     options: ReportOptions,
     measured: Mapping[str, Any],
     opening: dict[str, Any],
 ) -> Evolution | None:
-    """The epochs of a run, if the source is the folder of one that has several.
+    """The epochs of a run, if it has several.
 
     What is shown over the epochs in any case is drawn again, as the run drew it if it did; what else it optimised would
     take minutes, and what it measured is known.
     """
-    if not isinstance(source, str | Path) or not Path(source).is_dir():
+    if len(run.epochs) < 2:
         return None
-    if len(find_epochs(Path(source), trust=opening.get("trust", False))) < 2:
-        return None
-    drawn = [] if layers is not None else runs.visualizations(runs.run_config(Path(source)))
+    drawn = [] if layers is not None else runs.visualizations(run.config)
     shows: list[pl.Callback] = []
     for method in options.methods:
         if method.evolve is None or (method.evolve and measured):
@@ -106,11 +106,11 @@ def _evolution(
         own = [show for show in drawn if isinstance(show, MethodCallback) and show.method.name == method.name]
         quick = {**method.evolve, **({} if options.steps is None or not method.evolve else {"steps": options.steps})}
         shows += own if own and not method.evolve else [callback_of(method, layers=layers, seed=options.seed, **quick)]
-    return evolve(source, data, callbacks=shows, **opening) if shows else None
+    return evolve(run, data, callbacks=shows, **opening) if shows else None
 
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
-    """The checkpoint with what the validation of its epoch said: one of weights alone does not know."""
+    """Adds what the validation of its epoch logged, which a checkpoint with only weights does not contain."""
     epoch = checkpoint.epoch or 0
     logged = {name: points[epoch] for name, points in evolution.curves.items() if "/" not in name and epoch in points}
     return replace(checkpoint, metrics={**logged, **checkpoint.metrics})

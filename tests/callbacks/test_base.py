@@ -484,7 +484,7 @@ def test_a_batch_without_images_is_refused_before_training(tmp_path):
         def training_step(self, batch, batch_idx):
             return self(torch.rand(2, 3, 8, 8)).sum()
 
-    with pytest.raises(MisconfigurationException, match="batch holds no tensor"):
+    with pytest.raises(MisconfigurationException, match="batch contains no tensor"):
         trainer_of(tmp_path, Recorder(input_spec=None)).fit(Text(), DataLoader(range(4), 2))
 
 

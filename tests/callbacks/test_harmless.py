@@ -170,7 +170,7 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
 
     callbacks = [*every_callback(**shown), VisualizationCheckpoint()]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*hold no Normalize")
+        warnings.filterwarnings("ignore", ".*contain no Normalize")
         assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
     assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
     assert pictures(tmp_path / "with")

@@ -77,7 +77,7 @@ def test_another_lightning_module_needs_its_class_path(tmp_path, monkeypatch):
         load(path)
     with pytest.raises(CheckpointError, match="cannot be imported"):
         load(path, "own_modules.Other")
-    with pytest.raises(CheckpointError, match="is no Module"):
+    with pytest.raises(CheckpointError, match="is not a Module"):
         load(path, "pathlib.Path")
 
 
@@ -156,7 +156,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
 
 def test_plain_weights_need_the_name_of_their_network(tmp_path):
     torch.save(nn.Conv2d(3, 3, 3).state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=r"holds weights alone.*torchvision:NAME"):
+    with pytest.raises(CheckpointError, match=r"contains only weights.*torchvision:NAME"):
         load(tmp_path / "weights.pth")
 
 
@@ -205,7 +205,7 @@ def test_files_that_are_no_checkpoint(tmp_path, classifier):
     with pytest.raises(CheckpointError, match=r"There is no file .*file\.ckpt"):
         load(path)
     path.write_text("not a checkpoint")
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         load(path)
     path.write_bytes(b"")
     with pytest.raises(CheckpointError, match="is empty"):
@@ -216,12 +216,12 @@ def test_files_that_are_no_checkpoint(tmp_path, classifier):
         with pytest.raises(CheckpointError, match="is damaged"):
             load(path)
     torch.save([1, 2, 3], path)
-    with pytest.raises(CheckpointError, match="holds no weights, but a list"):
+    with pytest.raises(CheckpointError, match="contains no weights, but a list"):
         load(path, "torchvision:alexnet")
-    with pytest.raises(CheckpointError, match="holds no weights, but a list"):
+    with pytest.raises(CheckpointError, match="contains no weights, but a list"):
         load(path)
     (tmp_path / "file.safetensors").write_bytes(whole[:100])
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         load(tmp_path / "file.safetensors")
 
 

@@ -133,7 +133,7 @@ def test_bad_input_is_one_sentence(checkpoint, photos, capsys, tmp_path):
     torch.save(torchvision.models.squeezenet1_1().state_dict(), "squeezenet.pth")
 
     data = ["--data", photos]
-    assert "text.ckpt is no checkpoint" in fails(capsys, "deconv", "text.ckpt", *data)
+    assert "text.ckpt is not a checkpoint" in fails(capsys, "deconv", "text.ckpt", *data)
     assert "cut.ckpt is damaged" in fails(capsys, "deconv", "cut.ckpt", *data)
     assert "There is no file nowhere.ckpt" in fails(capsys, "deconv", "nowhere.ckpt", *data)
     assert "empty has no checkpoint in it" in fails(capsys, "deconv", "empty", *data)

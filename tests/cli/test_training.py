@@ -129,7 +129,7 @@ def test_a_checkpoint_that_cannot_be_used_is_one_sentence(capsys, tmp_path):
     # not the untrained network, silently
     assert "There are no weights to validate. Pass a checkpoint, --ckpt_path FILE" in says("validate")
     assert "There is no file nowhere.ckpt" in says("test", "--ckpt_path=nowhere.ckpt")
-    assert "text.ckpt is no checkpoint" in says("fit", "--ckpt_path=text.ckpt")
+    assert "text.ckpt is not a checkpoint" in says("fit", "--ckpt_path=text.ckpt")
     assert "do not fit ImageClassifier (missing: model.conv1.weight" in says("validate", "--ckpt_path=foreign.ckpt")
     assert not (tmp_path / "cnnvis_runs").exists()
 

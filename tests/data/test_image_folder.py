@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -62,6 +63,54 @@ def test_held_out_images_are_not_augmented(root):
     assert torch.equal(data._val[0][0], data._val[0][0])
 
 
+def test_just_the_folders_of_the_classes(tmp_path):
+    write(tmp_path, "cat", 10, suffix="jpg")
+    write(tmp_path, "dog", 10)
+    write(tmp_path, ".ipynb_checkpoints", 1)
+    (tmp_path / "dog" / "._0.png").write_bytes(b"what a Mac leaves behind")
+    data = ImageFolder(str(tmp_path), image_size=24)
+    assert data.class_names == ("cat", "dog")
+    data.setup("fit")
+    assert labels_of(data.val_dataloader()) == [1, 1]
+    assert labels_of(data.train_dataloader()) == [9, 9]
+
+
+def test_hidden_and_linked_folders(root, tmp_path):
+    (root / "train" / ".cache").mkdir()
+    write(tmp_path, "elsewhere", 8)
+    (root / "train" / "owl").symlink_to(tmp_path / "elsewhere")
+    data = ImageFolder(str(root), image_size=24)
+    assert data.class_names == ("cat", "dog", "owl")
+    data.setup("fit")
+    assert len(data._train) + len(data._val) == 24
+
+
+@pytest.mark.parametrize(("dtype", "top", "suffix"), [("uint16", 65535, "png"), ("uint16", 4095, "tif")])
+def test_images_of_more_than_eight_bits(tmp_path, dtype, top, suffix):
+    ramp = np.linspace(0, top, 32)[None].repeat(32, 0).astype(dtype)
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(ramp).save(tmp_path / "train" / name / f"{number}.{suffix}")
+    data = ImageFolder(str(tmp_path), image_size=32)
+    data.setup("fit")
+    images = data.input_spec.denormalize(next(iter(data.val_dataloader()))[0])
+    torch.testing.assert_close(images[0, :, 0], torch.linspace(0, 1, 32).expand(3, 32), atol=0.01, rtol=0)
+
+
+def test_a_photograph_that_lies_on_its_side(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / "train", name, 10)
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned by a quarter, clockwise
+        sideways = Image.new("RGB", (40, 30))
+        sideways.paste((255, 255, 255), (0, 0, 10, 30))
+        sideways.save(tmp_path / "train" / name / "0.png", exif=exif)
+    data = ImageFolder(str(tmp_path))
+    data.setup("fit")
+    assert data._train.dataset.loader(tmp_path / "train" / "a" / "0.png").getpixel((15, 5)) == (255, 255, 255)
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere.train.*Expected .*<class name>/<image"):
         ImageFolder(str(tmp_path / "nowhere"))
@@ -91,6 +140,12 @@ def test_truncated_image(root):
     file = root / "train" / "cat" / "3.jpg"
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(ImageError, match=r"3\.jpg is not a readable image .* Repair or remove it"):
+        ImageFolder(str(root)).setup("fit")
+
+
+def test_an_image_of_too_many_pixels(root, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # of 1200
+    with pytest.raises(ImageError, match=r"0\.jpg is not a readable image .*1200 pixels"):
         ImageFolder(str(root)).setup("fit")
 
 

@@ -65,5 +65,5 @@ def test_missing(data, folder, tmp_path):
 
 
 def test_unknown_edition():
-    with pytest.raises(ValueError, match="size='64px' is no edition of Imagenette: use 160px, 320px, full"):
+    with pytest.raises(ValueError, match=r"size='64px' is not an edition of Imagenette\. Use 160px, 320px, full"):
         Imagenette(size="64px")

@@ -179,11 +179,11 @@ def test_data_that_are_not_there(network, tmp_path):
         analyze(network, tmp_path / "empty", input_spec=SPEC).deconv()
     with pytest.raises(DataError, match=r"There is no file or folder .*nowhere\.jpg"):
         analyze(network, tmp_path / "nowhere.jpg", input_spec=SPEC).deconv()
-    with pytest.raises(DataError, match="no file, no folder and no data module"):
+    with pytest.raises(DataError, match="not a file, a folder or a data module"):
         analyze(network, "PhotoCorps", input_spec=SPEC).deconv()
     with pytest.raises(DataError, match="no images to show"):
         analyze(network, input_spec=SPEC).deconv()
-    with pytest.raises(DataError, match="what the input of Sequential looks like"):
+    with pytest.raises(DataError, match="The input format of Sequential is unknown"):
         analyze(network)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"None of the 1 image\(s\) can be read"):

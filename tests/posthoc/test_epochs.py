@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -220,10 +221,81 @@ def test_a_run_of_the_command_line_needs_nothing_more(tmp_path, monkeypatch, cap
     assert (tmp_path / "out/deconvnet/relu1.png").exists()
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_every_file_is_read_once(run, tmp_path, reads, trust):
+    evolve(run, Data(), model=Classifier(), callbacks=[DeconvNetProjection(num_channels=1, k=1)], trust=trust)
+    assert reads == {run / "cnnvis" / "weights" / f"epoch_000{epoch}.ckpt": 1 for epoch in (1, 2, 4)}
+
+
+def test_a_checkpoint_among_several_that_needs_trust(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    for epoch in (1, 2, 3):
+        nn.init.normal_(network[0].weight)
+        # as of a user whose hyperparameters are objects of their own
+        more = {"hyper_parameters": {"data": Data}} if epoch == 2 else {}
+        torch.save({"epoch": epoch - 1, "state_dict": network.state_dict(), **more}, tmp_path / f"{epoch}.ckpt")
+    images = torch.rand(6, 3, 24, 24)
+    for epochs in (None, [1]):
+        with pytest.raises(CheckpointError, match=r"2\.ckpt contains more than tensors.*--trust"):
+            evolve(tmp_path, images, model=network, input_spec=SPEC, epochs=epochs)
+    evolution = evolve(tmp_path, images, model=network, input_spec=SPEC, trust=True)
+    assert evolution.epochs == (1, 2, 3)
+
+
+def test_the_input_is_told_by_a_checkpoint_that_needs_trust(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    (tmp_path / "weights").mkdir()
+    torch.save({"epoch": 0, "state_dict": network.state_dict()}, tmp_path / "weights" / "epoch_0001.ckpt")
+    state = {"Shows": {"input_spec": {"size": (24, 24), "channels": 3, "mean": (0.5,), "std": (0.5,)}}}
+    content = {"epoch": 0, "state_dict": network.state_dict(), "callbacks": state, "hyper_parameters": {"data": Data}}
+    torch.save(content, tmp_path / "last.ckpt")
+    shows = [DeconvNetProjection(num_channels=1, k=1, evolution=False)]
+    images = tmp_path / "photo.png"
+    Image.new("RGB", (30, 30)).save(images)
+    evolve(tmp_path, images, model=network, callbacks=shows, trust=True)
+    assert shows[0].input_spec.mean == (0.5, 0.5, 0.5)
+
+
+def test_an_empty_and_a_damaged_checkpoint_are_passed_over(run, tmp_path):
+    kept = sorted((run / "cnnvis" / "weights").iterdir())
+    kept[0].write_bytes(b"")
+    kept[1].write_bytes(kept[1].read_bytes()[:3000])
+    with pytest.warns(UserWarning, match="passed over") as warned:
+        evolution = evolve(run, Data(), model=Classifier(), callbacks=[DeconvNetProjection(num_channels=1, k=1)])
+    assert evolution.epochs == (4,)
+    messages = [str(w.message) for w in warned if "passed over" in str(w.message)]
+    assert len(messages) == 2
+    assert "epoch_0001.ckpt is empty" in messages[0]
+    assert "epoch_0002.ckpt is damaged" in messages[1]
+
+
+def test_whole_networks_are_evolved_one_after_the_other(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    weights = []
+    for number in (1, 2):
+        nn.init.normal_(network[0].weight)
+        weights.append(network[0].weight.detach().clone())
+        torch.save(network, tmp_path / f"epoch_{number}.pt")
+    evolution = evolve(tmp_path, torch.rand(6, 3, 24, 24), input_spec=SPEC, trust=True)
+    assert evolution.curves["projection_similarity/1"][2] < 1
+
+
+def test_photographs_are_shown_to_the_network_of_a_module(run, tmp_path):
+    for number in range(3):
+        Image.effect_noise((40, 30), 80).convert("RGB").save(tmp_path / f"{number}.png")
+    photos = sorted(tmp_path.glob("*.png"))
+    shows = [DeconvNetProjection(num_channels=2, k=1)]
+    evolution = evolve(run, photos, model=Classifier(), callbacks=shows, input_spec=SPEC)
+    assert evolution.epochs == (1, 2, 4)
+    assert set(evolution.pictures["deconvnet/2"]) == {1, 2, 4}
+
+
 def test_several_runs_are_not_one(tmp_path):
     for number in (0, 1):
         (tmp_path / f"version_{number}").mkdir()
         (tmp_path / f"version_{number}" / "config.yaml").write_text("{}")
         torch.save({}, tmp_path / f"version_{number}" / "some.ckpt")
-    with pytest.raises(CheckpointError, match="holds 2 runs: name one of them"):
+    with pytest.raises(CheckpointError, match=r"contains 2 runs\. Name one of them"):
         evolve(tmp_path)

@@ -63,6 +63,16 @@ def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
     assert all(picture.startswith("data:image/webp;base64,") for _, store in stores for picture in json.loads(store))
 
 
+def test_every_file_of_a_run_is_read_once(run, tmp_path, reads):
+    main(["report", str(run), *QUICK, "--layers", "relu1", "--classes=0", "--inversions=0"])
+    kept = [run / "cnnvis" / "weights" / f"epoch_000{epoch}.ckpt" for epoch in (1, 2)]
+    assert reads == dict.fromkeys([*kept, *(run / "checkpoints").iterdir(), run / "config.yaml"], 1)
+    reads.clear()
+    main(["evolve", str(run), "--output", "again", "--device=cpu"])
+    assert reads == dict.fromkeys([*kept, *(path for path in reads if path not in kept)], 1)
+    assert set(kept) | {run / "config.yaml"} <= set(reads)
+
+
 def test_of_a_checkpoint_and_some_layers(checkpoint, tmp_path):
     main(["report", checkpoint, "--data", "photos", "--layers", "relu2", *QUICK])
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
