@@ -12,17 +12,6 @@ from typing import Any
 Curves = Mapping[str, Mapping[int, float]]
 """Scalars by tag and epoch."""
 
-TITLES = {
-    "projection_similarity": "Similarity of projections to the epoch before",
-    "top_overlap": "Overlap of top images with the epoch before",
-    "dead_maps": "Share of dead feature maps",
-    "inversion_error": "Inversion error",
-    "inversion_variance": "Variance between restarts",
-    "inversion_label_kept": "Reconstructions of the original's class",
-    "class_probability": "Probability of optimised classes",
-}
-"""Title of a plot's panel by the first part of a tag."""
-
 
 def save_csv(curves: Curves) -> bytes:
     """Formats curves as CSV, one row per tag and epoch.
@@ -45,11 +34,12 @@ def save_csv(curves: Curves) -> bytes:
     return buffer.getvalue().encode()
 
 
-def curves_figure(curves: Curves) -> Any:
+def curves_figure(curves: Curves, titles: Mapping[str, str] | None = None) -> Any:
     """Plots curves with Matplotlib: one panel for each first part of the tags, one line per layer.
 
     Args:
         curves: Scalars by tag and epoch.
+        titles: Titles of the panels, by first part of the tags; the part itself where there is none.
 
     Returns:
         The Matplotlib figure.
@@ -74,7 +64,7 @@ def curves_figure(curves: Curves) -> Any:
         axes = figure.add_subplot(rows, columns, place)
         for name, points in lines.items():
             axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
-        axes.set_title(TITLES.get(kind, kind.replace("_", " ")), fontsize=11, loc="left")
+        axes.set_title((titles or {}).get(kind, kind.replace("_", " ")), fontsize=11, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
@@ -83,11 +73,12 @@ def curves_figure(curves: Curves) -> Any:
     return figure
 
 
-def curves_picture(curves: Curves) -> bytes | None:
+def curves_picture(curves: Curves, titles: Mapping[str, str] | None = None) -> bytes | None:
     """Plots curves as a PNG file.
 
     Args:
         curves: Scalars by tag and epoch.
+        titles: Titles of the panels, by first part of the tags; the part itself where there is none.
 
     Returns:
         The contents of the file. None if there is nothing to plot and, with a warning, if Matplotlib is not installed.
@@ -95,7 +86,7 @@ def curves_picture(curves: Curves) -> bytes | None:
     if not curves:
         return None
     try:
-        figure = curves_figure(curves)
+        figure = curves_figure(curves, titles)
     except ModuleNotFoundError as error:
         warnings.warn(str(error), stacklevel=2)
         return None

@@ -20,7 +20,7 @@ from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.methods.checks import check_at_least_one, check_names
-from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -186,6 +186,7 @@ CLASSES = Method(
     draw=_draw,
     trial=_trial,
     scalars=_scalars,
+    plots={"class_probability": ScalarPlot("Probability of optimised classes")},
     strip=_strip,
     result=ClassesResult,
     section=_sections,

@@ -25,7 +25,7 @@ from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.checks import check_at_least_one
-from lightning_cnnvis.methods.method import Drawings, Method, Parts, Title
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -282,6 +282,16 @@ DECONV = Method(
     run=_run,
     merge=_merge,
     draw=_draw,
+    plots={
+        "projection_similarity": ScalarPlot(
+            "Similarity of projections to the epoch before",
+            "Of projections from images that stay the same: a layer near 1 has settled.",
+        ),
+        "top_overlap": ScalarPlot(
+            "Overlap of top images with the epoch before", "Of the images that activate a map most."
+        ),
+        "dead_maps": ScalarPlot("Share of dead feature maps", "Maps that no image activates."),
+    },
     result=DeconvResult,
     section=_sections,
     report={"num_channels": 32},

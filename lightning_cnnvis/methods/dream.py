@@ -112,7 +112,7 @@ def _parts(subject: Subject, options: PhotographOptions) -> Parts:
 def _prepare(subject: Subject, options: PhotographOptions, parts: Parts) -> Tensor:
     """The photograph."""
     if isinstance(options.image, str | Path):
-        photograph = read_photograph(options.image)
+        photograph = read_photograph(options.image, subject.input_spec.channels)
     elif options.image is not None:
         photograph = options.image
     else:

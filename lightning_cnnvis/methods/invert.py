@@ -21,7 +21,7 @@ from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_names
-from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -103,7 +103,9 @@ def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Tensor:
         return options.images
     if options.images is None:
         return subject.images.first(options.count, subject.input_spec)
-    return torch.stack([fit_photograph(read_photograph(path), subject.input_spec.size) for path in options.images])
+    spec = subject.input_spec
+    photographs = (read_photograph(path, spec.channels) for path in options.images)
+    return torch.stack([fit_photograph(photograph, spec.size) for photograph in photographs])
 
 
 def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[str], images: Tensor) -> LayerInversions:
@@ -149,6 +151,14 @@ def _scalars(options: InvertOptions, part: str, result: LayerInversions) -> Mapp
     return scalars
 
 
+def _measured(state: Mapping[str, Any]) -> Mapping[str, Mapping[int, float]]:
+    """The errors that `FeatureInversion` measured."""
+    curves: dict[str, dict[int, float]] = {}
+    for known in state.get("measurements", ()):
+        curves.setdefault(f"inversion_error/{known['layer']}", {})[known["epoch"]] = known["error"]
+    return curves
+
+
 def _strip(options: InvertOptions, part: str, result: LayerInversions) -> Strip:
     first, errors = result.inversions.images.clamp(0, 1)[:, 0, 0], result.inversions.errors[:, 0, 0]
     return Strip(
@@ -190,6 +200,21 @@ INVERT = Method(
     draw=_draw,
     trial=_trial,
     scalars=_scalars,
+    plots={
+        "inversion_error": ScalarPlot(
+            "Inversion error", "Squared, over the features' squared norm, of images rebuilt from each layer."
+        ),
+        "inversion_variance": ScalarPlot(
+            "Variance between restarts",
+            "Of the pixels, between images rebuilt from different noise: what the layer leaves open.",
+        ),
+        "inversion_label_kept": ScalarPlot(
+            "Reconstructions of the original's class",
+            "Rebuilt images that the network puts into the class it gave the original.",
+        ),
+    },
+    error="inversion_error",
+    measured=_measured,
     strip=_strip,
     probes=lambda options: options.count if options.images is None else 0,
     result=InvertResult,

@@ -49,6 +49,18 @@ class Strip(NamedTuple):
     side: int = 96
 
 
+class ScalarPlot(NamedTuple):
+    """The plot of a number over the epochs.
+
+    Attributes:
+        title: The title.
+        note: A sentence on how to read it.
+    """
+
+    title: str
+    note: str = ""
+
+
 class Looks(Protocol):
     """Whatever methods can be called on: it runs a method with options."""
 
@@ -129,6 +141,10 @@ class Method(Generic[P, R]):
         trial: ``(subject, options)`` -> quick options and what `prepare` would give, to try the settings out with
             before a training; None: `parts` finds out all that can be wrong.
         scalars: ``(options, part, result)`` -> numbers by tag.
+        plots: What the numbers are called in plots over the epochs, and how to read them, by the first part of their
+            tags.
+        error: First part of the tags of an error that is set against the accuracy; empty if there is none.
+        measured: ``state`` -> numbers by tag and epoch that the state of a callback in a checkpoint holds.
         strip: ``(options, part, result)`` -> the pictures to set side by side over the epochs; None: no strip.
         probes: ``options`` -> how many images of the data it is shown at every epoch; they stay the same.
         result: What `Analysis` returns: `Result`, or a subclass that gives names to what is in it.
@@ -155,6 +171,9 @@ class Method(Generic[P, R]):
     prepare: Callable[[Subject, Any, Parts], Any] = _nothing_prepared
     trial: Callable[[Subject, Any], tuple[Any, Any]] | None = None
     scalars: Callable[[Any, str, Any], Mapping[str, float]] = lambda options, part, result: {}
+    plots: Mapping[str, ScalarPlot] = field(default_factory=dict)
+    error: str = ""
+    measured: Callable[[Mapping[str, Any]], Mapping[str, Mapping[int, float]]] = lambda state: {}
     strip: Callable[[Any, str, Any], Strip | None] = lambda options, part, result: None
     probes: Callable[[Any], int] = lambda options: 0
     result: type[R] = field(default=Result)  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_cnnvis.methods.method import Method
+    from lightning_cnnvis.methods.method import Method, ScalarPlot
 
 BUILTIN = {
     "deconv": "lightning_cnnvis.methods.deconv",
@@ -94,6 +94,11 @@ def get_method(name: str) -> Method[..., Any]:
 def all_methods() -> list[Method[..., Any]]:
     """Every method, in the order of `method_names`."""
     return [_loaded(name) for name in method_names()]
+
+
+def scalar_plots() -> dict[str, ScalarPlot]:
+    """The plots of all methods' numbers, by the first part of their tags."""
+    return {kind: plot for method in all_methods() for kind, plot in method.plots.items()}
 
 
 def summary_of(name: str) -> str:

@@ -20,7 +20,7 @@ from lightning_cnnvis.checkpoints import Run, load
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.methods.registry import all_methods
+from lightning_cnnvis.methods.registry import all_methods, scalar_plots
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
 from lightning_cnnvis.posthoc.images import ImageFiles
@@ -87,7 +87,7 @@ class Evolution:
         }
         files |= {folder / table_file(tag): table.encode() for tag, table in self.tables.items()}
         files[folder / "curves.csv"] = save_csv(self.curves)
-        picture = curves_picture(self.curves)
+        picture = curves_picture(self.curves, {kind: plot.title for kind, plot in scalar_plots().items()})
         if picture is not None:
             files[folder / "curves.png"] = picture
         for file, data in files.items():

@@ -13,6 +13,7 @@ from torch import nn
 from lightning_cnnvis.callbacks import MethodCallback, callback_of
 from lightning_cnnvis.checkpoints import Checkpoint, Run
 from lightning_cnnvis.evolution.accuracy import require
+from lightning_cnnvis.methods.registry import all_methods
 from lightning_cnnvis.posthoc import Evolution, analyze, evolve, runs
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.report.collect import ReportOptions, collect
@@ -116,10 +117,9 @@ def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:
     return replace(checkpoint, metrics={**logged, **checkpoint.metrics})
 
 
-def _measured(callbacks: Mapping[str, Any]) -> dict[str, dict[int, float]]:
-    """The inversion errors that a training measured, by tag and epoch, out of its callbacks' state."""
-    curves: dict[str, dict[int, float]] = {}
-    for state in callbacks.values():
-        for known in state.get("measurements", ()) if isinstance(state, Mapping) else ():
-            curves.setdefault(f"inversion_error/{known['layer']}", {})[known["epoch"]] = known["error"]
-    return curves
+def _measured(callbacks: Mapping[str, Any]) -> dict[str, Mapping[int, float]]:
+    """The numbers that a training measured, by tag and epoch, out of its callbacks' state."""
+    states = [state for state in callbacks.values() if isinstance(state, Mapping)]
+    return {
+        tag: points for method in all_methods() for state in states for tag, points in method.measured(state).items()
+    }

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from lightning_cnnvis.evolution.accuracy import Measurement, correlations
-from lightning_cnnvis.figures.curves import TITLES
+from lightning_cnnvis.methods.method import Method, ScalarPlot
+from lightning_cnnvis.methods.registry import all_methods, scalar_plots
 from lightning_cnnvis.report.content import Curves
-
-_NOTES = {
-    "projection_similarity": "Of projections from images that stay the same: a layer near 1 has settled.",
-    "top_overlap": "Of the images that activate a map most.",
-    "dead_maps": "Maps that no image activates.",
-    "inversion_label_kept": "Rebuilt images that the network puts into the class it gave the original.",
-    "inversion_variance": "Of the pixels, between images rebuilt from different noise: what the layer leaves open.",
-    "inversion_error": "Squared, over the features' squared norm, of images rebuilt from each layer.",
-}
-_ERROR = "inversion_error/"
 
 
 def plots_of(curves: Mapping[str, Mapping[int, float]], accuracy: str = "val_accuracy") -> tuple[Curves, ...]:
-    """A plot for each kind of number, and one of the inversion error against the accuracy.
+    """A plot for each kind of number, and one of each method's error against the accuracy.
 
     Args:
         curves: Numbers by tag, such as ``"top_overlap/relu1"``, and epoch.
@@ -41,30 +33,34 @@ def plots_of(curves: Mapping[str, Mapping[int, float]], accuracy: str = "val_acc
         if finite:
             # accuracies share an axis, losses have their own
             panels.setdefault("accuracy" if not layer and "acc" in tag else kind, {})[layer or tag] = finite
-    titles = {"accuracy": "Accuracy", **TITLES}
-    # what the training itself says comes first
+    known = {"accuracy": ScalarPlot("Accuracy"), **scalar_plots()}
+    # what the training itself logged comes first
     order = sorted(panels, key=lambda kind: (kind != "accuracy", "loss" not in kind))
-    plots = [
-        Curves(titles.get(k, k.replace("_", " ").capitalize()), "epoch", panels[k], _NOTES.get(k, "")) for k in order
-    ]
-    against = _against_accuracy(curves, accuracy)
-    return (*plots, against) if against else tuple(plots)
+    plots = []
+    for kind in order:
+        title, note = known.get(kind, ScalarPlot(kind.replace("_", " ").capitalize()))
+        plots.append(Curves(title, "epoch", panels[kind], note))
+    against = (_against_accuracy(curves, accuracy, method) for method in all_methods() if method.error)
+    return (*plots, *filter(None, against))
 
 
-def _against_accuracy(curves: Mapping[str, Mapping[int, float]], accuracy: str) -> Curves | None:
+def _against_accuracy(
+    curves: Mapping[str, Mapping[int, float]], accuracy: str, method: Method[..., Any]
+) -> Curves | None:
     known = curves.get(accuracy, {})
     measurements = [
-        Measurement("run", epoch, tag.removeprefix(_ERROR), error, known[epoch])
+        Measurement("run", epoch, tag.removeprefix(f"{method.error}/"), error, known[epoch])
         for tag, points in curves.items()
-        if tag.startswith(_ERROR)
+        if tag.startswith(f"{method.error}/")
         for epoch, error in points.items()
         if epoch in known and math.isfinite(error) and error > 0
     ]
     if not measurements:
         return None
+    title = method.plots[method.error].title
     return Curves(
-        "Inversion error and accuracy",
-        "inversion error",
+        f"{title} and accuracy",
+        title.lower(),
         {
             f"{layer}: {correlation}": tuple((m.error, m.accuracy) for m in measurements if m.layer == layer)
             for layer, correlation in correlations(measurements).items()
