@@ -22,7 +22,7 @@ def test_public_names_are_there(module):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'DeconvNet'"):
+    with pytest.raises(AttributeError, match="No lightning_cnnvis attribute DeconvNet"):
         _ = lightning_cnnvis.DeconvNet
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.imports import module_available
 from torch import Tensor, nn
 
 _SHOWN_KEYS = 4
@@ -76,7 +76,7 @@ def _opened(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if importlib.util.find_spec("safetensors") is None:
+    if not module_available("safetensors"):
         raise CheckpointError(
             f"{path} needs safetensors, which is not installed: python -m pip install 'lightning-cnnvis[timm]'"
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from lightning_utilities.core.imports import module_available
 
 Curves = Mapping[str, Mapping[int, float]]
 """Numbers by tag and epoch."""
@@ -51,7 +52,7 @@ def curves_figure(curves: Curves) -> Any:
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    if not module_available("matplotlib"):
         raise ModuleNotFoundError("A plot needs matplotlib: python -m pip install 'lightning-cnnvis[posthoc]'")
     from matplotlib.figure import Figure  # noqa: PLC0415 - only there if the user has it
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
