@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lightning_cnnvis
 from lightning_cnnvis import functional
@@ -22,7 +23,7 @@ def test_public_names_are_there(module):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'DeconvNet'"):
+    with pytest.raises(AttributeError, match="No lightning_cnnvis attribute DeconvNet"):
         _ = lightning_cnnvis.DeconvNet
 
 
@@ -40,3 +41,8 @@ def test_functional_imports_neither_lightning_nor_the_glue():
 
 def test_importing_the_package_is_cheap():
     assert not loaded_by("import lightning_cnnvis") & {"torch", "pytorch_lightning"}
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lightning_cnnvis.__version__

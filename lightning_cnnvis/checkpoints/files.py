@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_utilities.core.imports import module_available
 from torch import Tensor, nn
 
 _SHOWN_KEYS = 4
@@ -112,7 +112,7 @@ def _not_a_checkpoint(path: Path) -> UnreadableError:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if importlib.util.find_spec("safetensors") is None:
+    if not module_available("safetensors"):
         raise CheckpointError(
             f"{path} needs safetensors, which is not installed: python -m pip install 'lightning-cnnvis[timm]'"
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import URLError
 
 import torchvision
+from lightning_utilities.core.imports import module_available
 from torch import nn
 
 from lightning_cnnvis.inputs import InputSpec
@@ -168,7 +168,7 @@ def _classifiers() -> list[str]:
 
 
 def _timm() -> Any:
-    if importlib.util.find_spec("timm") is None:
+    if not module_available("timm"):
         raise ModelNameError("timm is not installed: python -m pip install 'lightning-cnnvis[timm]'")
     import timm  # noqa: PLC0415 - only there if the user has it
 

@@ -5,9 +5,10 @@ Nothing heavy is imported before it is clear which command is meant.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
+
+from lightning_utilities.core.imports import module_available
 
 from lightning_cnnvis._version import __version__
 from lightning_cnnvis.cli.errors import fail
@@ -44,7 +45,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With status 2, if something is wrong that the user can mend.
     """
-    if importlib.util.find_spec("jsonargparse") is None:
+    if not module_available("jsonargparse"):
         fail("The command line needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     args = sys.argv[1:] if args is None else list(args)
     if args and args[0] in {*POSTHOC, *method_names()}:

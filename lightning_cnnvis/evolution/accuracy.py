@@ -8,7 +8,6 @@ correlations with confidence intervals, and as a plot. `FeatureInversion` collec
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from lightning_utilities.core.imports import module_available
 
 FEWEST = 4
 """Smallest number of points for which a rank correlation is computed."""
@@ -223,7 +223,7 @@ def require(*packages: str) -> None:
     Raises:
         ModuleNotFoundError: If one of the packages is not installed.
     """
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    missing = [package for package in packages if not module_available(package)]
     if missing:
         raise ModuleNotFoundError(
             f"The analysis needs {' and '.join(missing)}. Run: python -m pip install 'lightning-cnnvis[posthoc]'",

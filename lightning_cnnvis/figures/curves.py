@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from lightning_utilities.core.imports import module_available
 
 Curves = Mapping[str, Mapping[int, float]]
 """Scalars by tag and epoch."""
@@ -47,7 +48,7 @@ def curves_figure(curves: Curves, titles: Mapping[str, str] | None = None) -> An
     Raises:
         ModuleNotFoundError: If Matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
+    if not module_available("matplotlib"):
         raise ModuleNotFoundError("A plot needs Matplotlib. Run: python -m pip install 'lightning-cnnvis[posthoc]'")
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415

@@ -79,10 +79,14 @@ class Subject:
         return blank_input(self.network, self.input_spec)
 
     def calls(self) -> tuple[dict[str, LayerCalls], list[str]]:
-        """The modules that take part in a forward pass, and the rectified convolutions; see `trace_layers`.
+        """Runs the network once, and reports the modules that take part.
+
+        Returns:
+            The calls by layer name, and the layers that hold a convolution's rectified output; see `trace_layers`.
 
         Raises:
             LayerError: If the network does not run on its input.
+            RuntimeError: If it fails for another reason.
         """
         with isolated(self.network):
             try:
@@ -96,7 +100,10 @@ class Subject:
                 ) from error
 
     def rectified_layers(self) -> list[str]:
-        """The layers that hold the rectified output of a convolution, in the order in which they run.
+        """Finds the layers that hold the rectified output of a convolution.
+
+        Returns:
+            Their names, in the order in which they run.
 
         Raises:
             LayerError: If there are none.
@@ -107,7 +114,13 @@ class Subject:
         return rectified
 
     def known_layers(self, layers: Sequence[str]) -> list[str]:
-        """The layers, each once, when it is clear that they are there.
+        """Checks that layers are there.
+
+        Args:
+            layers: Dotted names.
+
+        Returns:
+            The names, each once.
 
         Raises:
             LayerError: If one is not; the message lists the names nearest to it.

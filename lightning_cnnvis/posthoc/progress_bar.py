@@ -14,6 +14,7 @@ from lightning_cnnvis.functional.optimization.progress import listening
 
 T = TypeVar("T")
 
+SECONDS_UNTIL_SHOWN = 1.0
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -35,12 +36,14 @@ class Progress:
 
     def update(self, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` are done; a total of 0 is an unknown one."""
-        if not self.shown or time.monotonic() - self._start < 1:
+        if not self.shown:
             return
         if sys.stderr.isatty():
             if self._bar is None or (total and self._bar.total != total) or done < self._bar.n:
                 self.close()
-                self._bar = tqdm(total=total or None, desc=self.title, unit=self.unit, leave=False)
+                # counted from the beginning: a bar that follows another is shown at once
+                delay = max(0.0, self._start + SECONDS_UNTIL_SHOWN - time.monotonic())
+                self._bar = tqdm(total=total or None, desc=self.title, unit=self.unit, leave=False, delay=delay)
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()

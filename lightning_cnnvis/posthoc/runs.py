@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.imports import module_available
 
 import lightning_cnnvis.data
 from lightning_cnnvis.callbacks import FeatureConvergence, VisualizationCallback
@@ -94,7 +94,7 @@ def _draws(entry: object) -> bool:
 
 def _instantiate(entry: Mapping[str, Any], base: type) -> Any:
     """Makes an object from its entry in a configuration, as LightningCLI does."""
-    if importlib.util.find_spec("jsonargparse") is None:
+    if not module_available("jsonargparse"):
         raise DataError("A run's configuration needs jsonargparse: python -m pip install 'lightning-cnnvis[examples]'")
     from jsonargparse import ArgumentError, ArgumentParser  # noqa: PLC0415 - only there if the user has it
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import posixpath
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from lightning_utilities.core.imports import module_available
 from torch import Tensor
 
 from lightning_cnnvis.pictures import Picture, as_picture, encode_gif
@@ -45,7 +45,7 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, seconds_per_f
     suffix = posixpath.splitext(name)[1].lower()
     if suffix not in {".gif", ".mp4"}:
         raise ValueError(f"{name!r} is neither .gif nor .mp4: end the name in one of them.")
-    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+    if suffix == ".mp4" and not module_available("imageio_ffmpeg"):
         raise ModuleNotFoundError(
             "MP4 needs imageio with ffmpeg: python -m pip install 'lightning-cnnvis[video]'. Or write a .gif.",
             name="imageio_ffmpeg",

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,9 @@ from lightning_cnnvis.functional.optimization.parameterizations import ImageStat
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions
-from tests.benchmarks.real_models import IMAGENET, photographs, save_sheet, squeezenet
+
+from . import tables
+from .real_models import IMAGENET, photographs, save_sheet, squeezenet
 
 CLASSES = [13, 22, 130, 162, 291, 340, 386, 417, 497, 555, 701, 779, 817, 920, 937, 949]
 
@@ -57,38 +61,47 @@ def probabilities(images: Tensor, classes: list[int]) -> Tensor:
     return logits.softmax(1)[torch.arange(len(classes)), torch.tensor(classes)]
 
 
-def compare(rounds: int, out: Path | None) -> None:
+def measure(rounds: int = 3, out: Path | None = None) -> dict[str, Any]:
+    """Medians over seeds, of ours and of lucent, beside the photographs.
+
+    Args:
+        rounds: Number of seeds.
+        out: A folder for contact sheets.
+    """
     photos = ImageStatistics.measure(photographs())
     reference = torch.tensor(photos.covariance)
-    print(f"photographs: spectrum 1/f^{photos.decay:.2f}")
     rows: dict[str, list[tuple[float, float, float, float]]] = {"ours": [], "lucent": []}
     for seed in range(rounds):
         for name, method in (("ours", ours), ("lucent", lucent)):
             start = time.perf_counter()
             images = method(seed)
             seconds = time.perf_counter() - start
-            measured = ImageStatistics.measure(images)
-            distance = (torch.tensor(measured.covariance) - reference).norm() / reference.norm()
+            found = ImageStatistics.measure(images)
+            distance = (torch.tensor(found.covariance) - reference).norm() / reference.norm()
             mean = probabilities(images, CLASSES).mean().item()
-            rows[name].append((seconds, mean, measured.decay, distance.item()))
-            print(f"  {name} seed {seed}: {rows[name][-1]}", flush=True)
+            rows[name].append((seconds, mean, found.decay, distance.item()))
+            print(name, seed, rows[name][-1], file=sys.stderr, flush=True)
             if out:
                 save_sheet(images, out / f"{name}_{seed}.png", columns=4)
-    print("medians   seconds  probability  1/f^a  colour covariance distance")
-    for name, values in rows.items():
-        seconds, mean, decay, distance = (statistics.median(column) for column in zip(*values, strict=True))
-        print(f"{name:8} {seconds:8.1f} {mean:12.3f} {decay:6.2f} {distance:10.2f}")
+    columns = ("seconds", "probability", "decay", "distance")
+    medians = {
+        name: dict(zip(columns, map(statistics.median, zip(*values, strict=True)), strict=True))
+        for name, values in rows.items()
+    }
+    return {"photographs": {"decay": photos.decay}, **medians}
 
 
-def random_classes(count: int) -> None:
+def random_classes(count: int = 100) -> dict[str, Any]:
     """How many of randomly chosen classes the default reaches at the network's own size."""
     classes = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:count].tolist()
     start = time.perf_counter()
     shown = visualize_classes(squeezenet(), classes, input_spec=IMAGENET)
-    reached = sum(state == "reached" for state in shown.states)
-    lowest = shown.probabilities.sort().values[:5]
-    seconds = time.perf_counter() - start
-    print(f"{reached} of {count} random classes reach 0.9 ({seconds:.0f} s); lowest: {lowest.tolist()}")
+    return {
+        "classes": count,
+        "reached": sum(state == "reached" for state in shown.states),
+        "seconds": time.perf_counter() - start,
+        "lowest": shown.probabilities.sort().values[:5].tolist(),
+    }
 
 
 def main() -> None:
@@ -101,9 +114,9 @@ def main() -> None:
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.rounds:
-        compare(arguments.rounds, arguments.out)
+        print(tables.class_visualization(measure(arguments.rounds, arguments.out)))
     if arguments.random_classes:
-        random_classes(arguments.random_classes)
+        print(tables.random_classes(random_classes(arguments.random_classes)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.models import ZFNet
+
+from . import tables
+from .machine import default_device
 
 TOP = 9
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
@@ -133,54 +137,78 @@ def flops(work: Callable[[], object]) -> int:
     return counter.total
 
 
+def measure(units: int = 96, captum_units: int = 8, rounds: int = 3, device: str = default_device()) -> dict[str, Any]:
+    """Seconds a unit of each side, layer by layer and in all.
+
+    Args:
+        units: Units of each layer, ours and on whole images.
+        captum_units: Units of each layer for captum; 0 leaves it out.
+        rounds: Measured rounds, after one that warms up.
+        device: Where to run.
+    """
+    torch.manual_seed(0)
+    net = ZFNet(num_classes=1000).eval().to(device)
+    rate = attainable(device)
+    layers = []
+    totals: dict[str, float] = dict.fromkeys(("ours", "whole_images", "captum"), 0.0)
+    work_done = 0.0
+    for layer in LAYERS:
+        sample = Sample(net, layer, units, device)
+        sides = {"ours": (sample.ours, units), "whole_images": (sample.whole_images, units)}
+        if captum_units:
+            sides["captum"] = (lambda s=sample: s.captum(captum_units), captum_units)
+        found: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(rounds + 1):
+            for side, (work, count) in sides.items():
+                found[side].append(seconds(work, device) / count)
+        # the first round warms up
+        each = {side: statistics.median(values[1:]) for side, values in found.items()}
+        for side, value in each.items():
+            totals[side] += value * sample.total
+        totals["ours"] += sample.planning
+        counted = flops(sample.ours) / units
+        work_done += counted * sample.total
+        captum = each.get("captum")
+        layers.append(
+            {
+                "layer": layer,
+                "units": sample.total,
+                "field": sample.plan.field.size[0],
+                "ours": each["ours"],
+                "whole_images": each["whole_images"],
+                "whole_images_ratio": each["whole_images"] / each["ours"],
+                "captum": captum,
+                "captum_ratio": None if captum is None else captum / each["ours"],
+                "gflops": counted / each["ours"] / 1e9,
+                "error": sample.same_as_captum(captum_units) if captum_units else None,
+            }
+        )
+        print(layers[-1], file=sys.stderr, flush=True)
+    all_units = sum(row["units"] for row in layers)
+    return {
+        "device": device,
+        "attainable_gflops": rate / 1e9,
+        "layers": layers,
+        "all": {
+            "units": all_units,
+            "ours": totals["ours"],
+            "whole_images": totals["whole_images"],
+            "whole_images_ratio": totals["whole_images"] / totals["ours"],
+            "captum": totals["captum"] if captum_units else None,
+            "captum_ratio": totals["captum"] / totals["ours"] if captum_units else None,
+            "units_per_second": all_units / totals["ours"],
+            "attainable_share": work_done / totals["ours"] / rate,
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=96, help="units of each layer, ours and on whole images")
     parser.add_argument("--captum-units", type=int, default=8, help="units of each layer for captum; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    torch.manual_seed(0)
-    net = ZFNet(num_classes=1000).eval().to(args.device)
-    rate = attainable(args.device)
-    threads = torch.get_num_threads()
-    print(f"torch {torch.__version__}, {threads} threads, {args.device}: {rate / 1e9:.0f} GFLOP/s attainable")
-    print("milliseconds a unit (median), and times as long as ours")
-    columns = {"units": 7, "field": 7, "ours": 9, "whole": 9, "×": 6, "captum": 9, "x": 6, "GFLOP/s": 9, "error": 9}
-    print("layer   " + "".join(f"{name:>{width}}" for name, width in columns.items()))
-    totals = {"ours": 0.0, "whole": 0.0, "captum": 0.0}
-    work_done, units = 0.0, 0
-    for layer in LAYERS:
-        sample = Sample(net, layer, args.units, args.device)
-        sides = {"ours": (sample.ours, args.units), "whole": (sample.whole_images, args.units)}
-        if args.captum_units:
-            sides["captum"] = (lambda s=sample: s.captum(args.captum_units), args.captum_units)
-        times: dict[str, list[float]] = {side: [] for side in sides}
-        for _ in range(args.rounds + 1):
-            for side, (work, count) in sides.items():
-                times[side].append(seconds(work, args.device) / count)
-        # the first round warms up
-        each = {side: statistics.median(values[1:]) for side, values in times.items()}
-        for side, value in each.items():
-            totals[side] += value * sample.total
-        totals["ours"] += sample.planning
-        units += sample.total
-        counted = flops(sample.ours) / args.units
-        work_done += counted * sample.total
-        captum = each.get("captum", float("nan"))
-        difference = sample.same_as_captum(args.captum_units) if args.captum_units else float("nan")
-        print(
-            f"{layer:8}{sample.total:7}{sample.plan.field.size[0]:7}{each['ours'] * 1e3:9.2f}{each['whole'] * 1e3:9.2f}"
-            f"{each['whole'] / each['ours']:6.1f}{captum * 1e3:9.2f}{captum / each['ours']:6.1f}"
-            f"{counted / each['ours'] / 1e9:9.0f}{difference:9.0e}",
-            flush=True,
-        )
-    print(
-        f"all {units} units: ours {totals['ours']:.1f} s ({units / totals['ours']:.0f} units/s, "
-        f"{work_done / totals['ours'] / rate:.0%} of the attainable FLOP rate), "
-        f"whole images {totals['whole']:.1f} s ({totals['whole'] / totals['ours']:.1f} times as long), "
-        f"captum {totals['captum']:.1f} s ({totals['captum'] / totals['ours']:.1f} times as long)"
-    )
+    parser.add_argument("--device", default=default_device())
+    print(tables.deconvnet(measure(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

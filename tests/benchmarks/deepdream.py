@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
 from lightning_cnnvis.layers import get_layer
-from tests.benchmarks.real_models import IMAGENET, photograph, save_sheet, squeezenet
+
+from . import tables
+from .real_models import IMAGENET, photograph, save_sheet, squeezenet
 
 
 def plain_port(model: nn.Module, image: Tensor, layer: str, options: DreamOptions) -> Tensor:
@@ -55,36 +58,54 @@ def plain_port(model: nn.Module, image: Tensor, layer: str, options: DreamOption
     return IMAGENET.denormalize(source)[0]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", default="sky1024px.jpg")
-    parser.add_argument("--layer", default="features.9")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    image, options = photograph(arguments.image), DreamOptions()
+def measure(
+    photo: str = "sky1024px.jpg", layer: str = "features.9", rounds: int = 3, out: Path | None = None
+) -> dict[str, Any]:
+    """Medians of the seconds that ours and the port take.
+
+    Args:
+        photo: File name of the photograph, in the folder of real data.
+        layer: Dotted name of the layer.
+        rounds: Measured rounds.
+        out: A folder for the dreams.
+    """
+    image, options = photograph(photo), DreamOptions()
     pixels = sum(options.octave_scale ** (-2 * i) for i in range(options.octaves)) * image[0].numel()
     megapixel_steps = pixels * options.steps / 1e6
     model = squeezenet()
     methods = {
-        "ours": lambda: dream(model, image, arguments.layer, input_spec=IMAGENET, options=options).images[0],
-        "plain port": lambda: plain_port(model, image, arguments.layer, options),
+        "ours": lambda: dream(model, image, layer, input_spec=IMAGENET, options=options).images[0],
+        "port": lambda: plain_port(model, image, layer, options),
     }
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, method in methods.items():
             start = time.perf_counter()
             dreamt = method()
             seconds[name].append(time.perf_counter() - start)
-            if arguments.out:
-                arguments.out.mkdir(parents=True, exist_ok=True)
-                save_sheet(dreamt[None], arguments.out / f"{name.replace(' ', '_')}.png")
-    height, width = image.shape[-2:]
-    print(f"{arguments.image} {width}×{height}, {arguments.layer}, {megapixel_steps:.1f} megapixel-steps; medians:")
+            if out:
+                save_sheet(dreamt[None], out / f"{name}.png")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, median in medians.items():
-        print(f"  {name:10} {median:6.2f} s  {megapixel_steps / median:6.2f} megapixel-steps/s")
-    print(f"  {medians['plain port'] / medians['ours']:.2f} times as fast")
+    return {
+        "megapixel_steps": megapixel_steps,
+        "ratio": medians["port"] / medians["ours"],
+        **{
+            name: {"seconds": median, "megapixel_steps_per_second": megapixel_steps / median}
+            for name, median in medians.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photo", default="sky1024px.jpg")
+    parser.add_argument("--layer", default="features.9")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    print(tables.deepdream(measure(**vars(arguments))))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,16 @@ import argparse
 import statistics
 import time
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_cnnvis import ZFNet
 from lightning_cnnvis.functional import Harvest
+
+from . import tables
+from .machine import default_device
 
 LAYERS = [f"relu{n}" for n in range(1, 6)]
 
@@ -53,38 +57,49 @@ def synchronize(like: Tensor) -> None:
         torch.cuda.synchronize(like.device)
 
 
+def measure(rounds: int = 5, batches: int = 6, batch_size: int = 64, device: str = default_device()) -> dict[str, Any]:
+    """Seconds of a validation pass that is plain, or that picks up some maps or all of them."""
+    torch.manual_seed(0)
+    model = ZFNet(1000).eval().to(device)
+    images = [torch.randn((batch_size, 3, 224, 224), device=device) for _ in range(batches)]
+    some = {layer: list(range(16)) for layer in LAYERS}
+    cases: dict[str, dict | None] = {"plain": None, "some_maps": some, "every_map": dict.fromkeys(LAYERS)}
+    measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in cases}
+    for channels in cases.values():
+        validation_pass(model, images[:1], channels)
+    for _ in range(rounds):
+        for name, channels in cases.items():
+            measured[name].append(validation_pass(model, images, channels))
+    medians = {
+        name: [statistics.median(values) for values in zip(*rows, strict=True)] for name, rows in measured.items()
+    }
+    plain = medians.pop("plain")[0]
+    every = sum(module.out_channels for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    maps = {"some_maps": 16, "every_map": every}
+    return {
+        "device": device,
+        "images": batches * batch_size,
+        "plain": {"seconds": plain},
+        **{
+            name: {
+                "maps": maps[name],
+                "seconds": seconds,
+                "added": seconds / plain - 1,
+                "seconds_after": after,
+                "bytes_held": held,
+            }
+            for name, (seconds, after, held) in medians.items()
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=6)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    model = ZFNet(1000).eval().to(options.device)
-    shape = (options.batch_size, 3, 224, 224)
-    batches = [torch.randn(shape, device=options.device) for _ in range(options.batches)]
-    some = {layer: list(range(16)) for layer in LAYERS}
-    every = dict.fromkeys(LAYERS)
-    cases: dict[str, dict | None] = {"plain validation": None, "16 maps a layer": some, "every map": every}
-    measured: dict[str, list[tuple[float, float, int]]] = {name: [] for name in cases}
-    for channels in cases.values():
-        validation_pass(model, batches[:1], channels)
-    for _ in range(options.rounds):
-        for name, channels in cases.items():
-            measured[name].append(validation_pass(model, batches, channels))
-    device = torch.cuda.get_device_name() if options.device == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    images = options.batches * options.batch_size
-    print(f"torch {torch.__version__}, {device}, {images} images of 224 px, median of {options.rounds}")
-    medians = {
-        name: [statistics.median(values) for values in zip(*rows, strict=True)] for name, rows in measured.items()
-    }
-    plain = medians["plain validation"][0]
-    for name, (seconds, after, held) in medians.items():
-        print(
-            f"{name:18} {seconds:8.3f} s  {seconds / plain - 1:+7.1%}  then {after:.3f} s  "
-            f"holds {held / 2**20:8.1f} MiB"
-        )
+    parser.add_argument("--device", default=default_device())
+    print(tables.harvest(measure(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

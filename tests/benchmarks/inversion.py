@@ -1,12 +1,14 @@
 """Inversion of ImageNet-trained AlexNet: the default beside Mahendran & Vedaldi 2014 and 2016, and layers in a batch.
 
-    python -m tests.benchmarks.inversion [--images 8] [--layers relu1,pool5] [--steps-scale 1] [--batch] [--out folder]
+    python -m tests.benchmarks.inversion [--images 8] [--layers relu1,pool5] [--steps-scale 1] [--out folder]
+    python -m tests.benchmarks.inversion --batch | --rates
 
 Table: for each layer and method, means over the photographs of the squared error (a), of the structural similarity
 and of the peak signal-to-noise ratio to the original, and the median time of one photograph alone; photographs on
 which a method diverges are counted, and left out of its means. The methods take turns on each photograph.
 ``--steps-scale`` shortens all methods alike, for a quick look. ``--batch`` times 6 layers × 4 restarts × 4 images in
-one `invert_layers` call against the same one after the other: layer by layer, and image by image.
+one `invert_layers` call against the same one after the other: layer by layer, and image by image. ``--rates`` counts
+the operations of a forward and a backward pass, of one core, by the number of images in a batch.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage.data
@@ -28,7 +32,10 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.inversion.methods import Method, inversion_method
 from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
 from lightning_cnnvis.functional.optimization.transforms import resize
-from tests.benchmarks.real_models import IMAGENET, data_folder, photograph, photographs, save_sheet
+
+from . import tables
+from .deconvnet import flops
+from .real_models import IMAGENET, data_folder, photograph, photographs, save_sheet
 
 LAYERS = {"relu1": "1", "relu2": "4", "relu3": "7", "relu4": "9", "relu5": "11", "pool5": "12"}
 METHODS: tuple[Method, ...] = ("fourier", "mahendran2014", "mahendran2016")
@@ -60,37 +67,58 @@ def steps_of(method: Method, scale: float) -> int | None:
     return max(2, round(scale * total))
 
 
-def compare(names: list[str], count: int, scale: float, out: Path | None) -> None:
-    model, pictures = alexnet_features(), eight_photographs()[:count]
+def measure(
+    layers: Sequence[str] = tuple(LAYERS), images: int = 8, steps_scale: float = 1.0, out: Path | None = None
+) -> dict[str, Any]:
+    """Errors, similarities and seconds of each method at each layer.
+
+    Args:
+        layers: Keys of `LAYERS`.
+        images: Number of photographs.
+        steps_scale: Share of each method's own steps to take.
+        out: A folder for contact sheets.
+
+    Returns:
+        For each layer and method, means over the photographs on which it converges, None if there are none, and the
+        median of the seconds.
+    """
+    model, pictures = alexnet_features(), eight_photographs()[:images]
     inputs = IMAGENET.normalize(pictures)
-    print(f"{count} photographs at 224², {torch.get_num_threads()} threads, {scale:g} of each method's steps")
-    print("layer  method          error (a)    SSIM   PSNR  seconds")
-    for name in names:
-        rows: dict[Method, list[tuple[float, float, float, float]]] = {method: [] for method in METHODS}
-        images: dict[Method, list[Tensor]] = {method: [] for method in METHODS}
+    rows = []
+    for name in layers:
+        found: dict[Method, list[tuple[float, float, float, float]]] = {method: [] for method in METHODS}
+        rebuilt: dict[Method, list[Tensor]] = {method: [] for method in METHODS}
         for image in inputs.split(1):
             for method in METHODS:
                 start = time.perf_counter()
-                found = invert(
-                    model, image, LAYERS[name], input_spec=IMAGENET, method=method, steps=steps_of(method, scale)
+                result = invert(
+                    model, image, LAYERS[name], input_spec=IMAGENET, method=method, steps=steps_of(method, steps_scale)
                 )
                 seconds = time.perf_counter() - start
-                rows[method].append((found.errors.item(), found.ssim.item(), found.psnr.item(), seconds))
-                images[method].append(found.images[0, 0])
-        for method in METHODS:
-            found = [row for row in rows[method] if math.isfinite(row[0])]
-            error, ssim, psnr, _ = zip(*found, strict=True)
-            means = f"{statistics.mean(error):10.4f} {statistics.mean(ssim):7.3f} {statistics.mean(psnr):6.1f}"
-            seconds = statistics.median(row[3] for row in rows[method])
-            diverged = f"   diverged on {len(rows[method]) - len(found)}" if len(found) < len(rows[method]) else ""
-            print(f"{name:6} {method:14} {means} {seconds:8.1f}{diverged}", flush=True)
+                found[method].append((result.errors.item(), result.ssim.item(), result.psnr.item(), seconds))
+                rebuilt[method].append(result.images[0, 0])
+        rows.append({"layer": name, "methods": {method: summary(values) for method, values in found.items()}})
+        print(rows[-1], file=sys.stderr, flush=True)
         if out:
-            shown = torch.cat([pictures, *(torch.cat(images[method]) for method in METHODS)])
-            save_sheet(shown, out / f"inversion_{name}.png", columns=count)
+            shown = torch.cat([pictures, *(torch.cat(rebuilt[method]) for method in METHODS)])
+            save_sheet(shown, out / f"inversion_{name}.png", columns=images)
+    return {"layers": rows}
 
 
-def batched(steps: int) -> None:
-    """6 layers × 4 restarts × 4 images, at once and one after the other, with the same settings."""
+def summary(values: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:
+    """Means over the photographs on which a method converges, and the median of all seconds."""
+    finite = [value for value in values if math.isfinite(value[0])]
+    means = [statistics.mean(column) for column in zip(*finite, strict=True)][:3] if finite else [None] * 3
+    return {
+        **dict(zip(("error", "ssim", "psnr"), means, strict=True)),
+        "seconds": statistics.median(value[3] for value in values),
+        "photographs": len(values),
+        "diverged": len(values) - len(finite),
+    }
+
+
+def batched(steps: int = 10) -> dict[str, Any]:
+    """Seconds of 6 layers × 4 restarts × 4 images, at once and one after the other, with the same settings."""
     model, inputs = alexnet_features(), IMAGENET.normalize(eight_photographs()[:4])
     layers = list(LAYERS.values())
 
@@ -102,37 +130,74 @@ def batched(steps: int) -> None:
         for layer in layers:
             invert(model, inputs, layer, input_spec=IMAGENET, restarts=4, steps=steps)
 
-    def one_by_one() -> None:
+    def by_image() -> None:
         for layer in layers:
             for image in inputs.split(1):
                 for seed in range(4):
                     invert(model, image, layer, input_spec=IMAGENET, steps=steps, seed=seed)
 
     runs: dict[str, Callable[[], None]] = {
-        "invert_layers, chunks of 16": lambda: at_once(16),
-        "invert_layers, one chunk": lambda: at_once(96),
-        "layer by layer": by_layer,
-        "image by image": one_by_one,
+        "chunks_of_16": lambda: at_once(16),
+        "one_chunk": lambda: at_once(96),
+        "by_layer": by_layer,
+        "by_image": by_image,
     }
-    print(f"6 layers × 4 restarts × 4 images, {steps} steps, {torch.get_num_threads()} threads")
+    found: dict[str, Any] = {"steps": steps}
     for name, run in runs.items():
         start = time.perf_counter()
         run()
-        print(f"{name:28} {time.perf_counter() - start:7.1f} s", flush=True)
+        found[name] = time.perf_counter() - start
+    return found
 
 
-if __name__ == "__main__":
+def rates(rounds: int = 5) -> dict[str, Any]:
+    """GFLOP/s of one core on the way to a layer and back, by the number of images in a batch."""
+    model = alexnet_features()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        batches = []
+        for count in (1, 4, 16):
+            images = torch.rand(count, 3, 224, 224, requires_grad=True)
+            of_layer = {}
+            for name in ("relu1", "relu3", "pool5"):
+                part = model[: int(LAYERS[name]) + 1]
+
+                def there_and_back(part: nn.Module = part, images: Tensor = images) -> None:
+                    torch.autograd.grad(part(images).sum(), images)
+
+                counted = flops(there_and_back)
+                seconds = []
+                for _ in range(rounds):
+                    start = time.perf_counter()
+                    there_and_back()
+                    seconds.append(time.perf_counter() - start)
+                of_layer[name] = counted / statistics.median(seconds) / 1e9
+            batches.append({"images": count, "gflops": of_layer})
+    finally:
+        torch.set_num_threads(threads)
+    return {"batches": batches}
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--layers", default=",".join(LAYERS))
     parser.add_argument("--steps-scale", type=float, default=1.0)
     parser.add_argument("--batch", action="store_true", help="time the batch of layers instead")
     parser.add_argument("--batch-steps", type=int, default=10)
+    parser.add_argument("--rates", action="store_true", help="count floating-point operations instead")
     parser.add_argument("--out", type=Path, help="folder for contact sheets")
     chosen = parser.parse_args()
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.batch:
-        batched(chosen.batch_steps)
+        print(tables.inversion_batch(batched(chosen.batch_steps)))
+    elif chosen.rates:
+        print(tables.inversion_rates(rates()))
     else:
-        compare(chosen.layers.split(","), chosen.images, chosen.steps_scale, chosen.out)
+        print(tables.inversion(measure(chosen.layers.split(","), chosen.images, chosen.steps_scale, chosen.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ def data_folder() -> Path:
     """The folder that ``CNNVIS_SHARED_DATA`` names, or ``../shared/data`` next to the checkout."""
     folder = Path(os.environ.get("CNNVIS_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
     if not folder.is_dir():
-        raise SystemExit(f"There is no folder {folder}: set CNNVIS_SHARED_DATA.")
+        raise FileNotFoundError(f"There is no folder {folder}: set CNNVIS_SHARED_DATA.")
     return folder
 
 

@@ -158,5 +158,5 @@ def test_help(capsys):
 
 
 def test_without_jsonargparse(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_cnnvis.cli.module_available", lambda name: False)
     assert "pip install 'lightning-cnnvis[examples]'" in fails(capsys)

@@ -113,9 +113,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, 
 
 
 def test_without_jinja2(checkpoint, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "lightning_cnnvis.evolution.accuracy.importlib.util.find_spec", lambda name: None if name == "jinja2" else 1
-    )
+    monkeypatch.setattr("lightning_cnnvis.evolution.accuracy.module_available", lambda name: name != "jinja2")
     assert "pip install 'lightning-cnnvis[posthoc]'" in fails(capsys, checkpoint, "--data", "photos")
 
 

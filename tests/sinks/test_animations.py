@@ -48,7 +48,7 @@ def test_bad_input(tmp_path, frames, monkeypatch):
     with pytest.raises(ValueError, match="at least one frame"):
         write_animation(tmp_path / "bar.gif", [])
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_cnnvis.sinks.animations.module_available", lambda name: False)
     with pytest.raises(ModuleNotFoundError, match=r"lightning-cnnvis\[video\]"):
         write_animation(tmp_path / "bar.mp4", frames)
     assert list(tmp_path.iterdir()) == []

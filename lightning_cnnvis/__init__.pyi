@@ -1,0 +1,22 @@
+# The public names, each with its module: read by type checkers, and by `__init__.py` for its lazy imports.
+from ._version import __version__ as __version__
+from .callbacks import ActivationMaximization as ActivationMaximization
+from .callbacks import ClassVisualization as ClassVisualization
+from .callbacks import DeconvNetProjection as DeconvNetProjection
+from .callbacks import DeepDream as DeepDream
+from .callbacks import FeatureConvergence as FeatureConvergence
+from .callbacks import FeatureInversion as FeatureInversion
+from .callbacks import FilterRenormalization as FilterRenormalization
+from .callbacks import MethodCallback as MethodCallback
+from .callbacks import VisualizationCheckpoint as VisualizationCheckpoint
+from .data import CIFAR10 as CIFAR10
+from .data import ImageFolder as ImageFolder
+from .data import Imagenette as Imagenette
+from .data import PhotoCrops as PhotoCrops
+from .inputs import InputSpec as InputSpec
+from .methods import register_method as register_method
+from .models import AlexNet as AlexNet
+from .models import ImageClassifier as ImageClassifier
+from .models import ZFNet as ZFNet
+from .posthoc import analyze as analyze
+from .posthoc import evolve as evolve

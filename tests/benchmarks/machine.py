@@ -1,0 +1,33 @@
+"""What figures were measured on."""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+import torch
+
+from lightning_cnnvis import __version__
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def describe(device: str) -> dict[str, str]:
+    """The date, the device and the versions that a measurement belongs to.
+
+    Args:
+        device: Where it runs: ``cpu`` or a CUDA device.
+    """
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": name,
+        "torch": torch.__version__,
+        "lightning_cnnvis": __version__,
+    }
