@@ -139,13 +139,16 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         return self._evolutions
 
     def strongest(self, context: VisualizationContext) -> dict[str, Strongest]:
-        """The strongest activation of each feature map that is followed, by layer, for other callbacks.
+        """Finds the strongest activation of each feature map that is followed, for other callbacks.
 
-        Those of this epoch if it is shown, whichever callback comes first; else those of the epoch shown last. Every
-        process must ask.
+        They are those of this epoch if it is shown, whichever callback comes first; else those of the epoch shown last.
+        Every process must ask.
 
         Args:
-            context: What the other callback works on. Nothing is known of another network than our own.
+            context: The context of the other callback. Nothing is known of another network than our own.
+
+        Returns:
+            The strongest activations by layer.
         """
         if context.network is not self._network:
             return {}

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from lightning_cnnvis.callbacks.base import VisualizationCallback
-from lightning_cnnvis.checkpoints.run import KEPT_FOLDER
+from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
 from lightning_cnnvis.sinks import Sinks
 from lightning_cnnvis.sinks.atomic import join
-
-FOLDER = KEPT_FOLDER
 
 
 class VisualizationCheckpoint(pl.Callback):
@@ -37,7 +35,7 @@ class VisualizationCheckpoint(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Finds the folder; every process must have it, since all of them take part in saving."""
         pictures = Sinks.of(trainer).folder
-        self._folder = trainer.strategy.broadcast(None if pictures is None else join(pictures, FOLDER))
+        self._folder = trainer.strategy.broadcast(None if pictures is None else join(pictures, WEIGHTS_FOLDER))
         self._completed = self._kept = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -62,7 +62,7 @@ def read_file(path: Path, *, trust: bool = False, mapped: bool = False) -> Any:
                 f"{path} contains more than tensors and builtins ({what}), and reading it would run code of its "
                 "maker's choice. If you know where it comes from, trust it: --trust, or trust=True."
             ) from error
-        raise _not_a_checkpoint(path) from error
+        raise UnreadableError(_not_a_checkpoint(path)) from error
     except ImportError as error:
         raise CheckpointError(
             f"{path} needs code that cannot be imported ({error}). Install it, or run the command where the training "
@@ -74,7 +74,7 @@ def read_file(path: Path, *, trust: bool = False, mapped: bool = False) -> Any:
                 f"{path} is damaged, as a file is whose writing or download was cut off ({_first_line(str(error))}). "
                 "Use another checkpoint, or fetch it again."
             ) from error
-        raise _not_a_checkpoint(path) from error
+        raise UnreadableError(_not_a_checkpoint(path)) from error
 
 
 def is_mappable(path: Path) -> bool:
@@ -104,8 +104,8 @@ def _head(path: Path) -> bytes:
         raise UnreadableError(f"{path} cannot be opened: {error.strerror}. Check its permissions.") from error
 
 
-def _not_a_checkpoint(path: Path) -> UnreadableError:
-    return UnreadableError(
+def _not_a_checkpoint(path: Path) -> str:
+    return (
         f"{path} is not a checkpoint: torch.load cannot read it. Give a file that Lightning or torch.save wrote, or "
         "one that ends in .safetensors."
     )

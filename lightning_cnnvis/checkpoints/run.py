@@ -18,8 +18,8 @@ from lightning_cnnvis.inputs import InputSpec
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 CONFIG_NAME = "config.yaml"
-KEPT_FOLDER = "weights"
-"""Folder of a run in which the weights of the epochs lie that were kept to be looked at."""
+WEIGHTS_FOLDER = "weights"
+"""Folder of a run with the weights of the epochs that were shown."""
 
 _LEVELS = 3  # a checkpoint lies in RUN/checkpoints or RUN/cnnvis/weights
 _EPOCH_IN_NAME = re.compile(r"epoch[^0-9]?([0-9]+)", re.IGNORECASE)
@@ -143,7 +143,7 @@ class Run:
             raise CheckpointError(
                 f"{self.folder} contains {len(self._configs)} runs. Name one of them, such as {names}."
             )
-        kept = [path for path in files if path.parent.name == KEPT_FOLDER]
+        kept = [path for path in files if path.parent.name == WEIGHTS_FOLDER]
         found = self._readable(kept) or self._readable(files)
         if not found:
             raise self._nothing_readable()

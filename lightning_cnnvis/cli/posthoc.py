@@ -154,10 +154,16 @@ def _options(kind: type[T], arguments: dict[str, Any]) -> T:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name.
+    """Finds a device.
+
+    Args:
+        name: Its name, or ``"auto"``: a GPU if there is one.
+
+    Returns:
+        The device.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it cannot be used here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cnnvis.callbacks.visualization_checkpoint import FOLDER as WEIGHTS
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
+from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
@@ -79,8 +79,9 @@ class _Parser(LightningArgumentParser):
         Raises:
             SystemExit: Always, with status 2.
         """
+        # exit does not return, which its type does not tell
         self.exit(2, f"lightning-cnnvis: error: {_readable(message)}\nOptions: lightning-cnnvis fit --help\n")
-        raise AssertionError("exit does not return")
+        raise SystemExit(2)
 
 
 def _readable(message: str) -> str:
@@ -203,7 +204,7 @@ class CnnVisCLI(LightningCLI):
         if pictures.is_dir():
             print(f"\nPictures:    {pictures}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
-        if (pictures / WEIGHTS).is_dir():
+        if (pictures / WEIGHTS_FOLDER).is_dir():
             print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}")
 
 

@@ -89,7 +89,8 @@ def collect(
 
     Raises:
         DataError: If there are no images to show the network.
-        LayerError: If a named layer is not there, or a method cannot be used on it.
+        LayerError: If a named layer is not there.
+        ValueError: If a method cannot be used on a named layer.
     """
     options = options or ReportOptions()
     table = {row.name: row for row in analysis.layers()}

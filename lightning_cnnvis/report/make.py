@@ -92,10 +92,13 @@ def _evolution(
     measured: Mapping[str, Any],
     opening: dict[str, Any],
 ) -> Evolution | None:
-    """The epochs of a run, if it has several.
+    """Shows a run over its epochs, if it has several.
 
     What is shown over the epochs in any case is drawn again, as the run drew it if it did; what else it optimised would
     take minutes, and what it measured is known.
+
+    Returns:
+        The epochs; None if there are fewer than two, or nothing is to be shown of them.
     """
     if len(run.epochs) < 2:
         return None

@@ -64,7 +64,7 @@ def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
 
 
 def test_every_file_of_a_run_is_read_once(run, tmp_path, reads):
-    main(["report", str(run), *QUICK, "--layers", "relu1", "--classes=0", "--inversions=0"])
+    main(["report", str(run), *QUICK, "--layers", "relu1", "--show", "deconv"])
     kept = [run / "cnnvis" / "weights" / f"epoch_000{epoch}.ckpt" for epoch in (1, 2)]
     assert reads == dict.fromkeys([*kept, *(run / "checkpoints").iterdir(), run / "config.yaml"], 1)
     reads.clear()

@@ -85,7 +85,14 @@ class RunImages:
             yield images
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
-        """The first images, ``(N, C, H, W)`` in [0, 1], on the CPU; no more than the first batch has.
+        """Reads the first images.
+
+        Args:
+            count: The number of images; no more come than the first batch has.
+            spec: Format of the input.
+
+        Returns:
+            ``(N, C, H, W)`` in [0, 1], on the CPU.
 
         Raises:
             ValueError: If there are none.

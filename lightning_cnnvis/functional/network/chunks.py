@@ -28,6 +28,7 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
 
     Raises:
         ValueError: If ``chunk_size`` is not positive.
+        RuntimeError: If a single item does not fit into the memory, or the work fails for another reason.
 
     Example:
         >>> list(in_chunks(lambda part: (part.start, part.stop), total=5, chunk_size=2))
