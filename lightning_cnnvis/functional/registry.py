@@ -14,7 +14,7 @@ class Registry(Generic[T]):
     """Named entries, in the order in which they were registered.
 
     Args:
-        kind: What an entry is, as the argument that takes its name is called, for error messages.
+        kind: Name of the arguments that take an entry's name, such as ``"preset"``, for error messages.
 
     Example:
         >>> colors = Registry[str]("color")

@@ -29,9 +29,9 @@ class Harvest:
         channels: The channels to follow, by layer; None takes all of the layer's.
         k: Number of activations to keep of each feature map.
         rule: The projection rule that the layers must allow; see `project`.
-        windows: What `plan_windows` returned for some of the layers, by layer. Those layers are not planned again,
-            unless the images have another size than the plan.
-        guard: Called with a layer's name; returns a context in which the layer's work is done. Where the context
+        windows: Plans that `plan_windows` made for some of the layers, by layer. Those layers are planned again only if
+            the images do not have the plan's size.
+        guard: A function of a layer's name that returns a context in which the layer's work is done. If the context
             swallows an exception, the layer is dropped. By default exceptions pass.
 
     Attributes:
@@ -50,7 +50,7 @@ class Harvest:
         (torch.Size([8, 2]), torch.Size([8, 2, 3, 3, 3]))
     """
 
-    # modules in a pass that a harvest makes on its own account; no other harvest of the same network may count it
+    # modules of networks that a harvest runs to plan their layers; no harvest of these networks may count such a pass
     _planned: ClassVar[set[nn.Module]] = set()
 
     def __init__(
@@ -83,7 +83,7 @@ class Harvest:
         Args:
             first: Id of the next image.
             step: Stride between image ids: the world size.
-            stop: Images with this id or above are passed over: those that a distributed sampler adds to even out the
+            stop: Images with this id or above are skipped: those that a distributed sampler adds to even out the
                 processes. None counts every image.
         """
         self._next_id, self._step, self._stop = first, step, stop

@@ -2,8 +2,8 @@
 
 The way down is autograd's backward pass: there a convolution is its transposed filters, and a max-pooling puts
 the values back at its switches, adding where windows overlap. Only rectifiers and response normalisations
-differ between the methods. A dispatch mode replaces what they do, so that every form of a rectifier is treated
-alike: module, function, in-place, shared.
+differ between the methods. A dispatch mode replaces the rectifiers' backward pass, so that every form of a rectifier is
+treated alike: module, function, in-place, shared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rectifier:
         A ReLU6 is not cut off at 6, so that twice the activation gives twice the picture.
 
         Args:
-            signal: ``(N, ...)``, what comes down to the rectifier.
+            signal: ``(N, ...)``, the signal above the rectifier.
 
         Returns:
             The rectified signal, of the same shape.
@@ -57,7 +57,7 @@ class Rectifier:
         """Takes the derivative, as a backward pass does: blocks the signal where the unit was inactive on the way up.
 
         Args:
-            signal: ``(N, ...)``, what comes down to the rectifier.
+            signal: ``(N, ...)``, the signal above the rectifier.
 
         Returns:
             The signal below the rectifier, of the same shape.
@@ -95,9 +95,17 @@ RULES: Registry[Rule] = Registry("rule")
     RULES.register("sign", Rule("sign", lambda signal, rectifier: rectifier.gradient(signal).sign()))
 """
 
-RULES.register("deconvnet", Rule("deconvnet", lambda signal, rectifier: rectifier.rectify(signal)))
-RULES.register("guided", Rule("guided", lambda signal, rectifier: rectifier.gradient(rectifier.rectify(signal))))
-RULES.register("gradient", Rule("gradient", None))
+
+def _deconvnet(signal: Tensor, rectifier: Rectifier) -> Tensor:
+    return rectifier.rectify(signal)
+
+
+def _guided(signal: Tensor, rectifier: Rectifier) -> Tensor:
+    return rectifier.gradient(rectifier.rectify(signal))
+
+
+for _rule in (Rule("deconvnet", _deconvnet), Rule("guided", _guided), Rule("gradient", None)):
+    RULES.register(_rule.name, _rule)
 
 
 def get_rule(rule: str | Rule) -> Rule:

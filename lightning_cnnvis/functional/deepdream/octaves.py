@@ -80,7 +80,10 @@ class DreamOptions:
                 "positive, the others not negative."
             )
         if self.tile < 2 * aligned(self.margin) + ALIGNMENT:
-            raise ValueError(f"tile={self.tile} leaves nothing inside a margin of {self.margin} on both sides.")
+            raise ValueError(
+                f"tile={self.tile} leaves nothing inside a margin of {self.margin} on both sides. Give a larger tile, "
+                "or a smaller margin."
+            )
 
 
 @dataclass(frozen=True)
@@ -337,5 +340,5 @@ def _checked(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
     # resampling leaves pixels a rounding error outside
     inside = batch.is_floating_point() and ((batch > -1e-3) & (batch < 1 + 1e-3)).all()
     if not inside:
-        raise ValueError(f"{name} must hold finite floating-point pixels between 0 and 1.")
+        raise ValueError(f"{name} must hold finite floating-point pixels between 0 and 1. Scale it, or remove NaN.")
     return batch.detach().clamp(0, 1)

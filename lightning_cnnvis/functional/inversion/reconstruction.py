@@ -200,7 +200,7 @@ def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: Inp
         )
     bad = [i for i, finite in enumerate(images.isfinite().flatten(1).all(1).tolist()) if not finite]
     if bad:
-        raise ValueError(f"images {bad} contain NaN or infinite values: they cannot be inverted.")
+        raise ValueError(f"images {bad} contain NaN or infinite values. Give finite images.")
 
 
 def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> list[str]:
