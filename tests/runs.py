@@ -11,19 +11,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+import toy
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lightning_cnnvis import (
-    ActivationMaximization,
-    ClassVisualization,
-    DeconvNetProjection,
-    DeepDream,
-    FeatureConvergence,
-    FeatureInversion,
-    InputSpec,
-)
+from lightning_cnnvis import FeatureConvergence, InputSpec
+from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.methods import all_methods, method_names
+
+toy.load()  # every method, from outside of the package, too
 
 # what Lightning says of runs as short as these
 _EXPECTED = ("many workers", "not resumable", "log_every_n", "eval mode", "`val_data", "callbacks used", "treesp")
@@ -79,17 +76,21 @@ def loader(batch_size: int = 4, **options) -> DataLoader:
     return DataLoader(TensorDataset(IMAGES, LABELS), batch_size, **options)
 
 
+QUICK = {
+    "deconv": {"num_channels": 2, "k": 2},
+    "classes": {"classes": [0, "dog"], "steps": 2},
+    "maximize": {"layers": ["2"], "num_channels": 2, "steps": 2},
+    "dream": {"layers": ["5"], "options": DreamOptions(octaves=1, steps=1), "zoom_frames": 2},
+    "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
+}
+"""Arguments of the methods' callbacks that make them as quick as can be."""
+
+
 def every_callback(**options) -> list[pl.Callback]:
-    """One of each kind, as quick as can be."""
+    """One of each method, and what goes by their measurements."""
     options = {"input_spec": SPEC, "on_error": "raise", "every_n_epochs": 1, **options}
-    return [
-        DeconvNetProjection(num_channels=2, k=2, **options),
-        FeatureConvergence(similarity=0.01, patience=2),
-        ClassVisualization(classes=[0, "dog"], steps=2, **options),
-        ActivationMaximization(layers=["2"], num_channels=2, steps=2, **options),
-        DeepDream(layers=["5"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2, **options),
-        FeatureInversion(layers=["2"], steps=2, probes=1, restarts=1, **options),
-    ]
+    first, *others = [callback_of(name, **QUICK.get(name, {}), **options) for name in method_names()]
+    return [first, FeatureConvergence(similarity=0.01, patience=2), *others]
 
 
 def trainer_of(folder: Path, *callbacks: pl.Callback, package=pl, **options):
@@ -116,6 +117,10 @@ def fit(folder: Path, *callbacks: pl.Callback, module=None, train=None, val=None
             Classifier() if module is None else module, loader() if train is None else train, val, ckpt_path=ckpt_path
         )
     return trainer
+
+
+KINDS = {"deconvnet_evolution", "activation_maximization_evolution", *(method.tag for method in all_methods())}
+"""The folders of every callback's pictures."""
 
 
 class NoLuck(RuntimeError):

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_cnnvis.callbacks import callback_class
+from lightning_cnnvis.methods import get_method
+from lightning_cnnvis.methods.registry import BUILTIN
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
@@ -45,3 +49,13 @@ def test_every_public_method_is_in_the_api():
 def test_no_font_or_script_is_fetched():
     assert CONFIG["theme"]["font"] is False
     assert not {"extra_javascript", "extra_css"} & set(CONFIG)
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_every_method_is_documented(name):
+    """In the table of commands, in the API, and by its callback."""
+    method = get_method(name)
+    assert f"\n| `{name}` | " in (DOCS / "posthoc.md").read_text()
+    assert f"::: {method.options.__module__}.{method.options.__name__}\n" in (DOCS / "api/methods.md").read_text()
+    kind = callback_class(name)
+    assert f"::: {kind.__module__}.{kind.__name__}\n" in (DOCS / "api/callbacks.md").read_text()

@@ -13,8 +13,9 @@ from runs import FIGURES, OPTIMISATION, PROJECTION, SIDE, SPEC, Classifier, NoLu
 from torch import nn
 
 from lightning_cnnvis import functional
-from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.callbacks import VisualizationCallback, callback_class
 from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.methods import method_names
 
 IMAGES = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 ONCE = DreamOptions(octaves=2, steps=2)
@@ -177,7 +178,7 @@ def train(folder, **options):
         fit(folder, *every_callback(on_error="warn"), module=module, accumulate_grad_batches=2, **options)
 
 
-KINDS = ("DeconvNetProjection", "ClassVisualization", "ActivationMaximization", "DeepDream", "FeatureInversion")
+KINDS = [callback_class(name).__name__ for name in method_names()]
 
 
 @pytest.mark.parametrize("broken", [(), PROJECTION, OPTIMISATION, FIGURES], ids=str)

@@ -8,11 +8,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import toy
 from PIL import Image
 
 from lightning_cnnvis.cli import POSTHOC, main
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.functional.visualization.presets import PRESETS
+from lightning_cnnvis.methods import method_names
 from lightning_cnnvis.sinks import loggers
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,9 @@ SAFE = (["python", "-m", "venv"], ["python", "-m", "tests.benchmarks"])
 SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu"
 
 
-@pytest.mark.parametrize(("language", "code"), [block for block in BLOCKS if block.values[0] == "python"])
+@pytest.mark.parametrize(
+    ("language", "code"), [block for block in BLOCKS if block.values[0] == "python" and block.values[1] != toy.SOURCE]
+)
 def test_python_block(language, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PL_TRAINER_FAST_DEV_RUN", "1")
@@ -46,7 +50,7 @@ def test_bash_block(language, code, tmp_path, monkeypatch, capsys):
                 Image.new("RGB", (80, 80), (number, 99, 0)).save(tmp_path / "photos" / split / label / f"{number}.png")
     for command in re.split(r"&&|\n", code):
         words = shlex.split(command)
-        if words[:3] == ["python", "-m", "lightning_cnnvis"] and words[3] in POSTHOC:
+        if words[:3] == ["python", "-m", "lightning_cnnvis"] and words[3] in {*POSTHOC, *method_names()}:
             parser_of(words[3]).parse_args(words[4:])  # tests/cli runs them
         elif words[:3] == ["python", "-m", "lightning_cnnvis"]:
             main([*words[3:], *SHORT.split()])

@@ -2,7 +2,7 @@
 
 from lightning_cnnvis.callbacks.activation_maximization import ActivationMaximization
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
-from lightning_cnnvis.callbacks.base.method import MethodCallback, callback_of
+from lightning_cnnvis.callbacks.base.method import MethodCallback, callback_class, callback_of
 from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
@@ -23,5 +23,6 @@ __all__ = [
     "VisualizationCallback",
     "VisualizationCheckpoint",
     "VisualizationContext",
+    "callback_class",
     "callback_of",
 ]

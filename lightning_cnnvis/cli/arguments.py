@@ -57,7 +57,7 @@ def parser_of(command: str) -> ArgumentParser:
     else:
         parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
     if method is not None:
-        add_options(parser, method)
+        add_options(parser, method.options)
         return parser
     parser.add_argument(
         "--layers", nargs="+", type=str, help=f"Names, as `lightning-cnnvis layers` lists them. {_LAYERS[command]}"
@@ -76,7 +76,7 @@ def parser_of(command: str) -> ArgumentParser:
         )
         parser.add_argument("--seed", type=int, default=0, help="Seed of the random choices of what --show names.")
     else:
-        parser.add_class_arguments(ReportOptions, as_group=False)
+        add_options(parser, ReportOptions)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The commands of the methods: flags and values from the dataclass of a method's options."""
+"""Flags of a command from a dataclass of options, such as a method's."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
 
-from lightning_cnnvis.methods.method import Method
-
 _PLAIN = (str, int, float, bool, Path)
 
 
-def add_options(parser: ArgumentParser, method: Method[..., Any]) -> None:
-    """Adds the flags of a method's options; what cannot be typed, such as a tensor, has none.
+def add_options(parser: ArgumentParser, options: Any) -> None:
+    """Adds the flags of options; what cannot be typed, such as a tensor, has none.
 
     Args:
         parser: The command's parser.
-        method: The method.
+        options: A dataclass.
     """
-    about = _descriptions(method.options)
-    for name, (hint, default) in _fields(method.options).items():
+    about = _descriptions(options)
+    for name, (hint, default) in _fields(options).items():
         nested, element, several = _dataclass_in(hint), *_typed(hint)
         if nested is not None:
             parser.add_class_arguments(nested, as_group=False)
@@ -35,11 +33,11 @@ def add_options(parser: ArgumentParser, method: Method[..., Any]) -> None:
             parser.add_argument(f"--{name}", type=element, default=default, help=about.get(name, ""))
 
 
-def options_of(method: Method[..., Any], given: Namespace, class_names: Sequence[str]) -> Any:
-    """The options of a method from what was typed.
+def options_of(options: Any, given: Namespace, class_names: Sequence[str] = ()) -> Any:
+    """Makes options from what was typed.
 
     Args:
-        method: The method.
+        options: A dataclass.
         given: The parsed flags.
         class_names: Names of the classes: a number that is one of them is a name.
 
@@ -50,7 +48,7 @@ def options_of(method: Method[..., Any], given: Namespace, class_names: Sequence
         ValueError: If a value is out of range.
     """
     values: dict[str, Any] = {}
-    for name, (hint, _) in _fields(method.options).items():
+    for name, (hint, _) in _fields(options).items():
         nested = _dataclass_in(hint)
         if nested is not None:
             values[name] = nested(**{inner: given[inner] for inner in inspect.signature(nested).parameters})
@@ -58,7 +56,7 @@ def options_of(method: Method[..., Any], given: Namespace, class_names: Sequence
             values[name] = given[name]
             if _names_or_numbers(hint):
                 values[name] = [int(v) if v.isdigit() and v not in class_names else v for v in given[name]]
-    return method.options_from(values)
+    return options(**values)
 
 
 def _fields(options: Any) -> Mapping[str, tuple[Any, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import warnings
@@ -66,7 +65,7 @@ def _layers(options: Namespace) -> None:
 def _pictures(method: Method[..., Any], options: Namespace) -> None:
     check_writable(options.output)
     analysis = _analysis(options)
-    result = analysis.look(method, options_of(method, options, analysis.input_spec.class_names))
+    result = analysis.look(method, options_of(method.options, options, analysis.input_spec.class_names))
     if result.skipped:
         print(f"{len(result.skipped)} image(s) skipped, because they cannot be read.", file=sys.stderr)
     for file in result.save(options.output):
@@ -102,7 +101,7 @@ def _report(options: Namespace) -> None:
         options.output,
         _data(options),
         layers=options.layers,
-        options=_options(ReportOptions, dict(vars(options))),
+        options=options_of(ReportOptions, options),
         model=options.model,
         input_spec=_input_spec(options),
         device=find_device(options.device),
@@ -146,11 +145,6 @@ def _input_spec(options: Namespace) -> InputSpec | None:
 def _data(options: Namespace) -> Any:
     data = options.get("data")
     return data[0] if data and len(data) == 1 else data
-
-
-def _options(kind: type[T], arguments: dict[str, Any]) -> T:
-    """The options of a dataclass, taken out of the arguments."""
-    return kind(**{name: arguments.pop(name) for name in inspect.signature(kind).parameters})
 
 
 def find_device(name: str) -> torch.device:

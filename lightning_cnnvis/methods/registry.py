@@ -41,16 +41,18 @@ def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
     Raises:
         ValueError: If there is another method of the name or the tag.
     """
-    for other in _registered.values():
+    foreign = method.run.__module__ not in BUILTIN.values()
+    if foreign and method.name in BUILTIN and not replace:
+        raise ValueError(f"{method.name!r} is a method of this package. Choose another name, or say replace=True.")
+    # the package's own have tags, too
+    known = [_loaded(name) for name in BUILTIN] if foreign else list(_registered.values())
+    for other in [*known, *_registered.values()]:
         same = other.name == method.name or other.tag == method.tag
         if same and other.run.__module__ != method.run.__module__ and not replace:
             raise ValueError(
                 f"There is a method {other.name!r} with the tag {other.tag!r} already. Choose another name and tag, or "
                 "say replace=True."
             )
-    foreign = method.name in BUILTIN and method.run.__module__ != BUILTIN[method.name]
-    if foreign and not replace:
-        raise ValueError(f"{method.name!r} is a method of this package. Choose another name, or say replace=True.")
     _registered[method.name] = method
 
 

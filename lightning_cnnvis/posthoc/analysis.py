@@ -122,14 +122,15 @@ class Analysis(BuiltinMethods):
         if options is None or isinstance(options, Mapping):
             options = row.options_from(options or {})
         subject = self.subject
-        parts = row.parts(subject, options)
-        prepared = row.prepare(subject, options, parts)
+        with isolated(self.model):
+            parts = row.parts(subject, options)
+            prepared = row.prepare(subject, options, parts)
         results: dict[str, Any] = {}
         pictures: dict[str, Picture] = {}
         animations: dict[str, Animation] = {}
         scalars: dict[str, float] = {}
         for part, items in watched(parts.items(), len(parts), row.name, "layer", shown=self.progress):
-            with optimizing(f"{row.name} {part}".strip(), shown=self.progress):
+            with isolated(self.model), optimizing(f"{row.name} {part}".strip(), shown=self.progress):
                 results[part] = to_cpu(row.run(subject, options, part, items, prepared))
             for tag, drawing in row.draw(subject, options, part, results[part], self._title).items():
                 if isinstance(drawing, Animation):

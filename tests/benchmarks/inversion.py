@@ -29,7 +29,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.inversion.methods import Method, inversion_method
+from lightning_cnnvis.functional.inversion.methods import inversion_method
 from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert, invert_layers
 from lightning_cnnvis.functional.optimization.transforms import resize
 
@@ -38,7 +38,7 @@ from .deconvnet import flops
 from .real_models import IMAGENET, data_folder, photograph, photographs, save_sheet
 
 LAYERS = {"relu1": "1", "relu2": "4", "relu3": "7", "relu4": "9", "relu5": "11", "pool5": "12"}
-METHODS: tuple[Method, ...] = ("fourier", "mahendran2014", "mahendran2016")
+METHODS = ("fourier", "mahendran2014", "mahendran2016")
 
 
 def alexnet_features() -> nn.Module:
@@ -60,7 +60,7 @@ def eight_photographs() -> Tensor:
     return torch.cat([resize(square[None], IMAGENET.size).clamp(0, 1) for square in squares])
 
 
-def steps_of(method: Method, scale: float) -> int | None:
+def steps_of(method: str, scale: float) -> int | None:
     if scale == 1:
         return None
     total = sum(stage.recipe.steps for stage in inversion_method(method, None, IMAGENET).stages)
@@ -86,8 +86,8 @@ def measure(
     inputs = IMAGENET.normalize(pictures)
     rows = []
     for name in layers:
-        found: dict[Method, list[tuple[float, float, float, float]]] = {method: [] for method in METHODS}
-        rebuilt: dict[Method, list[Tensor]] = {method: [] for method in METHODS}
+        found: dict[str, list[tuple[float, float, float, float]]] = {method: [] for method in METHODS}
+        rebuilt: dict[str, list[Tensor]] = {method: [] for method in METHODS}
         for image in inputs.split(1):
             for method in METHODS:
                 start = time.perf_counter()

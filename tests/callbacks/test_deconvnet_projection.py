@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis.callbacks import DeconvNetProjection, FeatureConvergence
 from lightning_cnnvis.functional.activations.harvest import top_activations
+from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.inputs import InputSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(does not have many workers|log_every_n_steps|isinstance\\(treespec)")
@@ -205,14 +206,14 @@ def test_early_stop_shows_the_last_epoch(tmp_path):
 
 def test_a_failing_layer_costs_its_picture_only_and_leaves_no_hook(tmp_path, monkeypatch):
     callback = projection(on_error="warn")
-    original = DeconvNetProjection._project
+    original = TopActivations.project
 
-    def fail(self, context, layer, top):
+    def fail(self, network, layer, **options):
         if layer == "relu1":
             raise RuntimeError("no luck")
-        return original(self, context, layer, top)
+        return original(self, network, layer, **options)
 
-    monkeypatch.setattr(DeconvNetProjection, "_project", fail)
+    monkeypatch.setattr(TopActivations, "project", fail)
     with pytest.warns(UserWarning, match=r"failed at epoch 1 on layer 'relu1'.*no luck"):
         trainer = fit(tmp_path, callback)
     assert [name for name in pictures(trainer) if "relu1" in name] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import pictures
+from runs import KINDS, pictures
 
 SCRIPT = """
 import sys
@@ -90,5 +90,5 @@ def test_each_rank_trains_as_without_callbacks(left_behind, run):
         for name, value in expected.items():
             assert torch.equal(state[name], value), name
     kinds = {path.split("/")[1] for path in pictures(left_behind / run)}
-    shown = {"deconvnet", "deconvnet_evolution", "class_visualization", "deepdream", "inversion"}
-    assert kinds == (shown if run == "with" else set())
+    # what neither harvests nor optimises does not fail
+    assert kinds == (KINDS if run == "with" else {"mean_image"})

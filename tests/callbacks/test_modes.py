@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EMAWeightAveraging, WeightAveraging
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from runs import IMAGES, LABELS, Classifier, every_callback, fit, loader, network, pictures, trainer_of
+from runs import IMAGES, KINDS, LABELS, Classifier, every_callback, fit, loader, network, pictures, trainer_of
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -181,7 +181,7 @@ def test_every_callback_shows_its_epochs(tmp_path, mode):
         if isinstance(callback, VisualizationCallback):
             assert callback.state_dict()["shown"] == [1, 2]
     kinds = {path.split("/")[1] for path in pictures(tmp_path)}
-    assert kinds == {"deconvnet", "deconvnet_evolution", "class_visualization", "deepdream", "inversion"}
+    assert kinds == KINDS
     for module in trainer.lightning_module.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
@@ -252,8 +252,11 @@ def test_averaged_weights_are_left_alone_and_the_trained_ones_are_shown(tmp_path
 
 
 def test_two_callbacks_of_one_class(tmp_path):
-    callbacks = [*every_callback(), *every_callback(seed=7)]
-    callbacks[-4] = FeatureConvergence(patience=1)
+    # a method without a seed is the same twice
+    others = [callback for callback in every_callback(seed=7) if getattr(callback, "name", "") != "mean_image"]
+    callbacks = [*every_callback(), *others]
+    _, second = (n for n, callback in enumerate(callbacks) if isinstance(callback, FeatureConvergence))
+    callbacks[second] = FeatureConvergence(patience=1)
     fit(tmp_path, *callbacks, max_epochs=1)
     kinds = {path.split("/")[1] for path in pictures(tmp_path)}
     assert {"deconvnet", "deconvnet-2", "deconvnet-2_evolution", "inversion-2", "deepdream-2"} <= kinds

@@ -19,7 +19,7 @@ def same_batches() -> DataLoader:
 
 
 def columns(callback) -> list[list[int]]:
-    strips = callback._evolutions.values() if hasattr(callback, "_evolutions") else [callback._strip]
+    strips = callback._evolutions.values() if hasattr(callback, "_evolutions") else callback._strips.values()
     return [[column.epoch for column in strip.columns] for strip in strips]
 
 

@@ -48,7 +48,12 @@ class FailOnRankOne(pl.Callback):
                 raise RuntimeError("no luck")
 
             TopActivations.update = fails
-            for name in ("visualization.classes", "deepdream.octaves", "inversion.reconstruction"):
+            for name in (
+                "visualization.classes",
+                "visualization.units",
+                "deepdream.octaves",
+                "inversion.reconstruction",
+            ):
                 import_module(f"lightning_cnnvis.functional.{name}").optimize = fails
 
 

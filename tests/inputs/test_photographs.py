@@ -12,8 +12,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image, ImageOps
 
-from lightning_cnnvis import InputSpec
-from lightning_cnnvis.callbacks.base import fixed_images
+from lightning_cnnvis import DeepDream, InputSpec
 from lightning_cnnvis.inputs.photographs import (
     PhotographError,
     find_photographs,
@@ -142,7 +141,7 @@ def test_what_cannot_be_read_is_named(tmp_path, name, damage):
         with pytest.raises(PhotographError, match=rf"{name}' cannot be read as a picture: "):
             read(file)
     with pytest.raises(MisconfigurationException, match=rf"{name}' cannot be read as a picture"):
-        fixed_images.read_photograph(file)
+        DeepDream(image=file)
 
 
 @pytest.mark.parametrize("most", [1500, 700])  # Pillow warns of the first and refuses the second

@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+import toy
 from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
@@ -23,6 +24,7 @@ from lightning_cnnvis import (
     VisualizationCheckpoint,
     evolve,
 )
+from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.cli import main
 from lightning_cnnvis.functional import DreamOptions
@@ -79,7 +81,9 @@ def trainer(tmp_path, *callbacks, **options) -> pl.Trainer:
 
 
 def visualizations():
+    toy.load()
     return [
+        callback_of("mean_image", epochs=[1, 2]),
         DeconvNetProjection(epochs=[1, 2], num_channels=3, k=3),
         FeatureConvergence(similarity=0.1, patience=1),
         ClassVisualization(epochs=[1, 2], steps=2),
@@ -108,7 +112,8 @@ def run(tmp_path):
 def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
     live = files_of(run / "cnnvis")
     assert {path.split("/")[0] for path in live} == {
-        "deconvnet", "deconvnet_evolution", "class_visualization", "deepdream", "deepdream_zoom", "inversion"
+        "deconvnet", "deconvnet_evolution", "class_visualization", "deepdream", "deepdream_zoom", "inversion",
+        "mean_image",
     }  # fmt: skip
     # drawn at the end of the training
     assert "inversion/accuracy/epoch_0004.png" in live

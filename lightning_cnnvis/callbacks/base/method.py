@@ -54,7 +54,7 @@ class MethodCallback(VisualizationCallback):
     def __init_subclass__(cls, method: Method[..., Any] | None = None, **kwargs: Any) -> None:
         """Makes a subclass the callback of its method: ``class DeepDream(MethodCallback, method=DREAM)``."""
         super().__init_subclass__(**kwargs)
-        if method is not None:
+        if method is not None:  # not where a class is derived from one of a method
             cls.method, cls.name, cls.needs_output = method, method.tag, method.needs_output
             _CALLBACKS[method.name] = cls
 
@@ -210,18 +210,48 @@ class MethodCallback(VisualizationCallback):
         self._fixed.taken = state_dict["probes"]
 
 
-def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallback:
-    """A callback that shows a method.
+def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:
+    """Finds the class of callbacks that show a method.
 
     Args:
         method: The method, or its name.
-        **options: The method's options, and what every visualisation takes. Layers and a seed are left out where the
-            method has none.
 
     Returns:
-        The method's own callback if it has one.
+        The method's own class. For a method that has none, a class is made: ``MeanImage`` for ``"mean_image"``, whose
+        arguments are the method's options and what every visualisation takes.
 
     Raises:
+        ValueError: If there is no such method.
+
+    Example:
+        >>> callback_class("dream").__name__
+        'DeepDream'
+    """
+    row = get_method(method) if isinstance(method, str) else method
+    if row.name not in _CALLBACKS or _CALLBACKS[row.name].method is not row:
+
+        def __init__(self: MethodCallback, **options: Any) -> None:  # noqa: N807 - it becomes one
+            own = {name: options.pop(name) for name in list(options) if name in row.fields - {"seed"}}
+            MethodCallback.__init__(self, row, own, **options)
+
+        name = "".join(word.capitalize() for word in row.name.split("_"))
+        attributes = {"__init__": __init__, "__doc__": row.options.__doc__, "__module__": row.run.__module__}
+        _CALLBACKS[row.name] = type(name, (MethodCallback,), attributes, method=row)
+    return _CALLBACKS[row.name]
+
+
+def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallback:
+    """Makes a callback that shows a method.
+
+    Args:
+        method: The method, or its name.
+        **options: Arguments of its class. Layers and a seed are left out where the method has none.
+
+    Returns:
+        The callback.
+
+    Raises:
+        ValueError: If there is no such method.
         MisconfigurationException: If an option is out of range.
 
     Example:
@@ -229,10 +259,5 @@ def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallbac
         'DeepDream'
     """
     row = get_method(method) if isinstance(method, str) else method
-    general = {"layers", "seed"}
-    known = {name: value for name, value in options.items() if name in row.fields or name not in general}
-    own = _CALLBACKS.get(row.name)
-    if own is not None:
-        return own(**known)
-    mine = {name: known.pop(name) for name in list(known) if name in row.fields}
-    return MethodCallback(row, mine, **known)
+    without = {"layers", "seed"} - row.fields
+    return callback_class(row)(**{name: value for name, value in options.items() if name not in without})

@@ -132,14 +132,28 @@ def sample_ids(loaders: Any, index: int) -> tuple[int, int, int | None]:
 
 def _loaders_and_lengths(trainer: pl.Trainer) -> list[tuple[Any, int | None]]:
     """The loaders, and the number of batches to read from each; None reads all."""
-    loaders: Any = trainer.val_dataloaders or trainer.train_dataloader
+    loaders, lengths = _of_the_validation(trainer)
+    if loaders is None:
+        loaders = trainer.train_dataloader
     loaders = list(loaders.values()) if isinstance(loaders, Mapping) else loaders
     loaders = list(loaders) if isinstance(loaders, list | tuple) else [loaders]
-    lengths: list[Any] = list(trainer.num_val_batches) if trainer.val_dataloaders else []
     lengths += [math.inf] * (len(loaders) - len(lengths))
     return [
         (loader, None if math.isinf(length) else int(length)) for loader, length in zip(loaders, lengths, strict=True)
     ]
+
+
+def _of_the_validation(trainer: pl.Trainer) -> tuple[Any, list[float]]:
+    """The loaders of the validation and the number of batches to read from each; None if there is no validation."""
+    if trainer.val_dataloaders is not None or not trainer.enable_validation:
+        return trainer.val_dataloaders, [] if trainer.val_dataloaders is None else list(trainer.num_val_batches)
+    # A run that was resumed in an epoch without a validation has not made its loaders yet. What it will make later must
+    # not depend on us, so ours are forgotten again.
+    loop: Any = trainer.fit_loop.epoch_loop.val_loop
+    loop.setup_data()
+    loaders, lengths = trainer.val_dataloaders, list(trainer.num_val_batches)
+    loop._combined_loader = None
+    return loaders, lengths
 
 
 def _of_our_own(loader: Any, rank: int, world: int) -> Iterable[Any]:

@@ -1,0 +1,165 @@
+"""Methods by name, and what follows from a row: the toy method of CONTRIBUTING.md everywhere, and errors."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import torch
+import toy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from runs import IMAGES, SPEC, Classifier, fit, network
+
+from lightning_cnnvis import analyze, evolve
+from lightning_cnnvis.callbacks import MethodCallback, VisualizationCheckpoint, callback_class, callback_of
+from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method
+from lightning_cnnvis.methods.method import Method
+from lightning_cnnvis.methods.registry import BUILTIN, summary_of
+from lightning_cnnvis.report import ReportOptions, collect
+
+toy.load()
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_row_is_complete(name):
+    method = get_method(name)
+    assert get_method(method.tag) is method
+    assert method.summary == summary_of(name)
+    assert method.summary[0].isupper()
+    assert not method.summary.endswith(".")
+    documented = inspect.getdoc(method.options)
+    assert all(f"\n    {field}: " in documented for field in method.fields)
+    assert callback_class(name).name == method.tag
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_method_of_analysis_has_the_signature_of_its_options(name):
+    bound = getattr(analyze(network(), IMAGES, input_spec=SPEC), name)
+    assert list(inspect.signature(bound).parameters) == list(inspect.signature(get_method(name).options).parameters)
+    assert inspect.getdoc(bound) == inspect.getdoc(get_method(name).options)
+
+
+def test_every_method_is_listed_for_completion():
+    analysis = analyze(network(), IMAGES, input_spec=SPEC)
+    assert set(method_names()) <= set(dir(analysis))
+    with pytest.raises(AttributeError, match=r"has no method 'dreams'\. It has layers, deconv"):
+        _ = analysis.dreams
+
+
+def test_the_modules_of_the_rows_are_not_imported_for_their_names():
+    code = "import sys\nfrom lightning_cnnvis.methods import method_names\nmethod_names()\n"
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# A method from outside of the package.
+
+
+def expected_means() -> list[torch.Tensor]:
+    with torch.no_grad():
+        predicted = network().eval()(IMAGES).argmax(1)
+    return [SPEC.denormalize(IMAGES[predicted == n].mean(0)) if (predicted == n).any() else None for n in range(3)]
+
+
+def test_in_python():
+    result = analyze(network(), IMAGES, input_spec=SPEC).mean_image()
+    for (mean, count), expected in zip(result.parts[""].values(), expected_means(), strict=True):
+        assert (count == 0) == (expected is None)
+        if expected is not None:
+            torch.testing.assert_close(SPEC.denormalize(mean[0]), expected)
+    assert list(result.pictures) == ["mean_image/classes"]
+    assert sum(result.scalars.values()) == len(IMAGES)
+
+
+def test_as_a_callback_and_over_the_epochs(tmp_path):
+    def shows():
+        return [callback_of("mean_image", classes=[2, 0], every_n_epochs=1, input_spec=SPEC, on_error="raise")]
+
+    assert type(shows()[0]).__name__ == "MeanImage"
+    fit(tmp_path, *shows(), VisualizationCheckpoint())
+    live = {path.name: path.read_bytes() for path in (tmp_path / "cnnvis" / "mean_image").rglob("*.png")}
+    assert set(live) == {"epoch_0001.png", "epoch_0002.png"}
+    evolution = evolve(tmp_path / "cnnvis", IMAGES, model=Classifier(), callbacks=shows(), input_spec=SPEC)
+    again = {f"epoch_{epoch:04d}.png": png for epoch, png in evolution.pictures["mean_image/classes"].items()}
+    assert again == live
+
+
+def test_in_a_report():
+    analysis = analyze(network(), IMAGES, input_spec=SPEC)
+    found = collect(analysis, options=ReportOptions(show=["mean_image"]))
+    (section,) = found.sections
+    assert section.title == "Average the images that the network puts into each class"
+    assert len(section.blocks[0].tiles) == 1
+
+
+def test_as_commands(tmp_path):
+    (tmp_path / "mean_image.py").write_text(toy.SOURCE)
+    fit_small = [
+        "fit", "--model.width=0.05", "--data.image_size=32", "--data.train_size=22", "--data.val_size=22",
+        "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+    ]  # fmt: skip
+
+    def run(*args: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "mean_image.py", *args],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "average the images" in run("--help")
+    run(*fit_small)
+    of_run = ["cnnvis_runs/version_0", "--device=cpu"]
+    assert run("mean_image", *of_run, "--classes", "0", "3", "--output=one").split() == ["one/mean_image/classes.png"]
+    assert "mean_image/classes/epoch_0002.png" in run("evolve", *of_run, "--show", "mean_image", "--output=all")
+    run("report", *of_run, "--show", "mean_image")
+    assert "Average the images" in (tmp_path / "report.html").read_text()
+    assert "--classes CLASSES" in run("mean_image", "--help")
+
+
+# Bad input.
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """None."""
+
+
+def row(**changes) -> Method:
+    plain = {
+        "name": "own", "tag": "own", "summary": "Nothing.", "options": NoOptions, "parts": lambda *_: {"": [0]},
+        "run": lambda *_: None, "draw": lambda *_: {},
+    }  # fmt: skip
+    return Method(**{**plain, **changes})
+
+
+def test_names_that_are_taken():
+    with pytest.raises(ValueError, match="'dream' is a method of this package"):
+        register_method(row(name="dream"))
+    get_method("dream")
+    with pytest.raises(ValueError, match="There is a method 'dream' with the tag 'deepdream' already"):
+        register_method(row(tag="deepdream"))
+    with pytest.raises(ValueError, match="name='own method' is not an identifier"):
+        row(name="own method")
+    assert "own" not in method_names()
+    assert len(all_methods()) == len(method_names()) >= len(BUILTIN)
+
+
+def test_options_that_are_not_there(tmp_path):
+    with pytest.raises(MisconfigurationException, match=r"stepz=3 is not an option of 'dream'\. It has channels"):
+        MethodCallback("dream", {"stepz": 3})
+    with pytest.raises(MisconfigurationException, match=r"There is no method 'dreem'\. Did you mean 'dream'"):
+        MethodCallback("dreem")
+    with pytest.raises(MisconfigurationException, match="zoom_frames=-1 must be 0"):
+        MethodCallback("dream", {"zoom_frames": -1})
+    with pytest.raises(ValueError, match="count=0 must be at least 1"):
+        analyze(network(), IMAGES, input_spec=SPEC).invert(count=0)
+    callback = MethodCallback("mean_image", {"classes": [7]}, input_spec=SPEC)
+    with pytest.raises(MisconfigurationException, match="Class 7 is out of range"):
+        fit(tmp_path, callback, max_epochs=1)
