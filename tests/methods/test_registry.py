@@ -13,7 +13,7 @@ import toy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from runs import IMAGES, SPEC, Classifier, fit, network
 
-from lightning_cnnvis import analyze, evolve
+from lightning_cnnvis import analyze, cli, evolve
 from lightning_cnnvis.callbacks import MethodCallback, VisualizationCheckpoint, callback_class, callback_of
 from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method
 from lightning_cnnvis.methods.method import Method
@@ -95,32 +95,31 @@ def test_in_a_report():
     assert len(section.blocks[0].tiles) == 1
 
 
-def test_as_commands(tmp_path):
-    (tmp_path / "mean_image.py").write_text(toy.SOURCE)
-    fit_small = [
-        "fit", "--model.width=0.05", "--data.image_size=32", "--data.train_size=22", "--data.val_size=22",
-        "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
-    ]  # fmt: skip
+def test_as_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mean_image.py"])
 
     def run(*args: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "mean_image.py", *args],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        capsys.readouterr()
+        cli.main(list(args))
+        return capsys.readouterr().out
 
-    assert "average the images" in run("--help")
-    run(*fit_small)
+    small = ["--model.width=0.05", "--data.image_size=32", "--data.train_size=22", "--data.val_size=22"]
+    run("fit", *small, "--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
     of_run = ["cnnvis_runs/version_0", "--device=cpu"]
     assert run("mean_image", *of_run, "--classes", "0", "3", "--output=one").split() == ["one/mean_image/classes.png"]
     assert "mean_image/classes/epoch_0002.png" in run("evolve", *of_run, "--show", "mean_image", "--output=all")
     run("report", *of_run, "--show", "mean_image")
     assert "Average the images" in (tmp_path / "report.html").read_text()
-    assert "--classes CLASSES" in run("mean_image", "--help")
+
+
+def test_its_file_is_a_command_line(tmp_path):
+    """Of every command, with its own beside them."""
+    (tmp_path / "mean_image.py").write_text(toy.SOURCE)
+    command = [sys.executable, "mean_image.py", "mean_image", "--help"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "--classes CLASSES [CLASSES ...]" in printed
+    assert "Average the images that the network puts into each class." in printed
 
 
 # Bad input.
