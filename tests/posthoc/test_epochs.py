@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import warnings
 
 import pytest
 import pytorch_lightning as pl
@@ -100,13 +102,21 @@ def files_of(folder) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run's folder."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run's folder, made once."""
+    folder = tmp_path_factory.mktemp("run")
     pl.seed_everything(0)
-    fit = trainer(tmp_path, *visualizations(), VisualizationCheckpoint())
-    fit.fit(Classifier(), Data())
-    return tmp_path / "lightning_logs" / "version_0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer(folder, *visualizations(), VisualizationCheckpoint()).fit(Classifier(), Data())
+    return folder / "lightning_logs" / "version_0"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run's folder, to do with as one likes."""
+    return shutil.copytree(trained, tmp_path / "lightning_logs" / "version_0")
 
 
 def test_pictures_are_those_of_the_training_to_the_byte(run, tmp_path):
