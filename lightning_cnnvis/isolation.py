@@ -12,16 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_cnnvis.working_copy import working_copy
+
+_at_work: set[int] = set()  # identities of the modules of all copies whose context is open
+
 
 @contextmanager
-def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
-    """Lets the body use the model without leaving a trace on it or on the process.
+def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | None = None) -> Iterator[nn.Module]:
+    """Yields a copy of the model that the body can use without leaving a trace on the model or on the process.
 
-    Restored at the end, whatever happens in the body: the global random generators of Python, NumPy, torch and
-    every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its attributes and, where
-    they are lists, dicts or sets, their contents (features that a network collects); hooks of every kind; parameters
-    and buffers as objects; the values of buffers and of other tensors that modules hold; ``requires_grad`` and
-    ``.grad``; cuDNN's flags, the deterministic-algorithms switch and the default dtype.
+    The copy shares the weights' memory with the model, and nothing that a forward pass may change: see
+    `working_copy`. Inside the body, a call with the copy, or a part of it, yields what it was given.
+
+    A model that cannot be copied is yielded itself. For it, and for bodies that use the model in spite of the copy, the
+    following is restored at the end, whatever happens in the body: the global random generators of Python, NumPy, torch
+    and every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its class; its
+    attributes and, where they are lists, dicts or sets, their contents (features that a network collects); hooks of
+    every kind; parameters and buffers as objects; the values of buffers and of other tensors that modules hold;
+    ``requires_grad`` and ``.grad``; cuDNN's flags, the deterministic-algorithms switch and the default dtype.
 
     Inside the body, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile``
     is bypassed, because a compiled module would not call hooks; operations without a deterministic form (such as the
@@ -31,38 +39,54 @@ def isolated(model: nn.Module, *, eval_mode: bool = True) -> Iterator[None]:
     The weights are neither copied nor checked: the body must not write to them.
 
     Args:
-        model: The network. Pass the whole LightningModule to protect all of it.
+        model: The network.
         eval_mode: Whether to put every module into evaluation mode inside the body.
+        within: The LightningModule, or another module, that the network is a part of: all of it is restored.
 
     Yields:
-        None, once the model is ready for the body.
+        The copy of the model.
 
     Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout())
-        >>> with isolated(net):
-        ...     _ = torch.rand(3)
-        ...     net.training
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+        >>> with isolated(net) as copy:
+        ...     copy.training
         False
         >>> net.training
         True
     """
-    modules = list(model.modules())
+    owner = model if within is None else within
+    modules = list(owner.modules())
     with ExitStack() as stack:
         stack.enter_context(isolated_rng())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device_type in {"cpu", _device_type(model)}:
+        for device_type in {"cpu", _device_type(owner)}:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_switches())
         # the last to be entered is the first to be restored: modules hold the parameters and buffers
         stack.enter_context(_values(modules))
-        stack.enter_context(_gradients(model))
+        stack.enter_context(_gradients(owner))
         stack.enter_context(_attributes(modules))
         if eval_mode:
             for module in modules:
                 module.training = False
-        yield
+        yield stack.enter_context(_copied(model))
+
+
+@contextmanager
+def _copied(model: nn.Module) -> Iterator[nn.Module]:
+    """Yields a working copy of the model; the model itself if it is one, or cannot be copied."""
+    twin = None if id(model) in _at_work else working_copy(model)
+    if twin is None:
+        yield model
+        return
+    identities = {id(module) for module in twin.modules()}
+    _at_work.update(identities)
+    try:
+        yield twin
+    finally:
+        _at_work.difference_update(identities)
 
 
 @contextmanager
@@ -150,6 +174,7 @@ def _gradients(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _attributes(modules: list[nn.Module]) -> Iterator[None]:
     """Restores the attributes of modules, and the contents of those that are containers."""
+    classes = [type(module) for module in modules]  # which a lazy module changes
     attributes = [dict(vars(module)) for module in modules]
     training = [module.training for module in modules]  # which a ScriptModule does not keep in its vars
     # parameters, buffers, children, every kind of hook and its options, and containers of the user's own; other
@@ -163,7 +188,9 @@ def _attributes(modules: list[nn.Module]) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, saved, flag in zip(modules, attributes, training, strict=True):
+        for module, kind, saved, flag in zip(modules, classes, attributes, training, strict=True):
+            if type(module) is not kind:
+                module.__class__ = kind
             if _identities(vars(module)) != _identities(saved):
                 vars(module).clear()
                 vars(module).update(saved)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from importlib import import_module
 
+import hidden_state
 import pytest
 import snapshots
 import torch
 from runs import FIGURES, OPTIMISATION, PROJECTION, SIDE, SPEC, Classifier, NoLuck, break_functions, every_callback, fit
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis import functional
 from lightning_cnnvis.callbacks import VisualizationCallback, callback_class
@@ -127,6 +130,31 @@ def test_a_function_that_fails_leaves_no_trace(name, fails_after):
         pytest.skip("the network does not run as often")
     after = {**snapshots.of_model(net), **snapshots.of_process()}
     assert snapshots.differences(before, after) == []
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_leaves_hidden_state_alone(name):
+    kinds = [kind for kind in hidden_state.STATES if kind != "beside a lock"]
+    drifting = nn.ModuleList(hidden_state.Drifting(kind) for kind in kinds)
+    net = Odd()
+    net.model[0] = nn.Sequential(net.model[0], *drifting)
+    gathered: list[torch.Size] = []
+    net.model[2].register_forward_hook(lambda _, __, output: gathered.append(output.shape))
+    expected = [deepcopy(module).use(deepcopy(module.state)) for module in drifting[:-1]]
+    assert FUNCTIONS[name](net, IMAGES.clone()) is not None
+    assert [module.use(module.state) for module in drifting[:-1]] == expected
+    assert drifting[-1].use(drifting[-1].state) == 1
+    assert not gathered
+
+
+def test_functions_take_networks_that_are_not_built_yet():
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    functional.visualize_classes(net, [0], input_spec=SPEC, steps=1)
+    functional.project(net, IMAGES, "2", CHANNELS)
+    functional.dream(net, IMAGES[:1], "2", input_spec=SPEC, options=ONCE)
+    assert all(is_lazy(parameter) for parameter in net.parameters())
+    assert [type(module).__name__ for module in net][:2] == ["LazyConv2d", "LazyBatchNorm2d"]
+    assert net(IMAGES).shape == (3, 3)
 
 
 def test_functions_give_their_memory_back():

@@ -120,7 +120,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
                     f"Name one that has, such as {maps}."
                 )
         planned = plan(context, self.options_in(context))
-        self._network, self._parts = context.network, {layer: channels for layer, (channels, _) in planned.items()}
+        self._network, self._parts = context.trained, {layer: channels for layer, (channels, _) in planned.items()}
         self._windows = {layer: windows for layer, (_, windows) in planned.items()}
 
     @property
@@ -150,11 +150,11 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         Returns:
             The strongest activations by layer.
         """
-        if context.network is not self._network:
+        if context.trained is not self._network:
             return {}
         epoch, trainer = context.epoch, context.trainer
         if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
-            own = self._context(trainer, context.pl_module, epoch)
+            own = self._context(trainer, context.pl_module, epoch, context.network)
             self.prepare(own, self.options_in(own), self._parts)
         return dict(self._strongest)
 

@@ -126,8 +126,8 @@ def plan(subject: Subject, options: DeconvOptions) -> dict[str, tuple[list[int],
     layers = subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)
     planned = {}
     for layer in layers:
-        with isolated(subject.network):
-            windows = plan_windows(subject.network, layer, subject.blank(), rule=options.rule)
+        with isolated(subject.network) as network:
+            windows = plan_windows(network, layer, subject.blank(), rule=options.rule)
         maps = windows.field.map_shape[0]
         if options.channels is None:
             chosen = choose_channels(layer, maps, options.num_channels, options.seed)
@@ -180,9 +180,13 @@ def top_activations(
         The activations by layer.
     """
     seen = 0
-    with isolated(subject.network), Harvest(subject.network, channels, k, rule=rule) as harvest, torch.no_grad():
+    with (
+        isolated(subject.network) as network,
+        Harvest(network, channels, k, rule=rule) as harvest,
+        torch.no_grad(),
+    ):
         for batch in subject.images.batches(subject.input_spec):
-            subject.network(subject.to_network(batch))
+            network(subject.to_network(batch))
             seen += len(batch)
     return {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
 

@@ -125,8 +125,8 @@ def _parts(subject: Subject, options: MaximizeOptions) -> Parts:
     layers = (
         choose_depths(subject.rectified_layers()) if options.layers is None else subject.known_layers(options.layers)
     )
-    with torch.no_grad(), isolated(subject.network):
-        outputs = activations(subject.network, subject.blank(), layers)
+    with torch.no_grad(), isolated(subject.network) as network:
+        outputs = activations(network, subject.blank(), layers)
     parts = {}
     for layer, output in outputs.items():
         if output.ndim not in {2, 4}:

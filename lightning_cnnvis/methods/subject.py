@@ -88,9 +88,9 @@ class Subject:
             LayerError: If the network does not run on its input.
             RuntimeError: If it fails for another reason.
         """
-        with isolated(self.network):
+        with isolated(self.network) as network:
             try:
-                return trace_layers(self.network, self.blank())
+                return trace_layers(network, self.blank())
             except RuntimeError as error:
                 if not is_about_shapes(error):
                     raise

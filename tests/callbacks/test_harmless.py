@@ -8,9 +8,11 @@ import pickle
 import random
 import re
 import warnings
+from functools import partial
 from itertools import product
 from pathlib import Path
 
+import hidden_state
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -22,6 +24,7 @@ from runs import (
     FIGURES,
     OPTIMISATION,
     PROJECTION,
+    SIDE,
     SPEC,
     Augmented,
     Classifier,
@@ -109,6 +112,7 @@ def outcome(folder, *callbacks, make=Classifier, **options):
         "trainable": [p.requires_grad for p in module.parameters()],
         "gradients": [p.grad is None for p in module.parameters()],
         "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in module.modules()],
+        "gathered": getattr(module, "gathered", list)(),
     }
     return tensors, others
 
@@ -159,6 +163,15 @@ def assert_same(outcome_, expected):
             id="workers",
         ),
         pytest.param({"train": lambda: DataLoader(Augmented(), 4, shuffle=True), "val": False}, id="no validation"),
+        *[pytest.param({"make": partial(hidden_state.drifting, kind)}, id=kind) for kind in hidden_state.STATES],
+        *[
+            pytest.param({"make": partial(hidden_state.gathering, kind)}, id=f"gathers in {kind}")
+            for kind in hidden_state.GATHERERS
+        ],
+        pytest.param({"make": hidden_state.lazy}, id="lazy"),
+        pytest.param({"make": hidden_state.lazy, "num_sanity_val_steps": 2}, id="lazy, sanity check"),
+        pytest.param({"make": hidden_state.logging}, id="logs in forward"),
+        pytest.param({"make": hidden_state.logging, "val": False}, id="logs in forward, no validation"),
     ],
 )
 def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
@@ -177,6 +190,15 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
     assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
     assert pictures(tmp_path / "with")
     assert len(list((tmp_path / "with").rglob("weights/*.ckpt"))) == 2
+
+
+@pytest.mark.parametrize("make", [hidden_state.logging, hidden_state.Centred, partial(hidden_state.drifting, "slots")])
+def test_planning_in_the_validation_step_is_not_seen(tmp_path, make):
+    # images of another size than the input's are planned for when they come
+    spec = InputSpec(size=(SIDE, SIDE + 4), class_names=SPEC.class_names)
+    callback = DeconvNetProjection(num_channels=2, k=2, input_spec=spec, every_n_epochs=1, on_error="raise")
+    assert_same(outcome(tmp_path / "with", callback, make=make), outcome(tmp_path / "without", make=make))
+    assert callback.state_dict()["shown"] == [1, 2]
 
 
 # What fails.

@@ -31,8 +31,8 @@ __all__ = ["VisualizationCallback", "VisualizationContext"]
 class VisualizationCallback(pl.Callback):
     """Base of the callbacks that show what a network has learnt, without changing what it learns.
 
-    It decides when to run, finds the network and what its input looks like, runs `visualize` with everything
-    put back afterwards (see `lightning_cnnvis.isolation.isolated`), turns a failure into a warning, and keeps
+    It decides when to run, finds the network and what its input looks like, runs `visualize` on a copy of the network
+    that shares its weights (see `lightning_cnnvis.isolation.isolated`), turns a failure into a warning, and keeps
     account of the time. A subclass says what to show:
 
     - `visualize` makes the pictures of an epoch and gives them to ``context.sinks``;
@@ -311,12 +311,25 @@ class VisualizationCallback(pl.Callback):
     def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
         return find_target(pl_module, self.network, self.layers, type(self).__name__)
 
-    def _context(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> VisualizationContext:
+    @contextmanager
+    def _isolated(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int
+    ) -> Iterator[VisualizationContext]:
+        """Yields what to work on: a copy of the network, and the run."""
+        assert self._target is not None
+        trained, _ = self._target
+        with isolated(trained, within=pl_module) as network:
+            yield self._context(trainer, pl_module, epoch, network)
+
+    def _context(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, network: nn.Module
+    ) -> VisualizationContext:
         assert self._target is not None
         assert self._spec is not None
-        network, layers = self._target
+        trained, layers = self._target
         return VisualizationContext(
             network=network,
+            trained=trained,
             input_spec=self._spec,
             trainer=trainer,
             pl_module=pl_module,
@@ -333,9 +346,9 @@ class VisualizationCallback(pl.Callback):
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         refusal: Exception | None = None
-        with self.guarded(epoch), isolated(pl_module):
+        with self.guarded(epoch), self._isolated(trainer, pl_module, epoch) as context:
             try:
-                self.check(self._context(trainer, pl_module, epoch))
+                self.check(context)
                 self._check_passed = True
             except (ValueError, MisconfigurationException) as error:
                 refusal = error
@@ -353,20 +366,19 @@ class VisualizationCallback(pl.Callback):
         self._tried = epoch
         if trainer.should_stop:
             self._pace.last_epoch = epoch
-        context = self._context(trainer, pl_module, epoch)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize(context.device)  # what training has queued is not on our bill
-        with self.guarded(epoch), context.sinks:
-            with isolated(pl_module):
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # what training has queued is not on our bill
+        with self.guarded(epoch), self._sinks as sinks:
+            with self._isolated(trainer, pl_module, epoch) as context:
                 if not self._check_passed:  # which failed, of no fault of the settings, and settles what is shown
                     self.check(context)
                     self._check_passed = True
                 something = self.visualize(context) is not False
             if something:
                 self._shown.append(epoch)
-            context.sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
+            sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
         self._overhead_grew = True
-        if context.device.type == "cuda":
+        if pl_module.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _log_overhead(self, trainer: pl.Trainer, epoch: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_cnnvis.methods.subject import Images, Subject
 from lightning_cnnvis.sinks import Sinks
@@ -18,7 +18,9 @@ class VisualizationContext(Subject):
 
     Attributes:
         trainer: The trainer.
-        pl_module: The LightningModule; `network` is a part of it, or the whole.
+        pl_module: The LightningModule.
+        trained: The network that is trained, which is a part of the LightningModule, or the whole. `network` is a copy
+            of it to work on, which shares its weights; see `lightning_cnnvis.working_copy`.
         layers: The layers that the user chose, as ``network.named_modules()`` names them; None leaves the choice to the
             callback.
         device: The network's device.
@@ -29,6 +31,7 @@ class VisualizationContext(Subject):
 
     trainer: pl.Trainer
     pl_module: pl.LightningModule
+    trained: nn.Module
     layers: tuple[str, ...] | None
     device: torch.device
     epoch: int

@@ -137,8 +137,8 @@ class Harvest:
         modules = set(self.model.modules())
         self._planned.update(modules)
         try:
-            with isolated(self.model):
-                return plan_windows(self.model, layer, images, rule=self.rule)
+            with isolated(self.model) as model:
+                return plan_windows(model, layer, images, rule=self.rule)
         finally:
             self._planned.difference_update(modules)
 
@@ -203,8 +203,8 @@ def top_activations(
     device = model_options(model).device
     count = 0
     with (
-        isolated(model),
-        Harvest(model, dict.fromkeys(layers, channels), k, rule="gradient") as harvest,
+        isolated(model) as network,
+        Harvest(network, dict.fromkeys(layers, channels), k, rule="gradient") as harvest,
         torch.no_grad(),
     ):
         for batch in loader:
@@ -212,7 +212,7 @@ def top_activations(
             if not isinstance(images, Tensor):
                 raise ValueError(f"The loader gave a {type(images).__name__}, not a tensor of images (N, C, H, W).")
             count += len(images)
-            model(images.to(device))
+            network(images.to(device))
     if count < k:
         raise ValueError(f"k={k} exceeds the {count} images that the loader gave: lower k, or give more images.")
     for layer, top in harvest.tops.items():

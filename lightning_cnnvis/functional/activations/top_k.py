@@ -284,9 +284,9 @@ class TopActivations:
         windows = self.windows.flatten(0, 1)
         corners = self.geometry.corners(positions)
         channels = self.channels.repeat_interleave(self.k)
-        with isolated(model):
+        with isolated(model) as network:
             pixels, values = project_windows(
-                model,
+                network,
                 windows,
                 layer,
                 channels,

@@ -153,19 +153,19 @@ def project(
     if images.device != weights.device and next(model.parameters(), None) is not None:
         raise ValueError(f"images are on {images.device} and the model is on {weights.device}. Move one to the other.")
     channels = channels.to(images.device)
-    with isolated(model):
+    with isolated(model) as network:
         images = images.to(weights.dtype)
-        windows = plan_windows(model, layer, images, rule=rule, windowed=windowed)
+        windows = plan_windows(network, layer, images, rule=rule, windowed=windowed)
         _check_range("channel", channels, windows.field.map_shape[0], layer)
         if positions is None:
-            positions = _strongest_positions(model, images, layer, channels)
+            positions = _strongest_positions(network, images, layer, channels)
         positions = positions.to(images.device)
         _check_range("row", positions[:, 0], windows.field.map_shape[1], layer)
         _check_range("column", positions[:, 1], windows.field.map_shape[2], layer)
         corners = windows.corners(positions)
         inputs = cut(images, corners, windows.size)
         pixels, values = project_windows(
-            model,
+            network,
             inputs,
             layer,
             channels,

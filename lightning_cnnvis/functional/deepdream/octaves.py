@@ -162,21 +162,21 @@ def dream(
         image = _noise(input_spec, start_seed)
     like = model_options(model)
     base = _checked(image, input_spec, "image").to(like.device, torch.float32)
-    with isolated(model):
-        sizes = _octave_sizes(model, layers, base, channels, options)
-        objective = _objective(model, layers, channels, guide, input_spec)
+    with isolated(model) as network:
+        sizes = _octave_sizes(network, layers, base, channels, options)
+        objective = _objective(network, layers, channels, guide, input_spec)
         detail, losses = torch.zeros_like(base[..., :1, :1]), []
         for size in sizes:
             octave = resize(base, size)
             start = (octave + resize(detail, size)).clamp(0, 1)
             optimized = optimize(
-                model,
+                network,
                 objective,
                 _recipe(options, size),
                 Batch([start_seed] * len(start), starts=start, chunk=1),
                 input_spec=replace(input_spec, size=size),
                 gradient_of=lambda part: tiled(
-                    model_gradient(model, objective, part, precision=options.precision),
+                    model_gradient(network, objective, part, precision=options.precision),
                     options.tile,
                     options.margin,
                 ),

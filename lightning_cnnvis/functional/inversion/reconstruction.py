@@ -152,15 +152,19 @@ def invert_layers(
     options = options or InversionOptions()
     check_method(method)
     _check(images, layers, restarts, input_spec)
-    with isolated(model):
-        inputs = images.detach().to(model_options(model))
-        order = _running_order(model, layers, inputs[:1])
+    with isolated(model) as network:
+        inputs = images.detach().to(model_options(network))
+        order = _running_order(network, layers, inputs[:1])
         representations = {
-            layer: encode(model, inputs, layer, options.mask or FeatureMask(), options.chunk) for layer in order
+            layer: encode(network, inputs, layer, options.mask or FeatureMask(), options.chunk) for layer in order
         }
         methods = {
             layer: inversion_method(
-                method, _field(model, layer, method, input_spec), input_spec, steps=steps, statistics=options.statistics
+                method,
+                _field(network, layer, method, input_spec),
+                input_spec,
+                steps=steps,
+                statistics=options.statistics,
             )
             for layer in order
         }
@@ -172,11 +176,11 @@ def invert_layers(
                 restarts,
             )
             found |= _reconstruct(
-                model, batch, methods[alike[0]].stages, seed=seed, chunk=options.chunk, input_spec=input_spec
+                network, batch, methods[alike[0]].stages, seed=seed, chunk=options.chunk, input_spec=input_spec
             )
         reconstructed, losses = (torch.stack([found[layer][i] for layer in layers]) for i in range(2))
         ordered = {layer: representations[layer] for layer in layers}
-        return measured(model, inputs, ordered, reconstructed, losses, input_spec=input_spec, chunk=options.chunk)
+        return measured(network, inputs, ordered, reconstructed, losses, input_spec=input_spec, chunk=options.chunk)
 
 
 def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: InputSpec) -> None:

@@ -42,8 +42,8 @@ def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
         >>> number_of_classes(nn.Conv2d(3, 8, 3), InputSpec(size=(4, 4)))
         0
     """
-    with isolated(model), torch.no_grad():
-        output = model(blank_input(model, input_spec))
+    with isolated(model) as network, torch.no_grad():
+        output = network(blank_input(network, input_spec))
     return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
 
 

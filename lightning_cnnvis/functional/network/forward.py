@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.inputs import InputSpec
@@ -190,7 +191,8 @@ def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | N
     weights = model_options(model)
     if channels is None:
         convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-        channels = next((m.in_channels for m in convolutions), 3)
+        # that of a lazy convolution is 0 before its first pass
+        channels = next((m.in_channels for m in convolutions if m.in_channels), 3)
     noise = torch.randn(1, channels, *input_size, generator=torch.Generator().manual_seed(0))
     return noise.to(weights)
 
@@ -209,6 +211,8 @@ def model_options(model: nn.Module) -> Tensor:
         torch.float64
     """
     weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    if is_lazy(weight):  # a lazy module has no values yet
+        return torch.empty(0, dtype=weight.dtype, device=weight.device)
     return weight.detach().new_empty(0)
 
 

@@ -89,8 +89,8 @@ def receptive_field(
         >>> field.box(0, 1)
         (0, 3, 10, 14)
     """
-    with isolated(model):
-        output, nodes = trace(model, layer, noise_image(model, input_size, channels))
+    with isolated(model) as network:
+        output, nodes = trace(network, layer, noise_image(network, input_size, channels))
     return read_field(output, nodes, input_size)
 
 

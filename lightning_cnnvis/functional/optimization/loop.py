@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
@@ -171,15 +172,16 @@ def optimize(
     def work(groups: slice) -> Optimized:
         part = slice(groups.start * group, groups.stop * group)
         gradient = (
-            gradient_of(part) if gradient_of else model_gradient(model, objective, part, precision=recipe.precision)
+            gradient_of(part) if gradient_of else model_gradient(network, objective, part, precision=recipe.precision)
         )
-        return _optimize_part(gradient, recipe, batch, part, input_spec=input_spec, like=_like(model))
+        return _optimize_part(gradient, recipe, batch, part, input_spec=input_spec, like=_like(network))
 
-    with isolated(model):
+    with isolated(model) as network:
         # the resampling of images has no deterministic backward pass on GPUs
         torch.use_deterministic_algorithms(False)
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
+        for parameter in network.parameters():
+            if not is_lazy(parameter):  # of a layer that no pass has reached yet
+                parameter.requires_grad_(False)
         parts = list(in_chunks(work, len(batch.seeds) // group, max(1, batch.chunk // group)))
     return cat_fields(parts)
 

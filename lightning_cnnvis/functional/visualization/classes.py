@@ -79,9 +79,9 @@ def visualize_classes(
         raise ValueError(
             f"samples_per_class={samples_per_class} is not positive. Give at least 1 image for each class."
         )
-    with isolated(model):
-        probe = blank_input(model, input_spec)
-        logits = plain_forward(model, [OUTPUT])(probe)[OUTPUT]
+    with isolated(model) as network:
+        probe = blank_input(network, input_spec)
+        logits = plain_forward(network, [OUTPUT])(probe)[OUTPUT]
         if logits.ndim != 2:
             raise ValueError(
                 f"The model's output has shape {tuple(logits.shape)}, but a classifier's output is (N, classes). Use "
@@ -91,13 +91,13 @@ def visualize_classes(
         targets = [index for index in indices for _ in range(samples_per_class)]
         objective = wanted = class_logit(targets)
         if samples_per_class > 1 and options.diversity > 0:
-            layer = options.diversity_layer or _diversity_layer(model, probe)
+            layer = options.diversity_layer or _diversity_layer(network, probe)
             wanted = diversify(objective, layer, samples_per_class, options.diversity)
         keys = [("class", index, sample) for index in indices for sample in range(samples_per_class)]
-        recipe = recipe_for(model, preset, steps, input_spec, options)
+        recipe = recipe_for(network, preset, steps, input_spec, options)
         batch = batch_for(seed, keys, options, samples_per_class)
-        optimized = optimize(model, wanted, recipe, batch, input_spec=input_spec)
-        scores, outputs = on_clean_image(model, objective, optimized.images, input_spec, options.chunk)
+        optimized = optimize(network, wanted, recipe, batch, input_spec=input_spec)
+        scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)
     probabilities = outputs.softmax(1)[torch.arange(len(targets)), torch.tensor(targets)]
     reached = probabilities >= REACHED_PROBABILITY
     labels = [input_spec.class_name(target) for target in targets]

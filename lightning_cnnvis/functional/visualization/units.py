@@ -70,13 +70,13 @@ def maximize_activation(
         ('1 #0', '1 #3')
     """
     options = options or VisualizationOptions()
-    with isolated(model):
-        activations = plain_forward(model, [layer])(blank_input(model, input_spec))[layer]
+    with isolated(model) as network:
+        activations = plain_forward(network, [layer])(blank_input(network, input_spec))[layer]
         objective, labels, targets = _unit_objective(layer, activations, channels, positions)
-        recipe = recipe_for(model, preset, steps, input_spec, options)
+        recipe = recipe_for(network, preset, steps, input_spec, options)
         batch = batch_for(seed, [("unit", label) for label in labels], options, group=1)
-        optimized = optimize(model, objective, recipe, batch, input_spec=input_spec)
-        scores, outputs = on_clean_image(model, objective, optimized.images, input_spec, options.chunk)
+        optimized = optimize(network, objective, recipe, batch, input_spec=input_spec)
+        scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)
     tenth = max(1, recipe.steps // 10)
     late, end = optimized.losses[:, -2 * tenth : -tenth].mean(1), optimized.losses[:, -tenth:].mean(1)
     gain = optimized.losses[:, 0] - end
