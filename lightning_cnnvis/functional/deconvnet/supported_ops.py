@@ -157,6 +157,8 @@ _LINEAR = {
     *RESPONSE_NORMS,
     # sums, averages
     "Add", "Sub", "Neg", "Sum", "Mean", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "NativeDropout",
+    # passing values on where a module has a full backward hook
+    "torch.nn.modules._functions.BackwardHookFunction",
     # moving values about
     "AccumulateGrad", "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "ConstantPadNd", "Expand", "Flip",
     "Im2Col", "Index", "IndexSelect", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D",
