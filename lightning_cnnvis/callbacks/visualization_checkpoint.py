@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
 
 from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.callbacks.base.failure import warn_of_failure
 from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
-from lightning_cnnvis.sinks import Sinks
-from lightning_cnnvis.sinks.atomic import join
+from lightning_cnnvis.sinks import SinkError, Sinks
+from lightning_cnnvis.sinks.atomic import appearing, join
 
 
 class VisualizationCheckpoint(pl.Callback):
@@ -20,7 +22,8 @@ class VisualizationCheckpoint(pl.Callback):
     hyperparameters, not the optimiser's state, which is twice as large. With the default epochs these are nine files at
     most.
 
-    Without a visualisation callback in the run nothing is kept.
+    Without a visualisation callback in the run nothing is kept. Weights that cannot be written cost one warning; the
+    training goes on. A file appears when it is complete.
 
     Example:
         >>> from lightning_cnnvis import DeconvNetProjection
@@ -53,8 +56,21 @@ class VisualizationCheckpoint(pl.Callback):
 
     def _keep(self, trainer: pl.Trainer, epoch: int) -> None:
         self._kept = epoch
-        if self._folder is not None:
-            trainer.save_checkpoint(join(self._folder, f"epoch_{epoch:04d}.ckpt"), weights_only=True)
+        if self._folder is None:
+            return
+        file = join(self._folder, f"epoch_{epoch:04d}.ckpt")
+        # every process takes part in saving, and the first one writes
+        writes = trainer.is_global_zero and isinstance(file, Path)
+        saved = False
+        try:
+            with appearing(file) if writes else nullcontext(file) as place:  # type: ignore[arg-type]
+                trainer.save_checkpoint(place, weights_only=True)
+                saved = True
+        except Exception as error:  # a remote store may raise anything
+            if not saved:
+                trainer.strategy.barrier()  # where the other processes wait for this one
+            failure = SinkError([f"{file} ({type(error).__name__}: {error})"])
+            warn_of_failure(type(self).__name__, failure, epoch, None, None)
 
 
 def _visualizations(trainer: pl.Trainer) -> list[VisualizationCallback]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import posixpath
-from contextlib import suppress
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +58,8 @@ def write(location: str | Path, data: bytes) -> None:
     """Writes a file such that nobody reads half of it; missing folders are made.
 
     On the disk, and in remote stores that can rename, it is written under a temporary name and then renamed. Object
-    stores (S3, Google Cloud Storage, Azure) cannot rename, but publish an object only when it is complete.
+    stores (S3, Google Cloud Storage, Azure) cannot rename, but publish an object only when it is complete. On the disk,
+    the file survives a power cut once this function has returned.
 
     Args:
         location: A path, or a URL that fsspec knows.
@@ -68,18 +73,60 @@ def write(location: str | Path, data: bytes) -> None:
     if isinstance(location, str):
         _write_remote(location, data)
         return
-    location.parent.mkdir(parents=True, exist_ok=True)
-    temporary = location.with_name(_temporary(location.name))
-    try:
+    with appearing(location) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, location)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Lets a file on the disk appear under its name when the body has written it; missing folders are made.
+
+    Args:
+        path: The file.
+
+    Yields:
+        A temporary path in the same folder, for the body to write to.
+
+    Raises:
+        OSError: If the folder cannot be made, or the file cannot be renamed or brought to the disk. What the body
+            raises passes. In either case, nothing has changed under the file's name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with appearing(folder / "a.txt") as temporary:
+        ...     _ = temporary.write_text("complete")
+        >>> [path.name for path in folder.iterdir()]
+        ['a.txt']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(_temporary(path.name))
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # which would hide the first
+            temporary.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # not every system can sync a folder
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk: else a power cut may leave a file empty."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sweep(folder: Path | str) -> None:
     """Removes the half-written files that a killed process left; what cannot be removed does no harm.
+
+    The files of a process that still runs stay, such as those of another run in the same folder. So do those of another
+    machine, which cannot be asked, until they are an hour old.
 
     Args:
         folder: A local folder, or the URL of a remote one.
@@ -87,13 +134,14 @@ def sweep(folder: Path | str) -> None:
     if isinstance(folder, Path):
         with suppress(OSError):
             for part in folder.rglob(".*.part"):
-                part.unlink(missing_ok=True)
+                if _is_abandoned(part.name, time.time() - part.stat().st_mtime):
+                    part.unlink(missing_ok=True)
         return
     with suppress(Exception):  # each store has errors of its own
         store, path = url_to_fs(folder)
         if _renames(store):
             for name in store.find(path):
-                if _is_temporary(posixpath.basename(name)):
+                if _is_abandoned(posixpath.basename(name)):
                     store.rm_file(name)
 
 
@@ -122,8 +170,34 @@ def _renames(store: Any) -> bool:
 
 
 def _temporary(name: str) -> str:
-    return f".{name}.{os.getpid()}.part"
+    return f".{name}.{_machine()}.{os.getpid()}.part"
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".part")
+def _is_abandoned(name: str, age: float = 0.0) -> bool:
+    """Whether a file is a half-written one whose process is gone, given its age in seconds."""
+    found = re.fullmatch(r"\..+\.([\w-]+)\.(\d+)\.part", name)
+    if found is None:
+        return False
+    machine, process = found[1], int(found[2])
+    # a process of our own number wrote it before we began: in a container, every run may have the same one
+    return not _runs(process) if machine == _machine() else age > _ABANDONED_AFTER
+
+
+_ABANDONED_AFTER = 3600.0  # seconds
+
+
+def _machine() -> str:
+    return re.sub(r"[^\w-]", "-", platform.node()) or "local"
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number runs."""
+    if process == os.getpid() or os.name == "nt":  # Windows does not remove a file that a process has open
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True

@@ -1,12 +1,15 @@
 """Files appear when they are complete, on the disk and in remote stores."""
 
+import os
+import subprocess
+import sys
 from typing import ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lightning_cnnvis.sinks.atomic import join, located, sweep, write
+from lightning_cnnvis.sinks.atomic import _machine, join, located, sweep, write
 
 
 class ObjectStore(MemoryFileSystem):
@@ -106,10 +109,59 @@ def test_an_interrupted_write_leaves_the_old_file(remote, monkeypatch):
     assert content(remote) == {"/bucket/a.png": b"old"}
 
 
+def half_written(process: int | None = None, machine: str | None = None) -> str:
+    """The name of a file whose process died, unless another one is given."""
+    if process is None:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        process = dead.pid
+    return f".epoch_0001.png.{machine or _machine()}.{process}.part"
+
+
+def test_a_sweep_leaves_what_others_are_writing(tmp_path):
+    (tmp_path / "relu").mkdir()
+    abandoned = half_written()
+    files = {
+        abandoned: False,
+        half_written(os.getpid()): False,  # an earlier process of the same number: we write nothing before we sweep
+        half_written(os.getppid()): True,
+        half_written(1): True,
+        half_written(7, "elsewhere"): True,
+        half_written(8, "elsewhere"): False,
+        ".hidden.part": True,
+        "mine.part": True,
+    }
+    for name in files:
+        (tmp_path / "relu" / name).touch()
+    os.utime(tmp_path / "relu" / half_written(8, "elsewhere"), (0, 0))
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*.part")} == {name for name, stays in files.items() if stays}
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("sync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), replace(*names)))
+    write(tmp_path / "a.png", b"a")
+    assert done == ["sync", "rename", "sync"]
+
+
+def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_file(tmp_path, monkeypatch):
+    def fsync(_):
+        raise OSError("no space")
+
+    write(tmp_path / "a.png", b"old")
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="no space"):
+        write(tmp_path / "a.png", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"old")]
+
+
 def test_sweeps_a_server_that_can_rename(remote):
     if remote is ObjectStore:
         pytest.skip("has no half-written files")
-    for name in (".epoch_0001.png.123.part", "epoch_0001.png", "mine.part"):
+    for name in (half_written(), "epoch_0001.png", "mine.part"):
         remote().pipe_file(f"/bucket/run/relu/{name}", b"")
     sweep("server://bucket/run")
     assert sorted(content(remote)) == ["/bucket/run/relu/epoch_0001.png", "/bucket/run/relu/mine.part"]
