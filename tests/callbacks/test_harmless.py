@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import signal
 import warnings
 from functools import partial
 from itertools import product
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
@@ -42,8 +45,10 @@ from torch.utils.data import DataLoader
 from lightning_cnnvis import ClassVisualization, DeconvNetProjection, DeepDream, FeatureInversion, InputSpec
 from lightning_cnnvis.callbacks import callback_class
 from lightning_cnnvis.callbacks.base import VisualizationCallback
+from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 from lightning_cnnvis.functional.activations.top_k import TopActivations
+from lightning_cnnvis.functional.optimization import loop
 from lightning_cnnvis.methods import method_names
 from lightning_cnnvis.sinks import SinkError
 
@@ -334,7 +339,88 @@ def test_what_failed_in_the_trial_is_tried_again(tmp_path, monkeypatch):
     assert callback.state_dict()["shown"] == [1, 2]
 
 
-# Ctrl-C.
+def cut_off(patch, folder):
+    def save(self, checkpoint, path, storage_options=None):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    patch.setattr(TorchCheckpointIO, "save_checkpoint", save)
+
+
+def no_folder(patch, folder):
+    folder.mkdir()
+    (folder / "cnnvis").write_text("a file in its place")
+
+
+def no_room_in_memory(patch, folder):
+    patch.setattr(pl.Trainer, "save_checkpoint", fails)
+
+
+@pytest.mark.parametrize("sabotage", [cut_off, no_folder, no_room_in_memory])
+def test_weights_that_cannot_be_kept_cost_a_warning(tmp_path, monkeypatch, sabotage):
+    expected = outcome(tmp_path / "without", max_epochs=3)
+    sabotage(monkeypatch, tmp_path / "with")
+    callbacks = [ClassVisualization(steps=1, input_spec=SPEC, epochs=[1]), VisualizationCheckpoint()]
+    with pytest.warns(UserWarning, match="VisualizationCheckpoint failed at epoch") as caught:
+        assert_same(outcome(tmp_path / "with", *callbacks, max_epochs=3), expected)
+    own = [str(w.message) for w in caught if "VisualizationCheckpoint" in str(w.message)]
+    assert len(own) == 2  # epochs 1 and 3
+    assert "cnnvis/weights/epoch_0001.ckpt" in own[0]
+    assert not [path for path in (tmp_path / "with").rglob("weights/*") if path.is_file()]
+
+
+class Particular(nn.Module):
+    """Raises an error of its own where it is not given what training gives it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, images):
+        if len(images) != 4 or not images.any():
+            raise self.error
+        return images
+
+
+@pytest.mark.parametrize("error", [ValueError("wants four"), MisconfigurationException("wants four"), KeyError("four")])
+@pytest.mark.parametrize("kind", [DeconvNetProjection, ClassVisualization, DeepDream, FeatureInversion])
+def test_an_error_of_the_networks_own_is_no_refusal(tmp_path, kind, error):
+    make = partial(hidden_state.placed, Particular(error))
+    expected = outcome(tmp_path / "without", make=make)
+    with pytest.warns(UserWarning, match=f"{kind.__name__} failed at epoch 1.*four"):
+        assert_same(outcome(tmp_path / "with", kind(input_spec=SPEC), make=make), expected)
+    with pytest.raises(type(error), match="four"):
+        fit(tmp_path / "raise", kind(input_spec=SPEC, on_error="raise"), module=make())
+
+
+# SIGTERM and Ctrl-C.
+
+
+@pytest.mark.parametrize("when", ["steps", "layers"])
+def test_sigterm_stops_between_two_steps_and_the_epoch_is_shown_by_the_run_that_goes_on(tmp_path, monkeypatch, when):
+    def make():
+        if when == "steps":
+            return ClassVisualization(steps=5, input_spec=SPEC, every_n_epochs=1, on_error="raise")
+        return DeconvNetProjection(layers=["2", "5"], num_channels=1, k=1, input_spec=SPEC, every_n_epochs=1)
+
+    fit(tmp_path / "whole", make(), max_epochs=3)
+    work, name = (loop, "report") if when == "steps" else (MethodCallback, "show_part")
+    original, done = getattr(work, name), []
+
+    def terminated(*arguments):
+        done.append(1)
+        if len(done) == (1 + 5 + 3 if when == "steps" else 3):  # the trial's step, the first epoch's, the second's
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    saves = ModelCheckpoint(tmp_path / "checkpoints", save_last=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(work, name, terminated)
+        with pytest.raises(SystemExit):
+            fit(tmp_path / "parts", make(), saves, max_epochs=3)
+    assert len(done) == (9 if when == "steps" else 3)
+    fit(tmp_path / "parts", make(), max_epochs=3, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert pictures(tmp_path / "parts") == pictures(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("keep", [{}, {"save_on_exception": True}, {"save_on_train_epoch_end": False}], ids=str)

@@ -14,12 +14,14 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
-from lightning_cnnvis.callbacks.base.failure import warn_of_failure
+from lightning_cnnvis.callbacks.base.failure import is_refusal, warn_of_failure
+from lightning_cnnvis.callbacks.base.interruption import stop_on_sigterm
 from lightning_cnnvis.callbacks.base.overhead import Pace
 from lightning_cnnvis.callbacks.base.run_images import RunImages
 from lightning_cnnvis.callbacks.base.schedule import Schedule
 from lightning_cnnvis.callbacks.base.target import builds_late, find_input, find_target, refuse_sharded_weights
 from lightning_cnnvis.callbacks.base.timing import CostAccount
+from lightning_cnnvis.functional.optimization.progress import listening
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.subject import Images
@@ -137,7 +139,8 @@ class VisualizationCallback(pl.Callback):
     def check(self, context: VisualizationContext) -> None:
         """Refuses, before the first training step, settings that cannot work. Isolated like `visualize`.
 
-        A ValueError or MisconfigurationException stops the run, whatever ``on_error`` says. Every rank calls it.
+        A ValueError or MisconfigurationException stops the run, whatever ``on_error`` says, unless the network raised
+        it in its forward pass. Every rank calls it.
 
         Args:
             context: What the visualisations will work on; ``epoch`` is the first one to be trained.
@@ -318,7 +321,7 @@ class VisualizationCallback(pl.Callback):
         """Yields what to work on: a copy of the network, and the run."""
         assert self._target is not None
         trained, _ = self._target
-        with isolated(trained, within=pl_module) as network:
+        with listening(lambda *_: stop_on_sigterm(trainer)), isolated(trained, within=pl_module) as network:
             yield self._context(trainer, pl_module, epoch, network)
 
     def _context(
@@ -350,7 +353,9 @@ class VisualizationCallback(pl.Callback):
             try:
                 self.check(context)
                 self._check_passed = True
-            except (ValueError, MisconfigurationException) as error:
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
                 refusal = error
         if isinstance(refusal, MisconfigurationException):
             raise refusal

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import warnings
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.sinks import SinkError
@@ -36,11 +38,30 @@ def warn_of_failure(who: str, error: Exception, epoch: int, layer: str | None, n
     )
 
 
+def is_refusal(error: Exception) -> bool:
+    """Tells an error of this package about settings that cannot work from other failures.
+
+    Args:
+        error: An exception of a callback's check.
+
+    Returns:
+        True for a ValueError or MisconfigurationException, unless the network raised it in its forward pass: it may not
+        take a blank image or a batch of one, and yet train.
+    """
+    if not isinstance(error, (ValueError, MisconfigurationException)):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    within_forward = any(frame.f_code is nn.Module._call_impl.__code__ for frame in frames)
+    # hooks of this package refuse layers in the middle of a pass
+    ours = bool(frames) and frames[-1].f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]
+    return ours or not within_forward
+
+
 def _remedy(error: Exception) -> str:
     if is_out_of_memory(error):
         return "Show fewer or smaller images at a time. "
     if isinstance(error, SinkError):
         return "Check free space and permissions at the destination. "
-    if isinstance(error, (ValueError, MisconfigurationException)):
+    if is_refusal(error):
         return ""  # their messages name a remedy
     return "Pass on_error='raise' to see the traceback. "

@@ -16,6 +16,7 @@ from lightning_cnnvis.callbacks.base.callback import VisualizationCallback
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
 from lightning_cnnvis.callbacks.base.fixed_images import FixedImages, ImagesWithFixed
+from lightning_cnnvis.callbacks.base.interruption import stop_on_sigterm
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.evolution.strips import PictureColumn, PictureStrip
 from lightning_cnnvis.functional.tensors import to_cpu
@@ -90,6 +91,7 @@ class MethodCallback(VisualizationCallback):
         options, shown = self.options_in(context), 0
         prepared = self.prepare(context, options, self._parts)
         for part, items in self._parts.items():
+            stop_on_sigterm(context.trainer)
             with self.guarded(context.epoch, part or None):
                 shown += self.show_part(context, options, part, items, prepared) is not None
         return shown > 0
