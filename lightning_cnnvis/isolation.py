@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lightning_cnnvis.working_copy import working_copy
+from lightning_cnnvis.working_copy import own_classes, working_copy
 
 _at_work: set[int] = set()  # identities of the modules of all copies whose context is open
 
@@ -26,10 +26,11 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
 
     A model that cannot be copied is yielded itself. For it, and for bodies that use the model in spite of the copy, the
     following is restored at the end, whatever happens in the body: the global random generators of Python, NumPy, torch
-    and every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its class; its
-    attributes and, where they are lists, dicts or sets, their contents (features that a network collects); hooks of
-    every kind; parameters and buffers as objects; the values of buffers and of other tensors that modules hold;
-    ``requires_grad`` and ``.grad``; cuDNN's flags, the deterministic-algorithms switch and the default dtype.
+    and every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its class, and the
+    attributes of that; its own attributes and, where they are lists, dicts or sets, their contents (features that a
+    network collects); hooks of every kind; parameters and buffers as objects; the values of buffers and of other
+    tensors that modules hold; ``requires_grad`` and ``.grad``; cuDNN's flags, the deterministic-algorithms switch and
+    the default dtype.
 
     Inside the body, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile``
     is bypassed, because a compiled module would not call hooks; operations without a deterministic form (such as the
@@ -68,6 +69,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
         stack.enter_context(_values(modules))
         stack.enter_context(_gradients(owner))
         stack.enter_context(_attributes(modules))
+        stack.enter_context(_class_attributes({kind for module in modules for kind in own_classes(module)}))
         if eval_mode:
             for module in modules:
                 module.training = False
@@ -200,6 +202,21 @@ def _attributes(modules: list[nn.Module]) -> Iterator[None]:
             if _identities(container) != _identities(contents):
                 container.clear()
                 (container.extend if isinstance(container, list) else container.update)(contents)
+
+
+@contextmanager
+def _class_attributes(kinds: set[type]) -> Iterator[None]:
+    """Restores the attributes of classes, such as a number of passes that all instances count together."""
+    saved = [(kind, dict(vars(kind))) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, attributes in saved:
+            for name in [name for name in vars(kind) if not name.startswith("__")]:
+                if name not in attributes:
+                    delattr(kind, name)
+                elif vars(kind)[name] is not attributes[name]:
+                    setattr(kind, name, attributes[name])
 
 
 def _contents(container: dict[Any, Any] | list[Any] | set[Any]) -> dict[Any, Any] | list[Any] | set[Any]:

@@ -25,6 +25,8 @@ _GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 # too large to copy, and no forward pass changes them
 _NEVER_COPIED = (Dataset, DataLoader, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
 
+_LIBRARIES = ("torch", "torchvision", "timm", "pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics")
+
 _FEW = 1000  # a longer list holds data, not modules
 
 
@@ -33,9 +35,10 @@ def working_copy(model: nn.Module) -> nn.Module | None:
 
     The copy has the memory of the weights in common with the original: it costs none, and computes the same, byte for
     byte. Everything else is its own: buffers, counters, queues, arrays, random generators, whatever else is reachable
-    from the modules, and modules that change their class in their first forward pass. Hooks on forward passes belong to
-    what the network computes; those of the copy work on copies of what they hold: the object of a method, the closure
-    and the global variables of a function. Hooks on gradients are left out, since they concern the training.
+    from the modules or held by their classes, and modules that change their class in their first forward pass. Hooks on
+    forward passes belong to what the network computes; those of the copy work on copies of what they hold: the object
+    of a method, the closure and the global variables of a function. Hooks on gradients are left out, since they concern
+    the training.
 
     A LightningModule in the copy is attached to a trainer without loggers, and its ``log`` does nothing.
 
@@ -99,7 +102,7 @@ class _Copier:
             for function, twin in self.functions:
                 self._fill(function, twin)
             network: nn.Module = copy.deepcopy(self.model, self.memo)
-        self._detach()
+            self._detach()
         return network
 
     def _share(self) -> None:
@@ -181,6 +184,10 @@ class _Copier:
             for table in _GRADIENT_HOOKS:
                 getattr(module, table).clear()
             module._is_full_backward_hook = None
+            for kind in own_classes(original):
+                for name, value in vars(kind).items():
+                    if _is_state(name, value):
+                        vars(module).setdefault(name, self._copied(value))
             if "_trainer" in vars(original):
                 # a LightningModule copies itself without its trainer
                 vars(module).update(_trainer=self.memo.get(id(original._trainer)), log=_discard, log_dict=_discard)
@@ -223,6 +230,26 @@ def _reachable(model: nn.Module) -> Iterator[nn.Module]:
             waiting += _contents(value)
         elif isinstance(value, list | tuple) and len(value) < _FEW:
             waiting += value
+
+
+def own_classes(module: nn.Module) -> Iterator[type]:
+    """Finds the classes of a module that are neither torch's nor Lightning's.
+
+    Args:
+        module: The module.
+
+    Yields:
+        The classes, the most special one first.
+    """
+    for kind in type(module).__mro__:
+        if kind.__module__.partition(".")[0] not in {"builtins", "abc", "typing", *_LIBRARIES}:
+            yield kind
+
+
+def _is_state(name: str, value: Any) -> bool:
+    """Whether an attribute of a class is one that its instances may change together."""
+    fixed = isinstance(value, str | bytes | int | float | complex | tuple | frozenset | type) or value is None
+    return not (name.startswith("__") or fixed or callable(value) or hasattr(value, "__get__"))
 
 
 def _contents(function: FunctionType) -> list[Any]:

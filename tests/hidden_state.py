@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -101,6 +101,21 @@ def placed(inner: nn.Module, module: Classifier | None = None) -> Classifier:
 
 def drifting(kind: str) -> Classifier:
     return placed(Drifting(kind))
+
+
+def counting_class() -> Classifier:
+    """A classifier whose state is that of a class; a new class each time."""
+
+    class Counting(nn.Module):
+        passes = 0
+        history: ClassVar[list[float]] = [0.0]
+
+        def forward(self, images):
+            type(self).passes += 1
+            self.history.append(self.history[-1] + 1)
+            return images + 0.05 * (self.passes + self.history[-1])
+
+    return placed(Counting())
 
 
 def lazy() -> Classifier:

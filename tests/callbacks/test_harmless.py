@@ -173,6 +173,7 @@ def assert_same(outcome_, expected):
             pytest.param({"make": partial(hidden_state.gathering, kind)}, id=f"gathers in {kind}")
             for kind in hidden_state.GATHERERS
         ],
+        pytest.param({"make": hidden_state.counting_class}, id="attributes of a class"),
         pytest.param({"make": hidden_state.lazy}, id="lazy"),
         pytest.param({"make": hidden_state.lazy, "num_sanity_val_steps": 2}, id="lazy, sanity check"),
         pytest.param({"make": hidden_state.logging}, id="logs in forward"),
