@@ -22,8 +22,8 @@ _PACKAGE = __name__.partition(".")[0]
 _PASS_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
-# too large to copy, and no forward pass changes them
-_NEVER_COPIED = (Dataset, DataLoader, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+# too large to copy, or known by their identity; no forward pass changes them
+_NEVER_COPIED = (Dataset, DataLoader, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, BaseException)
 
 _LIBRARIES = ("torch", "torchvision", "timm", "pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics")
 

@@ -382,7 +382,7 @@ def test_the_only_child_with_parameters_is_the_network(tmp_path):
     recorder, module = Recorder(["0", "model.2"]), Classifier()
     fit(tmp_path, recorder, module=module)
     (context,) = recorder._checked
-    assert context.network is module.model
+    assert context.trained is module.model
     assert context.layers == ("0", "2")
     assert context.device == torch.device("cpu")
     assert context.epoch == 1
@@ -392,7 +392,7 @@ def test_the_only_child_with_parameters_is_the_network(tmp_path):
 def test_several_parts_or_a_named_one(tmp_path, network, layers):
     recorder, module = Recorder(["model.0"], network=network), TwoParts()
     fit(tmp_path, recorder, module=module)
-    assert recorder._checked[0].network is (module.model if network else module)
+    assert recorder._checked[0].trained is (module.model if network else module)
     assert recorder._checked[0].layers == layers
 
 
@@ -401,7 +401,7 @@ def test_a_compiled_network_is_unwrapped(tmp_path):
     inner, module.model = module.model, torch.compile(module.model, backend="eager")
     recorder = Recorder(["0", "model.2", "model._orig_mod.0"])
     fit(tmp_path, recorder, module=module)
-    assert recorder._checked[0].network is inner
+    assert recorder._checked[0].trained is inner
     assert recorder._checked[0].layers == ("0", "2", "0")
 
 
