@@ -1,7 +1,13 @@
 """Fixtures of the tests of sinks."""
 
+import subprocess
+import sys
+from collections.abc import Callable
+
 import fsspec
 import pytest
+
+from lightning_cnnvis.sinks.atomic import _machine
 
 
 @pytest.fixture
@@ -11,3 +17,17 @@ def memory():
     store.clear()
     yield store
     store.clear()
+
+
+@pytest.fixture
+def half_written() -> Callable[..., str]:
+    """Names a file that a process is writing; one that has died, unless its number is given."""
+
+    def name(process: int | None = None, machine: str | None = None) -> str:
+        if process is None:
+            dead = subprocess.Popen([sys.executable, "-c", ""])
+            dead.wait()
+            process = dead.pid
+        return f".epoch_0001.png.{machine or _machine()}.{process}.part"
+
+    return name

@@ -1,15 +1,13 @@
 """Files appear when they are complete, on the disk and in remote stores."""
 
 import os
-import subprocess
-import sys
 from typing import ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from lightning_cnnvis.sinks.atomic import _machine, join, located, sweep, write
+from lightning_cnnvis.sinks.atomic import join, located, sweep, write
 
 
 class ObjectStore(MemoryFileSystem):
@@ -109,16 +107,7 @@ def test_an_interrupted_write_leaves_the_old_file(remote, monkeypatch):
     assert content(remote) == {"/bucket/a.png": b"old"}
 
 
-def half_written(process: int | None = None, machine: str | None = None) -> str:
-    """The name of a file whose process died, unless another one is given."""
-    if process is None:
-        dead = subprocess.Popen([sys.executable, "-c", ""])
-        dead.wait()
-        process = dead.pid
-    return f".epoch_0001.png.{machine or _machine()}.{process}.part"
-
-
-def test_a_sweep_leaves_what_others_are_writing(tmp_path):
+def test_a_sweep_leaves_what_others_are_writing(tmp_path, half_written):
     (tmp_path / "relu").mkdir()
     abandoned = half_written()
     files = {
@@ -158,7 +147,7 @@ def test_a_disk_that_fails_at_the_last_moment_leaves_the_old_file(tmp_path, monk
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"old")]
 
 
-def test_sweeps_a_server_that_can_rename(remote):
+def test_sweeps_a_server_that_can_rename(remote, half_written):
     if remote is ObjectStore:
         pytest.skip("has no half-written files")
     for name in (half_written(), "epoch_0001.png", "mine.part"):

@@ -395,10 +395,10 @@ def test_where_a_run_keeps_its_pictures(trainer, folder, loggers):
     assert len(sinks.loggers) == loggers
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path, half_written):
     folder = tmp_path / "cnnvis" / "deconvnet" / "relu"
     folder.mkdir(parents=True)
-    for name in (".epoch_0001.png.123.part", "epoch_0001.png", "mine.part"):
+    for name in (half_written(), "epoch_0001.png", "mine.part"):
         (folder / name).touch()
     Sinks.of(Trainer([], str(tmp_path)))
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_0001.png", "mine.part"]
