@@ -22,8 +22,15 @@ _PACKAGE = __name__.partition(".")[0]
 _PASS_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _GRADIENT_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 
-# too large to copy, or known by their identity; no forward pass changes them
-_NEVER_COPIED = (Dataset, DataLoader, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, BaseException)
+# too large to copy, known by their identity, or with weights that a copy would not share
+_NEVER_COPIED = (
+    Dataset,
+    DataLoader,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+    BaseException,
+    torch.jit.ScriptModule,
+)
 
 _LIBRARIES = ("torch", "torchvision", "timm", "pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics")
 
@@ -42,7 +49,8 @@ def working_copy(model: nn.Module) -> nn.Module | None:
 
     A LightningModule in the copy is attached to a trainer without loggers, and its ``log`` does nothing.
 
-    Data sets, loaders and optimizers are shared, and so is what cannot be copied, such as a lock or an open file.
+    Data sets, loaders, optimizers and scripted modules are shared, and so is what cannot be copied, such as a lock or
+    an open file.
 
     Args:
         model: The network. What it belongs to is copied only as far as the network refers to it.
@@ -59,8 +67,8 @@ def working_copy(model: nn.Module) -> nn.Module | None:
         >>> int(net[1].num_batches_tracked), int(twin[1].num_batches_tracked)
         (0, 1)
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        return None  # its copy has weights of its own
+    if isinstance(model, torch.jit.ScriptModule):
+        return None
     try:
         return _Copier(model).copy()
     except Exception:
@@ -115,7 +123,8 @@ class _Copier:
                 elif parameter is not None and not is_lazy(parameter):
                     self.memo.setdefault(id(parameter), parameter)
             left_out = [*filter(_is_ours, _hooks(module)), *_hooks(module, _GRADIENT_HOOKS)]
-            kept = [value for value in vars(module).values() if isinstance(value, _NEVER_COPIED)]
+            held = (*vars(module).values(), *module._modules.values())
+            kept = [value for value in held if isinstance(value, _NEVER_COPIED)]
             self.memo |= {id(value): value for value in (*left_out, *kept)}
             trainer = vars(module).get("_trainer")
             if trainer is not None and id(trainer) not in self.memo:
@@ -221,7 +230,7 @@ def _reachable(model: nn.Module) -> Iterator[nn.Module]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, nn.Module):
+        if isinstance(value, nn.Module) and not isinstance(value, torch.jit.ScriptModule):
             yield value
             waiting += [*value._modules.values(), *vars(value).values(), *filter(_is_theirs, _hooks(value))]
         elif isinstance(value, MethodType):

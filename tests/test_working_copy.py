@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from hidden_state import Drifting
 from runs import Classifier, network
 from torch import nn
 from torch.nn.utils import parametrizations, prune
@@ -146,11 +147,16 @@ def test_a_method_of_the_module_around_works_on_a_copy_of_it():
     assert not module.losses
 
 
-def test_a_script_module_is_not_copied():
-    net = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)))
-    assert working_copy(net) is None
-    with isolated(net) as same:
-        assert same is net
+def test_a_script_module_is_shared():
+    scripted = torch.jit.script(nn.BatchNorm2d(3))
+    net = nn.Sequential(scripted, Drifting("a dataclass"))
+    with isolated(net, eval_mode=False) as twin:
+        twin(IMAGES)
+        assert twin[0] is scripted
+    assert int(scripted.num_batches_tracked) == 0
+    assert net[1].state.n == 0
+    with isolated(scripted) as same:
+        assert same is scripted
 
 
 def test_inside_a_copy_there_is_no_other():
