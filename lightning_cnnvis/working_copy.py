@@ -111,6 +111,8 @@ class _Copier:
                 self._fill(function, twin)
             network: nn.Module = copy.deepcopy(self.model, self.memo)
             self._detach()
+        if _memory_of(network) != _memory_of(self.model):
+            raise TypeError(f"{type(self.model).__name__} copies itself without its weights.")
         return network
 
     def _share(self) -> None:
@@ -259,6 +261,12 @@ def _is_state(name: str, value: Any) -> bool:
     """Whether an attribute of a class is one that its instances may change together."""
     fixed = isinstance(value, str | bytes | int | float | complex | tuple | frozenset | type) or value is None
     return not (name.startswith("__") or fixed or callable(value) or hasattr(value, "__get__"))
+
+
+def _memory_of(model: nn.Module) -> dict[str, int | None]:
+    """Where the weights are, by name; a module may copy itself in a way of its own."""
+    weights = dict(model.named_parameters())
+    return {name: weight.data_ptr() if type(weight) is nn.Parameter else None for name, weight in weights.items()}
 
 
 def _contents(function: FunctionType) -> list[Any]:

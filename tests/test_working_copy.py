@@ -147,6 +147,17 @@ def test_a_method_of_the_module_around_works_on_a_copy_of_it():
     assert not module.losses
 
 
+def test_a_network_that_copies_itself_with_other_weights_is_not_copied():
+    class Fresh(nn.Conv2d):
+        def __deepcopy__(self, memo):
+            return Fresh(3, 4, 3)
+
+    net = nn.Sequential(Fresh(3, 4, 3))
+    assert working_copy(net) is None
+    with isolated(net) as same:
+        assert same is net
+
+
 def test_a_script_module_is_shared():
     scripted = torch.jit.script(nn.BatchNorm2d(3))
     net = nn.Sequential(scripted, Drifting("a dataclass"))
