@@ -17,13 +17,15 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
-from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
+from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER, Run
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.models import ImageClassifier
+from lightning_cnnvis.posthoc.runs import needs_trust
+from lightning_cnnvis.text import printable
 
 DATA_SETS = ["PhotoCrops", "CIFAR10", "Imagenette", "ImageFolder"]
 
@@ -79,9 +81,9 @@ class _Parser(LightningArgumentParser):
         Raises:
             SystemExit: Always, with status 2.
         """
-        # exit does not return, which its type does not tell
-        self.exit(2, f"lightning-cnnvis: error: {_readable(message)}\nOptions: lightning-cnnvis fit --help\n")
-        raise SystemExit(2)
+        text = printable(_readable(message))
+        self.exit(2, f"lightning-cnnvis: error: {text}\nOptions: lightning-cnnvis fit --help\n")
+        raise SystemExit(2)  # exit does not return, which its type does not tell
 
 
 def _readable(message: str) -> str:
@@ -205,7 +207,9 @@ class CnnVisCLI(LightningCLI):
             print(f"\nPictures:    {pictures}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
         if (pictures / WEIGHTS_FOLDER).is_dir():
-            print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}")
+            # the files of a run are not followed everywhere, unless one says that it is one's own
+            trust = " --trust" if needs_trust(Run(log_dir)) else ""
+            print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}{trust}")
 
 
 def run(args: Sequence[str]) -> None:

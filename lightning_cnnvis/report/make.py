@@ -102,7 +102,7 @@ def _evolution(
     """
     if len(run.epochs) < 2:
         return None
-    drawn = [] if layers is not None else runs.visualizations(run.config)
+    drawn = [] if layers is not None else runs.visualizations(run)
     shows: list[pl.Callback] = []
     for method in options.methods:
         if method.evolve is None or (method.evolve and measured):
