@@ -88,7 +88,10 @@ def epoch_of(content: Any) -> int | None:
 
 def _input_spec(value: Any) -> InputSpec | None:
     """The input that a callback noted; None for what is none, whatever it is."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or "size" not in value:
+        return None
+    channels = value.get("channels", 3)
+    if not _is_count(channels) or channels > MAX_SIDE:  # a mean is repeated for each
         return None
     try:
         spec = InputSpec(**value)
@@ -97,7 +100,7 @@ def _input_spec(value: Any) -> InputSpec | None:
         is_one = is_one and all(isinstance(name, str) for name in spec.class_names)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
-    return spec if is_one and max(spec.size) <= MAX_SIDE and spec.channels <= MAX_SIDE else None
+    return spec if is_one and max(spec.size) <= MAX_SIDE else None
 
 
 def _number(value: Any) -> float | None:
