@@ -31,8 +31,8 @@ POSTHOC = {
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command: ``fit``, ``validate`` and ``test`` train, the others look at a checkpoint.
 
-    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` with `DeconvNetProjection`. Flags change
-    one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
+    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` and shows what excites its feature maps. Flags
+    change one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
 
         lightning-cnnvis fit
         lightning-cnnvis fit --data CIFAR10 --data.download true --model.model alexnet

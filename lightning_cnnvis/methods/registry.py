@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ BUILTIN = {
 
 ENTRY_POINT_GROUP = "lightning_cnnvis.methods"
 """Packages that bring methods name their modules in this group of entry points."""
+
+
+class MethodError(ValueError):
+    """A method of another package that cannot be loaded."""
+
 
 _registered: dict[str, Method[..., Any]] = {}
 
@@ -62,7 +68,7 @@ def method_names() -> list[str]:
 
 
 def get_method(name: str) -> Method[..., Any]:
-    """The method of a name, or of a tag such as ``"deepdream"``.
+    """Finds the method of a name, or of a tag such as ``"inversion"``.
 
     Args:
         name: The name.
@@ -74,8 +80,8 @@ def get_method(name: str) -> Method[..., Any]:
         ValueError: If there is none. The message lists the names nearest to it.
 
     Example:
-        >>> get_method("dream").tag
-        'deepdream'
+        >>> get_method("invert").tag
+        'inversion'
         >>> get_method("dreams")
         Traceback (most recent call last):
         ...
@@ -83,8 +89,7 @@ def get_method(name: str) -> Method[..., Any]:
     """
     if name in method_names():
         return _loaded(name)
-    for known in method_names():
-        method = _loaded(known)
+    for method in all_methods():
         if method.tag == name:
             return method
     names = method_names()
@@ -94,8 +99,14 @@ def get_method(name: str) -> Method[..., Any]:
 
 
 def all_methods() -> list[Method[..., Any]]:
-    """Every method, in the order of `method_names`."""
-    return [_loaded(name) for name in method_names()]
+    """Loads every method, in the order of `method_names`; one of another package that cannot be loaded is left out."""
+    found = []
+    for name in method_names():
+        try:
+            found.append(_loaded(name))
+        except MethodError as error:  # noqa: PERF203 - a handful
+            warnings.warn(str(error), stacklevel=2)
+    return found
 
 
 def scalar_plots() -> dict[str, ScalarPlot]:
@@ -127,9 +138,16 @@ def _loaded(name: str) -> Method[..., Any]:
         if name in BUILTIN:
             importlib.import_module(BUILTIN[name])  # registers it
         else:
-            loaded = _entry_points()[name].load()
+            point = _entry_points()[name]
+            try:
+                point.load()  # registers it
+            except Exception as error:
+                raise MethodError(
+                    f"The method {name!r} of {point.module} cannot be loaded ({type(error).__name__}: {error}). Fix or "
+                    "uninstall the package."
+                ) from error
             if name not in _registered:
-                register_method(loaded)
+                raise MethodError(f"{point.module} does not register a method {name!r}. Fix or uninstall the package.")
     return _registered[name]
 
 

@@ -38,7 +38,7 @@ def report(
             then also give the evolution over the epochs and the curves.
         output: The file to write, or a folder, in which it is ``report.html``.
         data: Images, as for `analyze`.
-        layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
+        layers: Dotted names of the layers to show; those that each method chooses if None.
         options: What to show.
         **opening: What `analyze` also takes: ``model``, ``input_spec``, ``device``, ``trust``, ``progress``.
 

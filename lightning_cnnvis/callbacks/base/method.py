@@ -32,7 +32,7 @@ _CALLBACKS: dict[str, type[MethodCallback]] = {}
 class MethodCallback(VisualizationCallback):
     """Shows a method's pictures at the chosen epochs: that of any name, also one that was registered from outside.
 
-    The package's own methods have subclasses with their options as arguments, such as `DeepDream`.
+    The package's own methods have subclasses with their options as arguments, such as `ClassVisualization`.
 
     Args:
         method: The method, or its name.
@@ -52,7 +52,7 @@ class MethodCallback(VisualizationCallback):
     """The method."""
 
     def __init_subclass__(cls, method: Method[..., Any] | None = None, **kwargs: Any) -> None:
-        """Makes a subclass the callback of its method: ``class DeepDream(MethodCallback, method=DREAM)``."""
+        """Makes a subclass the callback of its method: ``class MeanImage(MethodCallback, method=MEAN_IMAGE)``."""
         super().__init_subclass__(**kwargs)
         if method is not None:  # not where a class is derived from one of a method
             cls.method, cls.name, cls.needs_output = method, method.tag, method.needs_output
@@ -224,8 +224,8 @@ def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:
         ValueError: If there is no such method.
 
     Example:
-        >>> callback_class("dream").__name__
-        'DeepDream'
+        >>> callback_class("classes").__name__
+        'ClassVisualization'
     """
     row = get_method(method) if isinstance(method, str) else method
     if row.name not in _CALLBACKS or _CALLBACKS[row.name].method is not row:
@@ -255,8 +255,8 @@ def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallbac
         MisconfigurationException: If an option is out of range.
 
     Example:
-        >>> type(callback_of("dream", layers=["relu5"])).__name__
-        'DeepDream'
+        >>> type(callback_of("classes", steps=8)).__name__
+        'ClassVisualization'
     """
     row = get_method(method) if isinstance(method, str) else method
     without = {"layers", "seed"} - row.fields
