@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import (
     Any,
     Generic,
@@ -12,8 +12,6 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
-    get_args,
-    get_type_hints,
     overload,
 )
 
@@ -121,28 +119,6 @@ class MethodAttribute(Generic[P, R]):
         return self.method if owner is None else BoundMethod(self.method, owner)
 
 
-def dataclass_fields(options: Any) -> dict[str, Any]:
-    """The options that are a dataclass themselves, by name.
-
-    Args:
-        options: A dataclass.
-
-    Returns:
-        The dataclasses.
-
-    Example:
-        >>> from lightning_cnnvis.methods.dream import PhotographOptions
-        >>> list(dataclass_fields(PhotographOptions))
-        ['options']
-    """
-    found = {}
-    for name, hint in get_type_hints(options).items():
-        kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
-        if len(kinds) == 1 and is_dataclass(kinds[0]):
-            found[name] = kinds[0]
-    return found
-
-
 def _nothing_prepared(subject: Subject, options: Any, parts: Parts) -> None:
     return None
 
@@ -245,7 +221,7 @@ class Method(Generic[P, R]):
         return self.options(**given)  # type: ignore[call-arg]
 
     def options_of(self, known: Mapping[str, Any]) -> Any:
-        """Its options, with those values that it, or a dataclass among its options, has a field for.
+        """Its options, with those values that it has a field for.
 
         Args:
             known: Values by name.
@@ -256,12 +232,7 @@ class Method(Generic[P, R]):
         Raises:
             ValueError: If a value is out of range.
         """
-        given = {name: value for name, value in known.items() if name in self.fields}
-        for name, kind in dataclass_fields(self.options).items():
-            inner = {field: value for field, value in known.items() if field in inspect.signature(kind).parameters}
-            if inner and name not in given:
-                given[name] = kind(**inner)
-        return self.options(**given)  # type: ignore[call-arg]
+        return self.options(**{name: value for name, value in known.items() if name in self.fields})  # type: ignore[call-arg]
 
     def sections(self, subject: Subject, options: Any, result: R, evolutions: Mapping[str, Any]) -> Sequence[Section]:
         """The sections of a report on a result.
