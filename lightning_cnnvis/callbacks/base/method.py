@@ -36,7 +36,7 @@ class MethodCallback(VisualizationCallback):
 
     Args:
         method: The method, or its name.
-        options: The method's options, or a mapping of them; the defaults if None.
+        options: The method's options by name; the defaults if None.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -201,12 +201,15 @@ class MethodCallback(VisualizationCallback):
     def state_dict(self) -> dict[str, Any]:
         """Adds the strips, and the images that were taken."""
         strips = {part: strip.state_dict() for part, strip in self._strips.items()}
-        return {**super().state_dict(), "strips": strips, "probes": self._fixed.taken}
+        # that of a method with one part has a key of its own
+        whole = strips.pop("", PictureStrip().state_dict())
+        return {**super().state_dict(), "strip": whole, "strips": strips, "probes": self._fixed.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
-        self._strips = {part: PictureStrip.from_state_dict(state) for part, state in state_dict["strips"].items()}
+        states = {"": state_dict["strip"], **state_dict["strips"]}
+        self._strips = {part: PictureStrip.from_state_dict(state) for part, state in states.items()}
         self._fixed.taken = state_dict["probes"]
 
 
