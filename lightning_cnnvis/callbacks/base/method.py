@@ -208,8 +208,9 @@ class MethodCallback(VisualizationCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
-        states = {"": state_dict["strip"], **state_dict["strips"]}
-        self._strips = {part: PictureStrip.from_state_dict(state) for part, state in states.items()}
+        strips = {"": state_dict["strip"], **state_dict["strips"]}
+        known = {part: PictureStrip.from_state_dict(state) for part, state in strips.items()}
+        self._strips = {part: strip for part, strip in known.items() if strip.columns}
         self._fixed.taken = state_dict["probes"]
 
 
