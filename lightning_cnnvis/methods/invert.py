@@ -20,7 +20,7 @@ from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
 from lightning_cnnvis.layers import naming_layer
-from lightning_cnnvis.methods.checks import check_at_least_one, check_names
+from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
@@ -63,7 +63,7 @@ class InvertOptions:
     def __post_init__(self) -> None:
         """Checks the ranges, and that photographs can be read."""
         check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
-        check_names("images", self.images)
+        check_lists(layers=self.layers, images=self.images)
         check_method(self.method)
         if self.images is not None and not isinstance(self.images, Tensor):
             for path in self.images:

@@ -174,3 +174,13 @@ def test_a_broken_package_costs_its_own_method_only(monkeypatch):
     with pytest.raises(ValueError, match="Fix or uninstall the package"):
         get_method("broken")
     assert get_method("dream").name == "dream"
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_lists_that_are_empty_or_one_name(name):
+    method = get_method(name)
+    for field in {"layers", "channels", "classes"} & method.fields - ({"classes"} if name == "mean_image" else set()):
+        with pytest.raises(ValueError, match=rf"{field}=\[\] leaves nothing to show\. Name at least one"):
+            method.options(**{field: []})
+        with pytest.raises(ValueError, match=rf"{field}='x' is one name, not a list: give {field}=\['x'\]"):
+            method.options(**{field: "x"})

@@ -134,7 +134,8 @@ class MethodCallback(VisualizationCallback):
             else:
                 context.sinks.picture(self._tagged(tag), drawing, context.epoch)
         for tag, value in self.method.scalars(options, part, result).items():
-            context.sinks.scalar(self._tagged(tag), value, context.epoch)
+            own = tag.startswith(f"{self.method.tag}/")
+            context.sinks.scalar(self._tagged(tag) if own else tag, value, context.epoch)
         self._show_strip(context, options, part, result)
         return result
 
@@ -147,7 +148,7 @@ class MethodCallback(VisualizationCallback):
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)
         if self.method.merge is None:
-            return run(items, prepared)
+            return to_cpu(run(items, prepared))
         share = items[own_share(len(items))]
         results = gather_results(lambda: to_cpu(run(share, prepared)) if share else None)
         return self.method.merge([result for result in results if result is not None])
@@ -155,7 +156,7 @@ class MethodCallback(VisualizationCallback):
     def _tagged(self, tag: str) -> str:
         """A tag of the method under the label of this callback, which differs between two of a method."""
         own = self.method.tag
-        return self.label + tag[len(own) :] if tag.startswith(own) else tag
+        return self.label + tag[len(own) :] if tag.startswith((f"{own}/", f"{own}_")) else tag
 
     def _show_strip(self, context: VisualizationContext, options: Any, part: str, result: Any) -> None:
         column = self.method.strip(options, part, result)
