@@ -5,6 +5,7 @@ Nothing heavy is imported before it is clear which command is meant.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 
@@ -56,6 +57,11 @@ def main(args: Sequence[str] | None = None) -> None:
         from lightning_cnnvis.cli import training  # noqa: PLC0415
 
         training.run(args)
+    elif args and not args[0].startswith("-"):
+        commands = [*TRAINING, *method_names(), *POSTHOC]
+        near = difflib.get_close_matches(args[0], commands, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        fail(f"There is no command {args[0]!r}. {hint}There are {', '.join(commands)}.")
     else:
         _overview(args)
 

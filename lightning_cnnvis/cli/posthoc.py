@@ -36,7 +36,10 @@ def run(command: str, args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2, if something is wrong that the user can mend.
     """
-    options = parser_of(command).parse_args(list(args))
+    try:
+        options = parser_of(command).parse_args(list(args))
+    except ValueError as error:  # a method that cannot be loaded
+        fail(error)
     sys.path.insert(0, "")  # classes of one's own are found where the command is run
     try:
         with _plain_warnings():

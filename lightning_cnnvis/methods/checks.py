@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from pathlib import Path
 
 
 def check_at_least_one(**options: int | None) -> None:
@@ -41,7 +42,7 @@ def check_lists(**options: Sized | str | None) -> None:
         ValueError: layers='relu1' is one name, not a list: give layers=['relu1'].
     """
     for name, value in options.items():
-        if isinstance(value, str):
-            raise ValueError(f"{name}={value!r} is one name, not a list: give {name}=[{value!r}].")
+        if isinstance(value, str | Path):
+            raise ValueError(f"{name}={str(value)!r} is one name, not a list: give {name}=[{str(value)!r}].")
         if value is not None and not len(value):
             raise ValueError(f"{name}=[] leaves nothing to show. Name at least one.")

@@ -117,7 +117,7 @@ def _trial(subject: Subject, options: ClassesOptions) -> tuple[ClassesOptions, N
     return replace(options, steps=1), None
 
 
-def preset_name(preset: str | Recipe) -> str:
+def preset_name(preset: object) -> str:
     """The name of a preset in a caption."""
     return preset if isinstance(preset, str) else "own recipe"
 

@@ -73,6 +73,8 @@ class PhotographOptions:
                 raise ValueError(f"{name}={value} must be at least 1 pixel.")
         if isinstance(self.image, str | Path):
             read_photograph(self.image)
+        elif self.image is not None and self.image.ndim != 3:
+            raise ValueError(f"image of shape {tuple(self.image.shape)}: give one photograph, (C, H, W).")
 
 
 @dataclass(frozen=True, eq=False)

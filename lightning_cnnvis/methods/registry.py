@@ -30,11 +30,21 @@ ENTRY_POINT_GROUP = "lightning_cnnvis.methods"
 """Packages that bring methods name their modules in this group of entry points."""
 
 
+RESERVED = frozenset(
+    {
+        *("fit", "validate", "test", "predict", "layers", "evolve", "report"),
+        *("images", "model", "look", "source", "subject", "checkpoint", "input_spec", "progress"),
+    }
+)
+"""Names of commands, and of what `analyze` returns besides methods."""
+
+
 class MethodError(ValueError):
     """A method of another package that cannot be loaded."""
 
 
 _registered: dict[str, Method[..., Any]] = {}
+_warned: set[str] = set()
 
 
 def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
@@ -48,13 +58,18 @@ def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
         ValueError: If there is another method of the name or the tag.
     """
     foreign = method.run.__module__ not in BUILTIN.values()
+    if method.name in RESERVED:
+        raise ValueError(
+            f"{method.name!r} is a command, or an attribute of what `analyze` returns. Choose another name."
+        )
     if foreign and method.name in BUILTIN and not replace:
         raise ValueError(f"{method.name!r} is a method of this package. Choose another name, or say replace=True.")
     # the package's own have tags, too
-    known = [_loaded(name) for name in BUILTIN] if foreign else list(_registered.values())
-    for other in [*known, *_registered.values()]:
-        same = other.name == method.name or other.tag == method.tag
-        if same and other.run.__module__ != method.run.__module__ and not replace:
+    known = {name: _loaded(name) for name in BUILTIN} if foreign else {}
+    for other in {**known, **_registered}.values():
+        again = other.name == method.name and other.run.__module__ == method.run.__module__  # as in a notebook
+        replaced = other.name == method.name and replace
+        if not (again or replaced) and {other.name, other.tag} & {method.name, method.tag}:
             raise ValueError(
                 f"There is a method {other.name!r} with the tag {other.tag!r} already. Choose another name and tag, or "
                 "say replace=True."
@@ -105,7 +120,9 @@ def all_methods() -> list[Method[..., Any]]:
         try:
             found.append(_loaded(name))
         except MethodError as error:  # noqa: PERF203 - a handful
-            warnings.warn(str(error), stacklevel=2)
+            if name not in _warned:
+                warnings.warn(str(error), stacklevel=2)
+            _warned.add(name)
     return found
 
 
@@ -126,10 +143,12 @@ def summary_of(name: str) -> str:
     if name in _registered:
         return _registered[name].summary
     module = BUILTIN[name] if name in BUILTIN else _entry_points()[name].module
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
+    try:
+        found = importlib.util.find_spec(module)
+        source = "" if found is None or found.origin is None else Path(found.origin).read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(source)) or ""
+    except (ImportError, ValueError, SyntaxError, OSError):  # a broken package costs its own line only
         return ""
-    docstring = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0].rstrip(".")
 
 

@@ -145,7 +145,7 @@ def test_names_that_are_taken():
     get_method("dream")
     with pytest.raises(ValueError, match="There is a method 'dream' with the tag 'deepdream' already"):
         register_method(row(tag="deepdream"))
-    with pytest.raises(ValueError, match="name='own method' is not an identifier"):
+    with pytest.raises(ValueError, match="name='own method' is not a public identifier"):
         row(name="own method")
     assert "own" not in method_names()
     assert len(all_methods()) == len(method_names()) >= len(BUILTIN)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -64,7 +65,7 @@ class MethodCallback(VisualizationCallback):
         try:
             self.method = get_method(method) if isinstance(method, str) else method
             self.options = self.method.options_from(options or {})
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:  # of a wrong type
             raise MisconfigurationException(str(error)) from error
         self.name, self.needs_output = self.method.tag, self.method.needs_output
         if "seed" in self.method.fields:
@@ -78,7 +79,7 @@ class MethodCallback(VisualizationCallback):
     def check(self, context: VisualizationContext) -> None:
         """Refuses what the method cannot show, and tries it out where that takes a moment."""
         options = self.options_in(context)
-        self._parts = self.method.parts(context, options)
+        self._parts = self.method.work(context, options)
         if self.method.trial is not None:
             trial, prepared = self.method.trial(context, options)
             for part, items in self._parts.items():
@@ -125,6 +126,8 @@ class MethodCallback(VisualizationCallback):
             The result of the part, the same on every process; None if there was nothing to show.
         """
         result = self._run(context, options, part, items, prepared)
+        if result is None:
+            return None
         drawn = self.method.draw(context, options, part, result, lambda shown: f"{shown} · epoch {context.epoch}")
         for tag, drawing in drawn.items():
             if isinstance(drawing, Animation):
@@ -148,10 +151,23 @@ class MethodCallback(VisualizationCallback):
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)
         if self.method.merge is None:
-            return to_cpu(run(items, prepared))
+            return self._run_whole(lambda: run(items, prepared))
         share = items[own_share(len(items))]
         results = gather_results(lambda: to_cpu(run(share, prepared)) if share else None)
-        return self.method.merge([result for result in results if result is not None])
+        shares = [result for result in results if result is not None]
+        return self.method.merge(shares) if len(shares) > 1 else shares[0] if shares else None
+
+    @staticmethod
+    def _run_whole(work: Callable[[], Any]) -> Any:
+        """Does work that is not shared out on every process; a failure on one is a failure on all."""
+        results: list[Any] = []
+        gather_results(lambda: results.append(to_cpu(work())))
+        return results[0]
+
+    @property
+    def _who(self) -> str:
+        own = type(self) is not MethodCallback
+        return type(self).__name__ if own else f"MethodCallback of {self.method.name!r}"
 
     def _tagged(self, tag: str) -> str:
         """A tag of the method under the label of this callback, which differs between two of a method."""
@@ -236,13 +252,35 @@ def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:
     if row.name not in _CALLBACKS or _CALLBACKS[row.name].method is not row:
 
         def __init__(self: MethodCallback, **options: Any) -> None:  # noqa: N807 - it becomes one
-            own = {name: options.pop(name) for name in list(options) if name in row.fields - {"seed"}}
-            MethodCallback.__init__(self, row, own, **options)
+            general = inspect.signature(VisualizationCallback).parameters.keys() - {"layers"}
+            schedule = {name: options.pop(name) for name in list(options) if name in general}
+            MethodCallback.__init__(self, row, options, **schedule)
+
+        def __reduce__(self: MethodCallback) -> tuple[Any, ...]:  # noqa: N807 - it becomes one
+            return _remade, (self.method, self.__dict__)
 
         name = "".join(word.capitalize() for word in row.name.split("_"))
-        attributes = {"__init__": __init__, "__doc__": row.options.__doc__, "__module__": row.run.__module__}
+        attributes = {
+            "__init__": __init__,
+            "__reduce__": __reduce__,
+            "__doc__": row.options.__doc__,
+            "__module__": row.run.__module__,
+            "__signature__": _signature(row),
+        }
         _CALLBACKS[row.name] = type(name, (MethodCallback,), attributes, method=row)
     return _CALLBACKS[row.name]
+
+
+def _signature(row: Method[..., Any]) -> inspect.Signature:
+    """The method's options, then what every visualisation takes; all by name."""
+    every = inspect.signature(VisualizationCallback).parameters | inspect.signature(row.options).parameters
+    return inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in every.values()])
+
+
+def _remade(row: Method[..., Any], state: dict[str, Any]) -> MethodCallback:
+    callback = object.__new__(callback_class(row))
+    callback.__dict__.update(state)
+    return callback
 
 
 def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallback:
