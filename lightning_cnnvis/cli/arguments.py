@@ -12,7 +12,7 @@ from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.cli.methods import add_options
 from lightning_cnnvis.methods.method import Method
-from lightning_cnnvis.methods.registry import get_method, method_names
+from lightning_cnnvis.methods.registry import all_methods, get_method, method_names
 from lightning_cnnvis.report import ReportOptions
 from lightning_cnnvis.text import printable
 
@@ -67,7 +67,7 @@ def parser_of(command: str) -> ArgumentParser:
         parser.add_argument(
             "--epochs", nargs="+", type=int, help="Epochs, from 1. Default: all that there are checkpoints of."
         )
-        always = " and ".join(name for name in method_names() if get_method(name).evolve is not None)
+        always = " and ".join(method.name for method in all_methods() if method.evolve is not None)
         parser.add_argument(
             "--show",
             nargs="+",

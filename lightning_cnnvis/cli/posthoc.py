@@ -37,7 +37,10 @@ def run(command: str, args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2, if something is wrong that the user can mend.
     """
-    options = parser_of(command).parse_args(list(args))
+    try:
+        options = parser_of(command).parse_args(list(args))
+    except ValueError as error:  # a method that cannot be loaded
+        fail(error)
     try:
         with _plain_warnings(), _importing_from_here(_names_a_class(options)):
             if command in _COMMANDS:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from lightning_cnnvis.callbacks import callback_class
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
 from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER, Run
@@ -23,6 +24,7 @@ from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.methods import all_methods
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.posthoc.runs import needs_trust
 from lightning_cnnvis.text import printable
@@ -40,7 +42,12 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "init_args": {"save_dir": "cnnvis_runs", "name": "", "default_hp_metric": False},
     },
     "callbacks": [
-        {"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection"},
+        # what is shown over the epochs in any case, as it is
+        *(
+            {"class_path": f"lightning_cnnvis.callbacks.{callback_class(method).__name__}"}
+            for method in all_methods()
+            if method.evolve == {}
+        ),
         {"class_path": "lightning_cnnvis.callbacks.VisualizationCheckpoint"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},
     ],

@@ -39,7 +39,7 @@ class Evolution:
         epochs: The epochs, counted from 1, ascending.
         pictures: PNG files by tag and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
-        tables: Tables as CSV, by tag: the inversion errors beside the accuracy, where both are known.
+        tables: Tables as CSV, by tag, such as errors beside the accuracy.
         animations: GIF files by tag and epoch.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
@@ -138,7 +138,7 @@ def evolve(
         data: As for `analyze`.
         model: As for `analyze`.
         callbacks: What to show. By default the visualisations in the run's ``config.yaml``, and if they are not among
-            them, projections, and quick inversions to set beside the accuracy.
+            them, those of methods that are shown over the epochs in any case.
         epochs: The epochs to show, of those that have checkpoints; all of them if None.
         input_spec: As for `analyze`.
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from runs import IMAGES, SPEC, Classifier, fit, network
 
 from lightning_cnnvis import analyze, cli, evolve
 from lightning_cnnvis.callbacks import MethodCallback, VisualizationCheckpoint, callback_class, callback_of
-from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method
+from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method, registry
 from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import BUILTIN, summary_of
 from lightning_cnnvis.report import ReportOptions, collect
@@ -144,7 +145,7 @@ def test_names_that_are_taken():
     get_method("dream")
     with pytest.raises(ValueError, match="There is a method 'dream' with the tag 'deepdream' already"):
         register_method(row(tag="deepdream"))
-    with pytest.raises(ValueError, match="name='own method' is not an identifier"):
+    with pytest.raises(ValueError, match="name='own method' is not a public identifier"):
         row(name="own method")
     assert "own" not in method_names()
     assert len(all_methods()) == len(method_names()) >= len(BUILTIN)
@@ -162,3 +163,24 @@ def test_options_that_are_not_there(tmp_path):
     callback = MethodCallback("mean_image", {"classes": [7]}, input_spec=SPEC)
     with pytest.raises(MisconfigurationException, match="Class 7 is out of range"):
         fit(tmp_path, callback, max_epochs=1)
+
+
+def test_a_broken_package_costs_its_own_method_only(monkeypatch):
+    broken = EntryPoint("broken", "no_such_package.methods", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"broken": broken})
+    assert "broken" in method_names()
+    with pytest.warns(UserWarning, match=r"'broken' of no_such_package.methods cannot be loaded \(ModuleNotFoundError"):
+        assert "broken" not in {method.name for method in all_methods()}
+    with pytest.raises(ValueError, match="Fix or uninstall the package"):
+        get_method("broken")
+    assert get_method("dream").name == "dream"
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_lists_that_are_empty_or_one_name(name):
+    method = get_method(name)
+    for field in {"layers", "channels", "classes"} & method.fields - ({"classes"} if name == "mean_image" else set()):
+        with pytest.raises(ValueError, match=rf"{field}=\[\] leaves nothing to show\. Name at least one"):
+            method.options(**{field: []})
+        with pytest.raises(ValueError, match=rf"{field}='x' is one name, not a list: give {field}=\['x'\]"):
+            method.options(**{field: "x"})
