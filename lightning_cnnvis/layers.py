@@ -27,7 +27,8 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
         The module.
 
     Raises:
-        LayerError: If there is no such module. The message lists the names nearest to it.
+        LayerError: If there is no such module, and the message lists the names nearest to it; or if the network is
+            TorchScript.
 
     Example:
         >>> get_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "1")
@@ -37,6 +38,8 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
         ...
         lightning_cnnvis.layers.LayerError: The model has no layer 'conv_1'. Did you mean 'conv1'?
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise LayerError("The network is TorchScript, which calls no hooks. Give the Python module it was made from.")
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if name and name in modules:
         return modules[name]

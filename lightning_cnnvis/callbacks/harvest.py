@@ -79,10 +79,13 @@ class EpochHarvest:
         """
         if self._following is None:
             self.keep(batch, epoch)
-        elif first:
+            return
+        if first:
             self._following.number(*sample_ids(loaders, index))
             if self._followed_weights is None:
                 self._followed_weights = _fingerprint(self._following.model)
+        if self.get_images is not None:
+            self._following.expect(images_of(batch, self.get_images))
 
     def release(self) -> None:
         """Stops following the network."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.spec import MAX_SIDE
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +47,18 @@ class Facts:
             return Facts()
         callbacks = _mapping(content.get("callbacks"))
         states = [state for state in callbacks.values() if isinstance(state, Mapping)]
-        specs = (state["input_spec"] for state in states if state.get("input_spec"))
+        specs = (_input_spec(state.get("input_spec")) for state in states)
+        scores = ((state.get("monitor"), _number(state.get("current_score"))) for state in states)
         return Facts(
             epoch_of(content),
-            next((InputSpec(**spec) for spec in specs), None),
+            next((spec for spec in specs if spec is not None), None),
+            {name: score for name, score in scores if isinstance(name, str) and score is not None},
+            {key: state for key, state in callbacks.items() if isinstance(key, str)},
             {
-                state["monitor"]: float(state["current_score"])
-                for state in states
-                if state.get("monitor") and state.get("current_score") is not None
+                key: value
+                for key, value in _mapping(content.get("datamodule_hyper_parameters")).items()
+                if isinstance(key, str)
             },
-            callbacks,
-            _mapping(content.get("datamodule_hyper_parameters")),
         )
 
 
@@ -73,14 +76,42 @@ def epoch_of(content: Any) -> int | None:
         (1, None)
     """
     epoch = content.get("epoch") if isinstance(content, Mapping) else None
-    if not isinstance(epoch, int):
+    if not _is_count(epoch):
         return None
     # `epoch` counts from 0 when it is saved during an epoch, and from 1 after the last one
     progress: Any = content
     for key in ("loops", "fit_loop", "epoch_progress", "current"):
         progress = _mapping(progress.get(key))
     ready = progress.get("ready")
-    return ready if isinstance(ready, int) and ready > 0 else epoch + 1
+    return ready if _is_count(ready) and ready > 0 else epoch + 1
+
+
+def _input_spec(value: Any) -> InputSpec | None:
+    """The input that a callback noted; None for what is none, whatever it is."""
+    if not isinstance(value, Mapping) or "size" not in value:
+        return None
+    channels = value.get("channels", 3)
+    if not _is_count(channels) or channels > MAX_SIDE:  # a mean is repeated for each
+        return None
+    try:
+        spec = InputSpec(**value)
+        numbers = (*spec.size, spec.channels, *spec.mean, *spec.std)
+        is_one = all(isinstance(number, int) for number in numbers[:3]) and all(map(math.isfinite, numbers))
+        is_one = is_one and all(isinstance(name, str) for name in spec.class_names)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return spec if is_one and max(spec.size) <= MAX_SIDE else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _mapping(value: Any) -> dict[str, Any]:

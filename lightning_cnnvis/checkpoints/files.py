@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.imports import module_available
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lightning_cnnvis.text import printable
 
 _SHOWN_KEYS = 4
+_MAX_INFLATION = 16
+_FREE_INFLATION = 2**26
+"""A file may unfold to sixteen times its bytes, and to 64 MiB in any case."""
 _ZIP = b"PK"
+_DEEPEST = 6
+"""How many modules there may be around a network in the module that was saved."""
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message says why, and what to do."""
+    """A checkpoint that cannot be used. The message says why, and what to do.
+
+    Args:
+        message: The message. Names in it may be anybody's: what a terminal would take for a command is escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UnreadableError(CheckpointError):
@@ -51,8 +68,10 @@ def read_file(path: Path, *, trust: bool = False, mapped: bool = False) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     is_zip = head.startswith(_ZIP)
+    if is_zip:
+        _check_archive(path, trust=trust)
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
+        content = torch.load(path, map_location="cpu", weights_only=not trust, mmap=mapped)
     except pickle.UnpicklingError as error:
         message = str(error)
         # torch.save's files are zip archives; what else is pickled begins with its protocol
@@ -70,11 +89,59 @@ def read_file(path: Path, *, trust: bool = False, mapped: bool = False) -> Any:
         ) from error
     except Exception as error:  # the unpickler raises nearly anything at what is not a pickle
         if is_zip:
-            raise UnreadableError(
-                f"{path} is damaged, as a file is whose writing or download was cut off ({_first_line(str(error))}). "
-                "Use another checkpoint, or fetch it again."
-            ) from error
+            raise UnreadableError(_damaged(path, error)) from error
         raise UnreadableError(_not_a_checkpoint(path)) from error
+    if not trust:
+        _check_tensors(content, path)
+    return content
+
+
+def _check_archive(path: Path, *, trust: bool) -> None:
+    """Refuses TorchScript, and archives that would fill the memory when they are inflated."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile raises nearly anything at a directory that is damaged
+        raise UnreadableError(_damaged(path, error)) from error
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive (torch.jit.save), which holds a program and calls no hooks. Save the "
+            "network's state_dict() with torch.save and give that, with the Python class of the network: --model, or "
+            "model=."
+        )
+    inflated, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if inflated > _MAX_INFLATION * size + _FREE_INFLATION and not trust:
+        raise CheckpointError(
+            f"{path} has {size:,} bytes and would inflate to {inflated:,}, as an archive does that is made to fill the "
+            "memory. If you know where it comes from, trust it: --trust, or trust=True."
+        )
+
+
+def _check_tensors(content: Any, path: Path) -> None:
+    """Refuses tensors that repeat a few stored values many times: a copy of one would fill the memory."""
+    for tensor in _leaves(content):
+        if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
+            continue
+        needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if needed > _MAX_INFLATION * stored + _FREE_INFLATION:
+            raise CheckpointError(
+                f"{path} has a tensor of shape {tuple(tensor.shape)} in {stored:,} bytes, which is made to fill the "
+                "memory. If you know where it comes from, trust it: --trust, or trust=True."
+            )
+
+
+def _leaves(content: Any) -> Iterator[Any]:
+    """What containers hold, each looked at once, however they are nested."""
+    seen: set[int] = set()
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            if id(value) not in seen:
+                seen.add(id(value))
+                todo += value.values() if isinstance(value, Mapping) else value
+        else:
+            yield value
 
 
 def is_mappable(path: Path) -> bool:
@@ -92,7 +159,7 @@ def is_mappable(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises nearly anything at a directory that is damaged
         return False
 
 
@@ -102,6 +169,13 @@ def _head(path: Path) -> bytes:
             return file.read(16)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be opened: {error.strerror}. Check its permissions.") from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return (
+        f"{path} is damaged, as a file is whose writing or download was cut off ({_first_line(str(error))}). Use "
+        "another checkpoint, or fetch it again."
+    )
 
 
 def _not_a_checkpoint(path: Path) -> str:
@@ -128,31 +202,39 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+_WEIGHTS_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+_EXTRA = "_extra_state"
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Any]:
     """Finds the weights in what was read from a file.
 
     Args:
-        content: A state dict, a mapping with one under one of the usual keys (``state_dict``, ``model``,
-            ``model_state_dict``, ``state_dict_ema``, ``model_ema``), or a network.
+        content: A state dict, a mapping with one, or a network. Of several state dicts in a mapping, the one under one
+            of the usual keys is taken (``state_dict``, ``model``, ``model_state_dict``, ``state_dict_ema``,
+            ``model_ema``).
         path: The file, for the message.
 
     Returns:
-        Tensors of any shape by the dotted name of the parameter or buffer.
+        Tensors of any shape by the dotted name of the parameter or buffer, and what modules keep beside them
+        (``get_extra_state``).
 
     Raises:
-        CheckpointError: If there are none.
+        CheckpointError: If there are none, or several and none under a usual key.
 
     Example:
         >>> weights = nn.Linear(2, 1).state_dict()
-        >>> list(state_dict_of({"epoch": 3, "model_state_dict": weights}, Path("some.pth")))
+        >>> list(state_dict_of({"epoch": 3, "net": weights}, Path("some.pth")))
         ['weight', 'bias']
     """
-    if isinstance(content, nn.Module):
-        return content.state_dict()
-    for key in (None, "state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema"):
-        found = content if key is None else content.get(key) if isinstance(content, Mapping) else None
-        if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-            return dict(found)
+    found = _state_dicts(content)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise CheckpointError(
+            f"{path} contains weights under several keys: {_shortened([repr(key) for key in found])}. Save those that "
+            "you mean in a file of their own: torch.save(content[KEY], FILE)."
+        )
     kind = type(content).__name__
     keys = f" with {', '.join(map(repr, list(content)[:4]))}" if isinstance(content, Mapping) and content else ""
     raise CheckpointError(
@@ -161,18 +243,44 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
     )
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, *, partial: bool = False) -> list[str]:
+def _state_dicts(content: Any, depth: int = 2) -> dict[str, dict[str, Any]]:
+    """The state dicts in what was read, by their keys; the first under a usual key alone."""
+    if isinstance(content, nn.Module):
+        return {"": content.state_dict()}
+    if not isinstance(content, Mapping) or not content:
+        return {}
+    if _is_state_dict(content):
+        return {"": dict(content)}
+    if not depth:
+        return {}
+    for usual in _WEIGHTS_KEYS:
+        if found := _state_dicts(content.get(usual), depth - 1):
+            return found
+    # what Lightning and training loops save beside the weights
+    aside = {"optimizer", "optimizer_states", "optimizer_state_dict", "callbacks", "loops", "hyper_parameters"}
+    inside = {key: _state_dicts(value, depth - 1) for key, value in content.items() if key not in aside}
+    return {str(key): weights for key, found in inside.items() for weights in found.values()}
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    return all(
+        isinstance(key, str) and (isinstance(value, Tensor) or key.endswith(_EXTRA)) for key, value in content.items()
+    ) and any(isinstance(value, Tensor) for value in content.values())
+
+
+def fit_weights(model: nn.Module, weights: Mapping[str, Any], source: str, *, partial: bool = False) -> list[str]:
     """Copies weights into a network.
 
-    Weights of a module around the network fit too (``model.conv1.weight``), and so do those of a child of it
-    (``0.weight`` for ``features.0.weight``).
+    Weights of a module around the network fit too (``model.conv1.weight``), whatever else that has, such as the weights
+    of a loss; and so do those of a child of it (``0.weight`` for ``features.0.weight``). The names that
+    ``torch.compile`` and ``DataParallel`` add are left out. What ``load_state_dict`` accepts is accepted.
 
     Args:
         model: The network; its weights are replaced.
         weights: The new weights, tensors of the parameters' shapes, by key.
         source: Origin of the weights, for the message.
-        partial: Whether the weights may end before the network does: whole children at its end may be missing. They
-            are replaced by the identity, so that the network ends where its weights do.
+        partial: Whether the weights may end before the network does: whole children at its end may be missing, or be
+            of another network. They are replaced by the identity, so that the network ends where its weights do.
 
     Returns:
         The names of the children that were missing, in the order of the network.
@@ -187,54 +295,124 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, *,
         ['2']
     """
     own = model.state_dict()
-    weights = _renamed(weights, own, [name for name, _ in model.named_children()])
-    missing = [key for key in own if key not in weights]
-    unexpected = [key for key in weights if key not in own]
-    reshaped = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    absent = _absent_children(model, missing) if partial and not unexpected else []
+    fitted, strangers = _renamed(weights, own)
+    missing = [key for key in own if key not in fitted and not _is_dispensable(key)]
+    unexpected = [key for key in fitted if key not in own]
+    reshaped = [key for key in own if key in fitted and not _same_shape(own[key], fitted[key])]
+    absent = _absent_children(model, {*missing, *reshaped}, unexpected) if partial else []
     if absent:
-        missing = [key for key in missing if key.split(".")[0] not in absent]
-    if missing or unexpected or reshaped:
-        shapes = [f"{key} {tuple(weights[key].shape)} in place of {tuple(own[key].shape)}" for key in reshaped]
+        missing, unexpected, reshaped = (
+            [k for k in keys if k.split(".")[0] not in absent] for keys in (missing, unexpected, reshaped)
+        )
+    if (missing or unexpected or reshaped) and not _load_strictly(model, fitted):
+        shapes = [f"{key} {_shape(fitted[key])} in place of {_shape(own[key])}" for key in reshaped]
         differences = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
         what = "; ".join(f"{name}: {_shortened(keys)}" for name, keys in differences if keys)
         raise CheckpointError(
             f"The weights of {source} do not fit {type(model).__name__} ({what}). Name the network that they belong to."
         )
+    if missing or unexpected or reshaped:
+        return []
+    replaced = [key for key in fitted if key.split(".")[0] in absent]
+    if strangers or replaced:
+        about = f"{_shortened([*strangers, *replaced])}"
+        warnings.warn(
+            f"{printable(source)} has more than {type(model).__name__}, which is passed over: {printable(about)}.",
+            stacklevel=2,
+        )
     for name in absent:
         setattr(model, name, nn.Identity())
-    model.load_state_dict(weights)
+    kept = {key: value for key, value in fitted.items() if key.split(".")[0] not in absent}
+    try:
+        model.load_state_dict(kept, strict=False)
+    except Exception as error:  # a module's own set_extra_state, or hooks of its own
+        raise CheckpointError(
+            f"{type(model).__name__} does not take the weights of {source} ({type(error).__name__}: "
+            f"{_first_line(str(error))}). Name the network that they belong to."
+        ) from error
     return absent
 
 
-def _renamed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], children: Sequence[str]) -> dict[str, Tensor]:
-    """Renames weights to the network's keys: as they are, without a common prefix, or as those of a child."""
-    plain = dict(weights)
-    while not any(key in own for key in plain):
+def _load_strictly(model: nn.Module, weights: Mapping[str, Any]) -> bool:
+    """Whether the network itself knows how to take weights of other names or shapes; it is as before if not."""
+    before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in model.state_dict().items()}
+    try:
+        model.load_state_dict(dict(weights))
+    except Exception:  # whatever the hooks of the network raise
+        model.load_state_dict(before, strict=False)
+        return False
+    return True
+
+
+def _renamed(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Renames weights to the network's keys.
+
+    Returns:
+        The weights under the network's names as far as these are known; and the keys of what does not belong to it.
+    """
+    names = {_plain(key): key for key in own}
+    plain = {_plain(key): value for key, value in weights.items()}
+    if len(names) < len(own) or len(plain) < len(weights):  # a module that is called so
+        names, plain = {key: key for key in own}, dict(weights)
+    inside: dict[str, int] = {}
+    for key in plain:
+        parts = key.split(".")
+        for n in range(min(len(parts), _DEEPEST)):
+            if ".".join(parts[n:]) in names:
+                prefix = "".join(f"{part}." for part in parts[:n])
+                inside[prefix] = inside.get(prefix, 0) + 1
+    if inside:
+        prefix = max(inside, key=lambda known: (inside[known], -len(known)))
+        found = {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
+        strangers = [key for key in plain if not key.startswith(prefix)]
+        return {names.get(key, key): value for key, value in found.items()}, strangers
+    # those of a child of the network, with or without names of modules around it
+    for _ in range(_DEEPEST):
+        for child in dict.fromkeys(name.split(".")[0] for name in names):
+            found = {f"{child}.{key}": value for key, value in plain.items()}
+            if found and set(found) <= set(names):
+                return {names[key]: value for key, value in found.items()}, []
         heads = {key.partition(".")[0] for key in plain}
         if len(heads) != 1 or not all("." in key for key in plain):
             break
         plain = {key.partition(".")[2]: value for key, value in plain.items()}
-    else:
-        return plain
-    for child in children:
-        inside = {f"{child}.{key}": value for key, value in weights.items()}
-        if inside and set(inside) <= set(own):
-            return inside
-    return dict(weights)
+    return dict(weights), []
 
 
-def _absent_children(model: nn.Module, missing: Sequence[str]) -> list[str]:
-    """Finds the children at the end of the network all of whose weights are missing."""
+def _plain(key: str) -> str:
+    """A name without what ``torch.compile`` and the wrappers of several devices put into it, in front or inside."""
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def _is_dispensable(key: str) -> bool:
+    """Whether networks are loaded without it: counts of batches, and what modules of other versions kept."""
+    return key.endswith(("num_batches_tracked", _EXTRA))
+
+
+def _same_shape(own: Any, value: Any) -> bool:
+    # parameters of lazy modules take their shape from the weights
+    return is_lazy(own) or _shape(own) == _shape(value)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _absent_children(model: nn.Module, foreign: Collection[str], unexpected: Sequence[str]) -> list[str]:
+    """Finds the children at the end of the network whose weights are missing or of another one, as a new head's are."""
+    with_weights = [
+        (name, keys)
+        for name, child in model.named_children()
+        if (keys := [f"{name}.{key}" for key in child.state_dict() if not _is_dispensable(key)])
+    ]
     absent: list[str] = []
-    for name, child in reversed(list(model.named_children())):
-        keys = [f"{name}.{key}" for key in child.state_dict()]
-        if keys and not set(keys) <= set(missing):
+    for name, keys in reversed(with_weights):
+        if not set(keys) & set(foreign):
             break
-        if keys:
-            absent.insert(0, name)
-    has_weights = [name for name, child in model.named_children() if child.state_dict()]
-    return absent if len(absent) < len(has_weights) else []
+        absent.insert(0, name)
+    whole = len(absent) < len(with_weights)
+    rest = [key for key in (*foreign, *unexpected) if key.split(".")[0] not in absent]
+    return absent if whole and not rest else []
 
 
 def _shortened(keys: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,16 +13,23 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.data import AttributeDict
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lightning_cnnvis.checkpoints.facts import Facts
 from lightning_cnnvis.checkpoints.files import CheckpointError, fit_weights, read_file, state_dict_of
 from lightning_cnnvis.checkpoints.run import Run, find_checkpoints
-from lightning_cnnvis.checkpoints.zoo import ModelNameError, NamedModel
+from lightning_cnnvis.checkpoints.zoo import AUXILIARY, ModelNameError, NamedModel
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from lightning_cnnvis.inputs.spec import MAX_SIDE
 from lightning_cnnvis.layers import find_network
 from lightning_cnnvis.models import ImageClassifier
+
+_MAX_DEPTH = 20
+_MAX_CLASSES = 2**17
+_SMALL = 2**24
+"""A network with so many weights is made whatever weights there are for it."""
 
 __all__ = ["Checkpoint", "CheckpointError", "ModelNameError", "find_checkpoints", "load"]
 
@@ -114,6 +121,11 @@ def load(
         >>> loaded.input_spec.size, loaded.resize, loaded.input_spec.class_name(281)
         ((224, 224), 256, 'tabby')
     """
+    for given in (source, model):
+        if isinstance(given, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+            raise CheckpointError(
+                "The network is TorchScript, which calls no hooks. Give the Python module that it was made from."
+            )
     if isinstance(source, nn.Module):
         checkpoint = _of_network(source)
     elif source is None:
@@ -122,7 +134,7 @@ def load(
         checkpoint = _of_run(source, model, epoch, trust=trust)
     else:
         path = Path(source)
-        checkpoint = _of_content(read_file(path, trust=trust), path, model)
+        checkpoint = _of_content(read_file(path, trust=trust), path, model, trust=trust)
         checkpoint = replace(checkpoint, run=Run(path.parent, trust=trust))
     for network in filter(None, (checkpoint.module, checkpoint.model)):
         network.to(device).eval()
@@ -132,7 +144,7 @@ def load(
 def _of_run(source: str | Path | Run, model: str | nn.Module | None, epoch: int | None, *, trust: bool) -> Checkpoint:
     with nullcontext(source) if isinstance(source, Run) else Run(source, trust=trust) as run:
         path = run.longest if epoch is None else run.at(epoch)
-        checkpoint = _of_content(run.content(path), path, model)
+        checkpoint = _of_content(run.content(path), path, model, trust=run.trust)
         # the file may be gone when these are used
         callbacks = pytree.tree_map_only(Tensor, torch.clone, checkpoint.callbacks)
         return replace(checkpoint, callbacks=callbacks, run=run.run_of(path))
@@ -160,7 +172,7 @@ def _published(model: str | nn.Module | None) -> Checkpoint:
     return Checkpoint(network, input_spec=spec, resize=resize, name=named.name)
 
 
-def _of_content(content: Any, path: Path, model: str | nn.Module | None) -> Checkpoint:
+def _of_content(content: Any, path: Path, model: str | nn.Module | None, *, trust: bool) -> Checkpoint:
     known = _known(Facts.of(content), path)
     if isinstance(content, nn.Module) and not isinstance(model, nn.Module):  # only if trusted
         # the content stays as it is, and the copy does not depend on the file
@@ -170,8 +182,7 @@ def _of_content(content: Any, path: Path, model: str | nn.Module | None) -> Chec
         return replace(known, **_networks(_of_network(model)))
     if isinstance(model, str) and NamedModel.is_one(model):
         return _of_named(NamedModel.parse(model), state_dict_of(content, path), known)
-    found = content.get("hyper_parameters") if isinstance(content, Mapping) else None
-    hyperparameters = found if isinstance(found, Mapping) else {}
+    hyperparameters = _hyperparameters(content)
     if model is None and not ({"num_classes", "image_size", "recipe"} <= set(hyperparameters)):
         state_dict_of(content, path)
         what = "is of another class than ImageClassifier" if "epoch" in content else "contains only weights"
@@ -185,9 +196,27 @@ def _of_content(content: Any, path: Path, model: str | nn.Module | None) -> Chec
             "that network: analyze(path, model=ImageClassifier(network, ...))."
         )
     kind = ImageClassifier if model is None else _network_class(model)
-    module = _instance(kind, hyperparameters, path)
-    fit_weights(module, state_dict_of(content, path), str(path))
+    weights = state_dict_of(content, path)
+    if issubclass(kind, ImageClassifier):
+        _check_classifier(kind, hyperparameters, weights, path)
+    module = _instance(kind, content, hyperparameters, path, trust=trust)
+    fit_weights(module, weights, str(path))
     return replace(known, **_networks(_of_network(module), known.input_spec))
+
+
+def _hyperparameters(content: Any) -> dict[str, Any]:
+    """What ``save_hyperparameters()`` stored, also by Lightning's old names for it."""
+    if not isinstance(content, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    for key in ("hparams", "module_arguments", "hyper_parameters"):
+        values = content.get(key)
+        found |= (
+            {name: value for name, value in values.items() if isinstance(name, str)}
+            if isinstance(values, Mapping)
+            else {}
+        )
+    return found
 
 
 def _networks(found: Checkpoint, spec: InputSpec | None = None) -> dict[str, Any]:
@@ -197,12 +226,13 @@ def _networks(found: Checkpoint, spec: InputSpec | None = None) -> dict[str, Any
 
 
 def _of_named(named: NamedModel, weights: Mapping[str, Tensor], known: Checkpoint) -> Checkpoint:
-    network = named.build()
+    auxiliary = any(AUXILIARY & set(key.split(".")) for key in weights)
+    network = named.build(auxiliary=auxiliary)
     # a network trained on other classes differs in the size of its last parameter
     last = list(network.state_dict().items())[-1:]
     found = next((value for key, _ in last for other, value in weights.items() if other.endswith(key)), None)
-    if found is not None and found.ndim and found.shape[0] != last[0][1].shape[0]:
-        network = named.build(int(found.shape[0]))
+    if found is not None and found.ndim and last[0][1].shape[0] != found.shape[0] <= _MAX_CLASSES:
+        network = named.build(int(found.shape[0]), auxiliary=auxiliary)
     absent = fit_weights(network, weights, str(known.path), partial=True)
     classes = None if found is None else int(found.shape[0])
     spec, resize = named.input_spec(network, 0 if absent else classes)
@@ -244,7 +274,7 @@ def import_class(name: str, base: type) -> Any:
         raise CheckpointError(f"{name!r} is not an import path. Write package.module.Class.")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module may raise anything while it is imported
         raise CheckpointError(f"{name!r} cannot be imported: {error}. Write package.module.Class.") from error
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise CheckpointError(f"{name!r} is not a {base.__name__}. Name a class that is one.")
@@ -259,15 +289,77 @@ def _network_class(name: str) -> Any:
         raise CheckpointError(f"{error} A network of a library is {hint}.") from error
 
 
-def _instance(kind: type[nn.Module], hyperparameters: Mapping[str, Any], path: Path) -> nn.Module:
-    """Makes a module with those hyperparameters that it takes."""
-    parameters = inspect.signature(kind).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = {key: value for key, value in hyperparameters.items() if takes_any or key in parameters}
-    try:
-        return kind(**known)
-    except TypeError as error:
+def _instance(
+    kind: type[nn.Module], content: Any, hyperparameters: Mapping[str, Any], path: Path, *, trust: bool
+) -> nn.Module:
+    """Makes a module with those hyperparameters that it takes, as Lightning does."""
+    by_cli = "_instantiator" in hyperparameters
+    classes = list(dict.fromkeys(_class_paths(hyperparameters))) if by_cli else []
+    if classes and not trust:
         raise CheckpointError(
-            f"{kind.__name__} could not be made from the hyperparameters in {path} ({error}). Call "
+            f"{path} names classes to make {kind.__name__} of ({', '.join(classes)}), which may run any code. If you "
+            "know where it comes from, trust it: --trust, or trust=True."
+        )
+    try:
+        if by_cli and trust:
+            return _by_cli(kind, hyperparameters)
+        return kind(**_arguments(kind, content, hyperparameters))
+    except Exception as error:  # whatever the user's own class raises
+        why = str(error) if isinstance(error, TypeError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(
+            f"{kind.__name__} could not be made from the hyperparameters in {path} ({why}). Call "
             "save_hyperparameters() in its __init__, or give the module itself: analyze(path, model=module)."
         ) from error
+
+
+def _class_paths(value: Any, depth: int = 0) -> Iterator[str]:
+    """The classes that hyperparameters name, at any depth, as LightningCLI writes them."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, Mapping):
+        yield from (str(name) for key, name in value.items() if key in {"class_path", "_class_path"})
+    if isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _class_paths(one, depth + 1)
+
+
+def _arguments(kind: type[nn.Module], content: Any, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a module: its hyperparameters, or one that is all of them (``hparams_name``)."""
+    parameters = inspect.signature(kind).parameters
+    whole = content.get("hparams_name") if isinstance(content, Mapping) else None
+    if isinstance(whole, str) and whole in parameters and parameters[whole].kind is not inspect.Parameter.VAR_KEYWORD:
+        return {whole: AttributeDict(hyperparameters)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {key: value for key, value in hyperparameters.items() if takes_any or key in parameters}
+
+
+def _by_cli(kind: type[nn.Module], hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """Makes a module of LightningCLI, whose hyperparameters may be classes, each with arguments of its own."""
+    from pytorch_lightning.cli import instantiate_module  # noqa: PLC0415 - needs jsonargparse, which not everyone has
+
+    given = {key: value for key, value in hyperparameters.items() if key != "_instantiator"}
+    module: nn.Module = instantiate_module(kind, given)
+    return module
+
+
+def _check_classifier(
+    kind: type[ImageClassifier], hyperparameters: Mapping[str, Any], weights: Mapping[str, Any], path: Path
+) -> None:
+    """Refuses hyperparameters that ask for another network than the weights are of, before it takes any memory."""
+    size = hyperparameters.get("image_size", 1)
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIDE:
+        raise CheckpointError(
+            f"{path} has an image_size that is not the side of an image in pixels, from 1 to {MAX_SIDE}. Use another "
+            "checkpoint."
+        )
+    if kind is not ImageClassifier or not isinstance(hyperparameters.get("model"), str):
+        return
+    with torch.device("meta"):
+        network = _instance(kind, {}, hyperparameters, path, trust=False)
+    needed = sum(value.numel() for value in network.state_dict().values())
+    held = sum(value.numel() for value in weights.values() if isinstance(value, Tensor))
+    if needed > 2 * held + _SMALL:
+        raise CheckpointError(
+            f"The hyperparameters in {path} are of a network with {needed:,} weights, and it has {held:,}. Use another "
+            "checkpoint."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ CONFIG_NAME = "config.yaml"
 WEIGHTS_FOLDER = "weights"
 """Folder of a run with the weights of the epochs that were shown."""
 
+_MAX_CONFIG = 2**20
+_MAX_NODES = 2**17
 _LEVELS = 3  # a checkpoint lies in RUN/checkpoints or RUN/cnnvis/weights
 _EPOCH_IN_NAME = re.compile(r"epoch[^0-9]?([0-9]+)", re.IGNORECASE)
 
@@ -83,7 +85,7 @@ class Run:
         Raises:
             CheckpointError: If there is no such folder, or no checkpoint in it.
         """
-        return tuple(find_checkpoints(self.folder))
+        return tuple(find_checkpoints(self.folder, trust=self.trust))
 
     def content(self, path: Path) -> Any:
         """Reads one of the files.
@@ -251,11 +253,12 @@ class Run:
         return UnreadableError(f"None of the {len(self.files)} checkpoints in {self.folder} can be read. {reason}")
 
 
-def find_checkpoints(folder: Path) -> list[Path]:
+def find_checkpoints(folder: Path, *, trust: bool = False) -> list[Path]:
     """Lists the checkpoints in a folder and those below it.
 
     Args:
         folder: The folder.
+        trust: Whether to take links that lead out of the folder; otherwise they are named and passed over.
 
     Returns:
         The files, in the natural order of their names: ``epoch_2`` before ``epoch_10``.
@@ -265,13 +268,33 @@ def find_checkpoints(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise CheckpointError(f"There is no folder {folder}. Check the path.")
-    found = sorted((path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()), key=_natural)
+    found = sorted(_files(folder, trust=trust), key=_natural)
     if not found:
         raise CheckpointError(
             f"The folder {folder} has no checkpoint in it (files that end in {', '.join(SUFFIXES)}). Give the folder "
             "of a run whose weights were kept."
         )
     return found
+
+
+def _files(folder: Path, *, trust: bool) -> Iterator[Path]:
+    inside = folder.resolve()
+    for path in folder.rglob("*"):
+        try:
+            if path.suffix not in SUFFIXES or not path.is_file():
+                continue
+            # Lightning links last.ckpt to a file beside it; a link that leads out is the choice of whoever made it
+            leads_out = path.is_symlink() and not path.resolve().is_relative_to(inside)
+        except (OSError, RuntimeError):  # a link to itself
+            continue
+        if leads_out and not trust:
+            warnings.warn(
+                f"{path} is a link to {path.resolve()}, outside of the folder, and is passed over. Name that file, or "
+                "trust the folder: --trust, or trust=True.",
+                stacklevel=4,
+            )
+            continue
+        yield path
 
 
 def _natural(path: Path) -> tuple[Any, ...]:
@@ -290,7 +313,36 @@ def _epochs_in_names(paths: Sequence[Path]) -> dict[Path, int]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Fix or delete it.") from error
+        if path.stat().st_size > _MAX_CONFIG:
+            raise ValueError("it is larger than any configuration")
+        text = path.read_text(encoding="utf-8")
+        _check_nodes(yaml.compose(text, Loader=yaml.SafeLoader))
+        config = yaml.safe_load(text)
+    except Exception as error:  # YAML's own errors, and what its tags raise: numbers, dates, depth
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise CheckpointError(f"{path} cannot be read ({reason}). Fix or delete it.") from error
     return config if isinstance(config, dict) else {}
+
+
+def _check_nodes(root: yaml.Node | None) -> None:
+    """Refuses YAML whose aliases name what contains them, or multiply to more than anyone has written."""
+    sizes: dict[int, int] = {}
+    unfinished: set[int] = set()
+
+    def size_of(node: yaml.Node | None) -> int:
+        if id(node) in unfinished:
+            raise ValueError("it contains itself")
+        if id(node) not in sizes:
+            unfinished.add(id(node))
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                children = [child for pair in node.value for child in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                children = node.value
+            sizes[id(node)] = 1 + sum(map(size_of, children))
+            unfinished.discard(id(node))
+            if sizes[id(node)] > _MAX_NODES:
+                raise ValueError("its aliases multiply to more than any configuration has")
+        return sizes[id(node)]
+
+    size_of(root)

@@ -15,6 +15,9 @@ from torch import nn
 from lightning_cnnvis.inputs import InputSpec
 
 LIBRARIES = ("torchvision", "timm")
+AUXILIARY = {"aux1", "aux2", "AuxLogits"}
+"""Names of the auxiliary heads of GoogLeNet and Inception."""
+_WITH_AUXILIARY = {"googlenet", "inception_v3"}
 
 
 class ModelNameError(ValueError):
@@ -84,11 +87,12 @@ class NamedModel:
             raise ModelNameError(f"{text!r} does not name a network. Write torchvision:NAME or timm:NAME.")
         return NamedModel(library, name)
 
-    def build(self, num_classes: int | None = None) -> nn.Module:
+    def build(self, num_classes: int | None = None, *, auxiliary: bool = True) -> nn.Module:
         """Builds the network with random weights.
 
         Args:
             num_classes: Number of logits; None for the library's default, as a rule 1000.
+            auxiliary: Whether GoogLeNet and Inception have their auxiliary heads, which only training uses.
 
         Returns:
             The network, in evaluation mode.
@@ -98,7 +102,7 @@ class NamedModel:
             network: nn.Module = _timm().create_model(self.name, pretrained=False, **options)
         else:
             # what only matters in training
-            quiet = {"init_weights": False} if self.name in {"googlenet", "inception_v3"} else {}
+            quiet = {"init_weights": False, "aux_logits": auxiliary} if self.name in _WITH_AUXILIARY else {}
             network = torchvision.models.get_model(self.name, weights=None, **options, **quiet)
         return network.eval()
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before it is clear which command is meant.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 
@@ -31,8 +32,8 @@ POSTHOC = {
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command: ``fit``, ``validate`` and ``test`` train, the others look at a checkpoint.
 
-    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` with `DeconvNetProjection`. Flags change
-    one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
+    Everything has a default: ``fit`` alone trains ZFNet on `PhotoCrops` and shows what excites its feature maps. Flags
+    change one thing, ``--config run.yaml`` anything, the callbacks included, and ``fit --print_config`` shows it all::
 
         lightning-cnnvis fit
         lightning-cnnvis fit --data CIFAR10 --data.download true --model.model alexnet
@@ -56,6 +57,11 @@ def main(args: Sequence[str] | None = None) -> None:
         from lightning_cnnvis.cli import training  # noqa: PLC0415
 
         training.run(args)
+    elif args and not args[0].startswith("-"):
+        commands = [*TRAINING, *method_names(), *POSTHOC]
+        near = difflib.get_close_matches(args[0], commands, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        fail(f"There is no command {args[0]!r}. {hint}There are {', '.join(commands)}.")
     else:
         _overview(args)
 

@@ -12,8 +12,9 @@ from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.cli.methods import add_options
 from lightning_cnnvis.methods.method import Method
-from lightning_cnnvis.methods.registry import get_method, method_names
+from lightning_cnnvis.methods.registry import all_methods, get_method, method_names
 from lightning_cnnvis.report import ReportOptions
+from lightning_cnnvis.text import printable
 
 
 class _Parser(ArgumentParser):
@@ -21,7 +22,7 @@ class _Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program."""
-        text = " ".join(readable(message).split())
+        text = printable(" ".join(readable(message).split()))
         self.exit(USER_ERROR, f"lightning-cnnvis: error: {text}\nOptions: {self.prog} --help\n")
         raise AssertionError("exit does not return")
 
@@ -66,7 +67,7 @@ def parser_of(command: str) -> ArgumentParser:
         parser.add_argument(
             "--epochs", nargs="+", type=int, help="Epochs, from 1. Default: all that there are checkpoints of."
         )
-        always = " and ".join(name for name in method_names() if get_method(name).evolve is not None)
+        always = " and ".join(method.name for method in all_methods() if method.evolve is not None)
         parser.add_argument(
             "--show",
             nargs="+",
@@ -116,7 +117,12 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
     parser.add_argument("--mean", nargs="+", type=float, help="What is taken off each channel of pixels in [0, 1].")
     parser.add_argument("--std", nargs="+", type=float, help="What each channel is then divided by.")
     parser.add_argument("--device", type=str, default="auto", help="Such as cpu or cuda:1; auto takes a GPU if any.")
-    parser.add_argument("--trust", action="store_true", help="Unpickle whatever is in the file: it may run any code.")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="Unpickle whatever is in the files, import the classes and follow the "
+        "paths that they name: they may run any code.",
+    )
     parser.add_argument("--config", action="config", help="A YAML file with options.")
 
 

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from lightning_cnnvis.text import printable
+
 USER_ERROR = 2
 """Exit status of an error that the user can fix."""
 
@@ -21,9 +23,26 @@ def fail(message: object) -> NoReturn:
     Raises:
         SystemExit: Always, with status 2.
     """
-    text = " ".join(str(message).split())
-    print(f"lightning-cnnvis: error: {text}", file=sys.stderr)
+    say(f"error: {message}")
     raise SystemExit(USER_ERROR)
+
+
+def say(message: object) -> None:
+    """Prints a sentence on standard error. Names in it may be anybody's: none of them commands the terminal.
+
+    Args:
+        message: The sentence; line breaks and repeated spaces are collapsed.
+    """
+    print(printable(f"lightning-cnnvis: {' '.join(str(message).split())}"), file=sys.stderr)
+
+
+def put(result: object) -> None:
+    """Prints a result on standard output, as fit for a terminal as `say` does.
+
+    Args:
+        result: The result; line breaks stay.
+    """
+    print(printable(result))
 
 
 def readable(message: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.cli.arguments import parser_of
-from lightning_cnnvis.cli.errors import check_writable, fail
+from lightning_cnnvis.cli.errors import check_writable, fail, put, say
 from lightning_cnnvis.cli.methods import options_of
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.methods.method import Method
@@ -36,10 +37,12 @@ def run(command: str, args: Sequence[str]) -> None:
     Raises:
         SystemExit: With status 2, if something is wrong that the user can mend.
     """
-    options = parser_of(command).parse_args(list(args))
-    sys.path.insert(0, "")  # classes of one's own are found where the command is run
     try:
-        with _plain_warnings():
+        options = parser_of(command).parse_args(list(args))
+    except ValueError as error:  # a method that cannot be loaded
+        fail(error)
+    try:
+        with _plain_warnings(), _importing_from_here(_names_a_class(options)):
             if command in _COMMANDS:
                 _COMMANDS[command](options)
             else:
@@ -53,13 +56,11 @@ def run(command: str, args: Sequence[str]) -> None:
         fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    finally:
-        sys.path.remove("")
 
 
 def _layers(options: Namespace) -> None:
     table = _analysis(options).layers()
-    print(json.dumps(table.records(), indent=2) if options.json else table)
+    put(json.dumps(table.records(), indent=2) if options.json else table)
 
 
 def _pictures(method: Method[..., Any], options: Namespace) -> None:
@@ -67,9 +68,9 @@ def _pictures(method: Method[..., Any], options: Namespace) -> None:
     analysis = _analysis(options)
     result = analysis.look(method, options_of(method.options, options, analysis.input_spec.class_names))
     if result.skipped:
-        print(f"{len(result.skipped)} image(s) skipped, because they cannot be read.", file=sys.stderr)
+        say(f"{len(result.skipped)} image(s) skipped, because they cannot be read.")
     for file in result.save(options.output):
-        print(file)
+        put(file)
 
 
 def _evolve(options: Namespace) -> None:
@@ -91,7 +92,7 @@ def _evolve(options: Namespace) -> None:
         progress=True,
     )
     for file in evolution.save(options.output):
-        print(file)
+        put(file)
 
 
 def _report(options: Namespace) -> None:
@@ -108,7 +109,7 @@ def _report(options: Namespace) -> None:
         trust=options.trust,
         progress=True,
     )
-    print(file)
+    put(file)
 
 
 _COMMANDS: dict[str, Callable[[Namespace], None]] = {"layers": _layers, "evolve": _evolve, "report": _report}
@@ -126,7 +127,7 @@ def _analysis(options: Namespace) -> Analysis:
     )
     absent = ", ".join(analysis.checkpoint.absent)
     if absent:
-        print(f"The weights lack {absent}: the network ends before it.", file=sys.stderr)
+        say(f"The weights lack {absent}: the network ends before it.")
     return analysis
 
 
@@ -169,15 +170,34 @@ def find_device(name: str) -> torch.device:
         raise ValueError(f"--device {name} cannot be used here ({reason}). Try --device cpu.") from error
 
 
+def _names_a_class(options: Namespace) -> bool:
+    """Whether a class of the user's own was named on the command line: ``my.module.Class``."""
+    named = [options.model, *(options.get("data") or [])]
+    return any(re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name) for name in named if name)
+
+
+@contextmanager
+def _importing_from_here(wanted: bool) -> Iterator[None]:
+    """Lets classes be found in the current folder, but only such as the user names: it may be somebody else's run."""
+    if not wanted:
+        yield
+        return
+    sys.path.insert(0, "")
+    try:
+        yield
+    finally:
+        sys.path.remove("")
+
+
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
     """Shows warnings as sentences, and those that are for developers not at all."""
 
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        print(f"lightning-cnnvis: {message}", file=sys.stderr)
+    def said(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        say(message)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", category=UserWarning, module=r"lightning_cnnvis\.")
-        warnings.showwarning = show
+        warnings.showwarning = said
         yield

@@ -15,15 +15,19 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from lightning_cnnvis.callbacks import callback_class
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
-from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
+from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER, Run
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.methods import all_methods
 from lightning_cnnvis.models import ImageClassifier
+from lightning_cnnvis.posthoc.runs import needs_trust
+from lightning_cnnvis.text import printable
 
 DATA_SETS = ["PhotoCrops", "CIFAR10", "Imagenette", "ImageFolder"]
 
@@ -38,7 +42,12 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "init_args": {"save_dir": "cnnvis_runs", "name": "", "default_hp_metric": False},
     },
     "callbacks": [
-        {"class_path": "lightning_cnnvis.callbacks.DeconvNetProjection"},
+        # what is shown over the epochs in any case, as it is
+        *(
+            {"class_path": f"lightning_cnnvis.callbacks.{callback_class(method).__name__}"}
+            for method in all_methods()
+            if method.evolve == {}
+        ),
         {"class_path": "lightning_cnnvis.callbacks.VisualizationCheckpoint"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},
     ],
@@ -79,9 +88,9 @@ class _Parser(LightningArgumentParser):
         Raises:
             SystemExit: Always, with status 2.
         """
-        # exit does not return, which its type does not tell
-        self.exit(2, f"lightning-cnnvis: error: {_readable(message)}\nOptions: lightning-cnnvis fit --help\n")
-        raise SystemExit(2)
+        text = printable(_readable(message))
+        self.exit(2, f"lightning-cnnvis: error: {text}\nOptions: lightning-cnnvis fit --help\n")
+        raise SystemExit(2)  # exit does not return, which its type does not tell
 
 
 def _readable(message: str) -> str:
@@ -205,7 +214,9 @@ class CnnVisCLI(LightningCLI):
             print(f"\nPictures:    {pictures}")
         print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
         if (pictures / WEIGHTS_FOLDER).is_dir():
-            print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}")
+            # the files of a run are not followed everywhere, unless one says that it is one's own
+            trust = " --trust" if needs_trust(Run(log_dir)) else ""
+            print(f"Report:      lightning-cnnvis report {shlex.quote(log_dir)}{trust}")
 
 
 def run(args: Sequence[str]) -> None:

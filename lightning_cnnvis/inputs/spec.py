@@ -9,6 +9,8 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_SIDE = 2**13
+"""Largest height and width in pixels of an input that is taken over from a file that may be anybody's."""
 
 
 @dataclass(frozen=True)

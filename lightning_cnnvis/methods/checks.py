@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from pathlib import Path
+
 
 def check_at_least_one(**options: int | None) -> None:
     """Refuses counts below 1; None stands for the default.
@@ -23,15 +26,23 @@ def check_at_least_one(**options: int | None) -> None:
             raise ValueError(f"{name}={value} must be at least 1.")
 
 
-def check_names(argument: str, names: object) -> None:
-    """Refuses one name in the place of a list of names, whose letters would be taken for names.
+def check_lists(**options: Sized | str | None) -> None:
+    """Refuses one name in the place of a list of names, whose letters would be taken for names, and empty lists.
 
     Args:
-        argument: The option's name.
-        names: Its value.
+        **options: Values by name; None stands for the default.
 
     Raises:
-        ValueError: If it is one name.
+        ValueError: If one is a name, or empty.
+
+    Example:
+        >>> check_lists(layers="relu1")
+        Traceback (most recent call last):
+        ...
+        ValueError: layers='relu1' is one name, not a list: give layers=['relu1'].
     """
-    if isinstance(names, str):
-        raise ValueError(f"{argument}={names!r} is one name, not a list: give {argument}=[{names!r}].")
+    for name, value in options.items():
+        if isinstance(value, str | Path):
+            raise ValueError(f"{name}={str(value)!r} is one name, not a list: give {name}=[{str(value)!r}].")
+        if value is not None and not len(value):
+            raise ValueError(f"{name}=[] leaves nothing to show. Name at least one.")

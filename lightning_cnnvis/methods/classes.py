@@ -19,7 +19,7 @@ from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
-from lightning_cnnvis.methods.checks import check_at_least_one, check_names
+from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
@@ -60,12 +60,10 @@ class ClassesOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        check_names("classes", self.classes)
+        check_lists(classes=self.classes)
         check_at_least_one(samples_per_class=self.samples_per_class, steps=self.steps)
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)
-        if self.classes is not None and not self.classes:
-            raise ValueError("classes=[] leaves nothing to show. Name a class.")
 
 
 class ClassesResult(Result):
@@ -119,7 +117,7 @@ def _trial(subject: Subject, options: ClassesOptions) -> tuple[ClassesOptions, N
     return replace(options, steps=1), None
 
 
-def preset_name(preset: str | Recipe) -> str:
+def preset_name(preset: object) -> str:
     """The name of a preset in a caption."""
     return preset if isinstance(preset, str) else "own recipe"
 

@@ -24,7 +24,7 @@ from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.methods.checks import check_at_least_one
+from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
@@ -67,6 +67,7 @@ class DeconvOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        check_lists(layers=self.layers, channels=self.channels)
         check_at_least_one(num_channels=self.num_channels, k=self.k)
         get_rule(self.rule)
         check_choice("lrn", self.lrn, LRNRule)

@@ -18,6 +18,7 @@ from lightning_cnnvis.functional.deepdream.octaves import Dream, DreamOptions, d
 from lightning_cnnvis.functional.network.defaults import choose_depths
 from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import naming_layer
+from lightning_cnnvis.methods.checks import check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Animation, Result
@@ -63,6 +64,7 @@ class PhotographOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges, and that the photograph can be read."""
+        check_lists(layers=self.layers, channels=self.channels)
         if self.zoom_frames < 0:
             raise ValueError(f"zoom_frames={self.zoom_frames} must be 0 for no animation, or more.")
         for name in ("size", "picture_side"):
@@ -71,6 +73,8 @@ class PhotographOptions:
                 raise ValueError(f"{name}={value} must be at least 1 pixel.")
         if isinstance(self.image, str | Path):
             read_photograph(self.image)
+        elif self.image is not None and self.image.ndim != 3:
+            raise ValueError(f"image of shape {tuple(self.image.shape)}: give one photograph, (C, H, W).")
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,8 @@ from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
 from lightning_cnnvis.layers import naming_layer
-from lightning_cnnvis.methods.checks import check_at_least_one, check_names
+from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
+from lightning_cnnvis.methods.classes import preset_name
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
@@ -63,8 +64,10 @@ class InvertOptions:
     def __post_init__(self) -> None:
         """Checks the ranges, and that photographs can be read."""
         check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
-        check_names("images", self.images)
+        check_lists(layers=self.layers, images=self.images)
         check_method(self.method)
+        if isinstance(self.images, Tensor) and self.images.ndim != 4:
+            raise ValueError(f"images of shape {tuple(self.images.shape)}: give images of one size, (N, C, H, W).")
         if self.images is not None and not isinstance(self.images, Tensor):
             for path in self.images:
                 read_photograph(path)
@@ -134,7 +137,7 @@ def _merge(results: Sequence[LayerInversions]) -> LayerInversions:
 
 
 def _draw(subject: Subject, options: InvertOptions, part: str, result: LayerInversions, title: Title) -> Drawings:
-    method = options.method if isinstance(options.method, str) else "own recipe"
+    method = preset_name(options.method)
     rebuilt, found = result.inversions.images.clamp(0, 1), result.inversions
     drawn = figures.inversion_pictures(result.images, rebuilt, found.errors, found.layers, method, title)
     return {f"{INVERT.tag}/{name}": picture for name, picture in drawn.items()}

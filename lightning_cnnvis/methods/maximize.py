@@ -20,7 +20,7 @@ from lightning_cnnvis.functional.visualization.results import VisualizationOptio
 from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, activations
-from lightning_cnnvis.methods.checks import check_at_least_one
+from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.classes import preset_name
 from lightning_cnnvis.methods.deconv import check_channels, top_activations
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
@@ -67,6 +67,7 @@ class MaximizeOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        check_lists(layers=self.layers, channels=self.channels)
         check_at_least_one(num_channels=self.num_channels, steps=self.steps)
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)

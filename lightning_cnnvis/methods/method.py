@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import (
@@ -19,6 +21,7 @@ from typing import (
 
 from torch import Tensor
 
+from lightning_cnnvis.methods.registry import get_method
 from lightning_cnnvis.methods.results import Animation, Result
 from lightning_cnnvis.methods.subject import Subject
 from lightning_cnnvis.pictures import Picture
@@ -117,30 +120,27 @@ class MethodAttribute(Generic[P, R]):
     @overload
     def __get__(self, owner: Looks, kind: type | None = None) -> BoundMethod[P, R]: ...
     def __get__(self, owner: Looks | None, kind: type | None = None) -> Method[P, R] | BoundMethod[P, R]:
-        """The method, or the method of an object."""
-        return self.method if owner is None else BoundMethod(self.method, owner)
+        """The method, or the method of an object; that which has taken its place, if another was registered."""
+        method: Any = get_method(self.method.name)
+        return method if owner is None else BoundMethod(method, owner)
 
 
-def dataclass_fields(options: Any) -> dict[str, Any]:
-    """The options that are a dataclass themselves, by name.
+RESERVED_OPTIONS = frozenset(
+    ("checkpoint", "model", "data", "output", "device", "trust", "config", "input_size", "mean", "std", "help")
+)
+"""Names of flags that every command has."""
 
-    Args:
-        options: A dataclass.
 
-    Returns:
-        The dataclasses.
+def dataclass_in(hint: Any) -> Any:
+    """The dataclass that an option of this type holds, if it holds nothing else but None."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and is_dataclass(kinds[0]) else None
 
-    Example:
-        >>> from lightning_cnnvis.methods.dream import PhotographOptions
-        >>> list(dataclass_fields(PhotographOptions))
-        ['options']
-    """
-    found = {}
-    for name, hint in get_type_hints(options).items():
-        kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
-        if len(kinds) == 1 and is_dataclass(kinds[0]):
-            found[name] = kinds[0]
-    return found
+
+def _method_of(module: str, name: str) -> Method[..., Any]:
+    if module != "__main__":
+        importlib.import_module(module)  # registers it
+    return get_method(name)
 
 
 def _nothing_prepared(subject: Subject, options: Any, parts: Parts) -> None:
@@ -168,7 +168,7 @@ class Method(Generic[P, R]):
             the processes of a run. Refuses what cannot be shown with a ValueError.
         run: ``(subject, options, part, items, prepared)`` -> the result of these items of a part.
         draw: ``(subject, options, part, result, title)`` -> pictures and animations by tag.
-        merge: Puts the results of a part's shares together, in order. Left out, a part is not shared out.
+        merge: Puts the results of several shares of a part together, in order. Left out, a part is not shared out.
         prepare: ``(subject, options, parts)`` -> what all parts need, such as the images.
         trial: ``(subject, options)`` -> quick options and what `prepare` would give, to try the settings out with
             before a training; None: `parts` finds out all that can be wrong.
@@ -217,8 +217,13 @@ class Method(Generic[P, R]):
 
     def __post_init__(self) -> None:
         """Checks the name, and takes the first line of the summary."""
-        if not self.name.isidentifier():
-            raise ValueError(f"name={self.name!r} is not an identifier. Python and the command line need one.")
+        if not self.name.isidentifier() or keyword.iskeyword(self.name) or self.name.startswith("_"):
+            raise ValueError(f"name={self.name!r} is not a public identifier. Python and the command line need one.")
+        if not self.tag or "/" in self.tag:
+            raise ValueError(f"tag={self.tag!r} is not the first part of a tag. Choose a word.")
+        taken = sorted(self.fields & RESERVED_OPTIONS)
+        if taken:
+            raise ValueError(f"The option {taken[0]!r} of {self.name!r} is one that every command has. Rename it.")
         object.__setattr__(self, "summary", self.summary.strip().partition("\n")[0].rstrip("."))
 
     @property
@@ -238,14 +243,19 @@ class Method(Generic[P, R]):
         Raises:
             ValueError: If it has no option of a name, or a value is out of range.
         """
-        for name in given:
+        hints = get_type_hints(self.options)
+        values = dict(given)
+        for name, value in given.items():
+            kind = dataclass_in(hints.get(name))
+            if kind is not None and isinstance(value, Mapping):  # as a YAML file has it
+                values[name] = kind(**value)
             if name not in self.fields:
                 known = ", ".join(sorted(self.fields))
-                raise ValueError(f"{name}={given[name]!r} is not an option of {self.name!r}. It has {known}.")
-        return self.options(**given)  # type: ignore[call-arg]
+                raise ValueError(f"{name}={value!r} is not an option of {self.name!r}. It has {known}.")
+        return self.options(**values)  # type: ignore[call-arg]
 
     def options_of(self, known: Mapping[str, Any]) -> Any:
-        """Its options, with those values that it, or a dataclass among its options, has a field for.
+        """Its options, with those values that it has a field for.
 
         Args:
             known: Values by name.
@@ -256,12 +266,29 @@ class Method(Generic[P, R]):
         Raises:
             ValueError: If a value is out of range.
         """
-        given = {name: value for name, value in known.items() if name in self.fields}
-        for name, kind in dataclass_fields(self.options).items():
-            inner = {field: value for field, value in known.items() if field in inspect.signature(kind).parameters}
-            if inner and name not in given:
-                given[name] = kind(**inner)
-        return self.options(**given)  # type: ignore[call-arg]
+        return self.options(**{name: value for name, value in known.items() if name in self.fields})  # type: ignore[call-arg]
+
+    def work(self, subject: Subject, options: Any) -> Parts:
+        """The parts of the work that have items.
+
+        Args:
+            subject: What to look at.
+            options: How.
+
+        Returns:
+            The items by part.
+
+        Raises:
+            ValueError: If there is nothing to show.
+        """
+        parts = {part: items for part, items in self.parts(subject, options).items() if len(items)}
+        if not parts:
+            raise ValueError(f"There is nothing to show of {type(subject.network).__name__}. Name layers or classes.")
+        return parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travels to other processes by its name: its functions need not be picklable."""
+        return _method_of, (self.run.__module__, self.name)
 
     def sections(self, subject: Subject, options: Any, result: R, evolutions: Mapping[str, Any]) -> Sequence[Section]:
         """The sections of a report on a result.

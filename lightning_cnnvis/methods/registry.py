@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,22 @@ BUILTIN = {
 ENTRY_POINT_GROUP = "lightning_cnnvis.methods"
 """Packages that bring methods name their modules in this group of entry points."""
 
+
+RESERVED = frozenset(
+    {
+        *("fit", "validate", "test", "predict", "layers", "evolve", "report"),
+        *("images", "model", "look", "source", "subject", "checkpoint", "input_spec", "progress"),
+    }
+)
+"""Names of commands, and of what `analyze` returns besides methods."""
+
+
+class MethodError(ValueError):
+    """A method of another package that cannot be loaded."""
+
+
 _registered: dict[str, Method[..., Any]] = {}
+_warned: set[str] = set()
 
 
 def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
@@ -42,13 +58,18 @@ def register_method(method: Method[..., Any], *, replace: bool = False) -> None:
         ValueError: If there is another method of the name or the tag.
     """
     foreign = method.run.__module__ not in BUILTIN.values()
+    if method.name in RESERVED:
+        raise ValueError(
+            f"{method.name!r} is a command, or an attribute of what `analyze` returns. Choose another name."
+        )
     if foreign and method.name in BUILTIN and not replace:
         raise ValueError(f"{method.name!r} is a method of this package. Choose another name, or say replace=True.")
     # the package's own have tags, too
-    known = [_loaded(name) for name in BUILTIN] if foreign else list(_registered.values())
-    for other in [*known, *_registered.values()]:
-        same = other.name == method.name or other.tag == method.tag
-        if same and other.run.__module__ != method.run.__module__ and not replace:
+    known = {name: _loaded(name) for name in BUILTIN} if foreign else {}
+    for other in {**known, **_registered}.values():
+        again = other.name == method.name and other.run.__module__ == method.run.__module__  # as in a notebook
+        replaced = other.name == method.name and replace
+        if not (again or replaced) and {other.name, other.tag} & {method.name, method.tag}:
             raise ValueError(
                 f"There is a method {other.name!r} with the tag {other.tag!r} already. Choose another name and tag, or "
                 "say replace=True."
@@ -62,7 +83,7 @@ def method_names() -> list[str]:
 
 
 def get_method(name: str) -> Method[..., Any]:
-    """The method of a name, or of a tag such as ``"deepdream"``.
+    """Finds the method of a name, or of a tag such as ``"inversion"``.
 
     Args:
         name: The name.
@@ -74,8 +95,8 @@ def get_method(name: str) -> Method[..., Any]:
         ValueError: If there is none. The message lists the names nearest to it.
 
     Example:
-        >>> get_method("dream").tag
-        'deepdream'
+        >>> get_method("invert").tag
+        'inversion'
         >>> get_method("dreams")
         Traceback (most recent call last):
         ...
@@ -83,8 +104,7 @@ def get_method(name: str) -> Method[..., Any]:
     """
     if name in method_names():
         return _loaded(name)
-    for known in method_names():
-        method = _loaded(known)
+    for method in all_methods():
         if method.tag == name:
             return method
     names = method_names()
@@ -94,8 +114,16 @@ def get_method(name: str) -> Method[..., Any]:
 
 
 def all_methods() -> list[Method[..., Any]]:
-    """Every method, in the order of `method_names`."""
-    return [_loaded(name) for name in method_names()]
+    """Loads every method, in the order of `method_names`; one of another package that cannot be loaded is left out."""
+    found = []
+    for name in method_names():
+        try:
+            found.append(_loaded(name))
+        except MethodError as error:  # noqa: PERF203 - a handful
+            if name not in _warned:
+                warnings.warn(str(error), stacklevel=2)
+            _warned.add(name)
+    return found
 
 
 def scalar_plots() -> dict[str, ScalarPlot]:
@@ -115,10 +143,12 @@ def summary_of(name: str) -> str:
     if name in _registered:
         return _registered[name].summary
     module = BUILTIN[name] if name in BUILTIN else _entry_points()[name].module
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
+    try:
+        found = importlib.util.find_spec(module)
+        source = "" if found is None or found.origin is None else Path(found.origin).read_text(encoding="utf-8")
+        docstring = ast.get_docstring(ast.parse(source)) or ""
+    except (ImportError, ValueError, SyntaxError, OSError):  # a broken package costs its own line only
         return ""
-    docstring = ast.get_docstring(ast.parse(Path(found.origin).read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0].rstrip(".")
 
 
@@ -127,9 +157,16 @@ def _loaded(name: str) -> Method[..., Any]:
         if name in BUILTIN:
             importlib.import_module(BUILTIN[name])  # registers it
         else:
-            loaded = _entry_points()[name].load()
+            point = _entry_points()[name]
+            try:
+                point.load()  # registers it
+            except Exception as error:
+                raise MethodError(
+                    f"The method {name!r} of {point.module} cannot be loaded ({type(error).__name__}: {error}). Fix or "
+                    "uninstall the package."
+                ) from error
             if name not in _registered:
-                register_method(loaded)
+                raise MethodError(f"{point.module} does not register a method {name!r}. Fix or uninstall the package.")
     return _registered[name]
 
 

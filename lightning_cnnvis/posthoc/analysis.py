@@ -123,7 +123,7 @@ class Analysis(BuiltinMethods):
             options = row.options_from(options or {})
         subject = self.subject
         with isolated(self.model):
-            parts = row.parts(subject, options)
+            parts = row.work(subject, options)
             prepared = row.prepare(subject, options, parts)
         results: dict[str, Any] = {}
         pictures: dict[str, Picture] = {}

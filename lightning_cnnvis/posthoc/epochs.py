@@ -39,7 +39,7 @@ class Evolution:
         epochs: The epochs, counted from 1, ascending.
         pictures: PNG files by tag and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
-        tables: Tables as CSV, by tag: the inversion errors beside the accuracy, where both are known.
+        tables: Tables as CSV, by tag, such as errors beside the accuracy.
         animations: GIF files by tag and epoch.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
@@ -138,7 +138,7 @@ def evolve(
         data: As for `analyze`.
         model: As for `analyze`.
         callbacks: What to show. By default the visualisations in the run's ``config.yaml``, and if they are not among
-            them, projections, and quick inversions to set beside the accuracy.
+            them, those of methods that are shown over the epochs in any case.
         epochs: The epochs to show, of those that have checkpoints; all of them if None.
         input_spec: As for `analyze`.
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
@@ -164,7 +164,7 @@ def evolve(
     loaded = replace(loaded, input_spec=loaded.input_spec or run.input_spec)
     analysis = Analysis(loaded, data, input_spec=input_spec)
     module, feed = _module_and_data(analysis)
-    shows = _default_shows(run.config, module) if callbacks is None else list(callbacks)
+    shows = _default_shows(run, module) if callbacks is None else list(callbacks)
     for callback in shows:
         if isinstance(callback, VisualizationCallback) and callback.needs_output:
             loaded.require_output()
@@ -172,7 +172,7 @@ def evolve(
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
-    replayer = Replayer(shows, chosen[-1], torch.device(device), run.config.get("trainer") or {})
+    replayer = Replayer(shows, chosen[-1], torch.device(device), runs.trainer_options(run))
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(run, loaded.module or loaded.model, epoch=epoch, device=device)
         replayer.show(epoch, module, **feed)
@@ -189,9 +189,9 @@ def evolve(
     )
 
 
-def _default_shows(config: Mapping[str, Any], module: pl.LightningModule) -> list[pl.Callback]:
+def _default_shows(run: Run, module: pl.LightningModule) -> list[pl.Callback]:
     """What the run itself drew, and what is shown over the epochs in any case."""
-    shows = runs.visualizations(config)
+    shows = runs.visualizations(run)
     drawn = {show.method.name for show in shows if isinstance(show, MethodCallback)}
     for method in all_methods():
         # measured beside the accuracy, which a network without a LightningModule does not log

@@ -55,7 +55,7 @@ class LayerInfo:
 
 
 def _heads() -> tuple[str, ...]:
-    asked = "/".join(method.tag for method in all_methods() if method.refuse_layer)
+    asked = "/".join(method.name for method in all_methods() if method.refuse_layer)
     return ("layer", "kind", "map", "field", "stride", asked, "default")
 
 
@@ -108,10 +108,10 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten())
         >>> print(LayerTable(tuple(layer_table(net, InputSpec(size=(15, 15))))))
-        layer  kind     map    field  stride  deconvnet  default
-        ─────  ───────  ─────  ─────  ──────  ─────────  ───────
+        layer  kind     map    field  stride  deconv  default
+        ─────  ───────  ─────  ─────  ──────  ──────  ───────
         0      Conv2d   8×7×7  3×3    2       yes
-        1      ReLU     8×7×7  3×3    2       yes        *
+        1      ReLU     8×7×7  3×3    2       yes     *
         2      Flatten  392    image  –       yes
     """
     with isolated(model):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from lightning_cnnvis.functional.optimization.progress import listening
+from lightning_cnnvis.text import printable
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Progress:
     """
 
     def __init__(self, title: str, unit: str = "step", *, shown: bool = True) -> None:
-        self.title = title
+        self.title = printable(title)
         self.unit = unit
         self.shown = shown
         self._start = self._said = time.monotonic()

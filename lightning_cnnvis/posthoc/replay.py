@@ -6,6 +6,8 @@ The callbacks themselves draw, and Lightning validates: the pictures are those o
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -18,8 +20,13 @@ from torch import nn
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.sinks import Recording
 
-_LIKE_THE_RUN = ("precision", "limit_val_batches", "deterministic", "benchmark")
-"""The Trainer's options that what a validation computes depends on."""
+_LIKE_THE_RUN: dict[str, tuple[type, ...]] = {
+    "precision": (str, int),
+    "limit_val_batches": (int, float),
+    "deterministic": (bool, str),
+    "benchmark": (bool,),
+}
+"""The Trainer's options that what a validation computes depends on, and what they may be."""
 
 
 class _TrainerOfTheRun:
@@ -50,6 +57,9 @@ class _Replay(pl.Callback):
     def __init__(self, callbacks: Sequence[pl.Callback], recording: Recording, last_epoch: int) -> None:
         self._run = _TrainerOfTheRun(callbacks, recording, last_epoch)
         self._begun = False
+        # only the main thread may set it, and the Trainer does so only there
+        in_main = threading.current_thread() is threading.main_thread()
+        self._on_sigterm = signal.getsignal(signal.SIGTERM) if in_main else None
         self.epoch = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -58,6 +68,9 @@ class _Replay(pl.Callback):
             self._pass_on("setup", pl_module, "fit")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._on_sigterm is not None:
+            # the Trainer's own handler only notes the signal, for the end of a training step that never comes
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         if not self._begun:
             self._pass_on("on_fit_start", pl_module)
         self._begun = True
@@ -137,7 +150,9 @@ class Replayer:
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 inference_mode=False,  # nor has a validation during a training
-                **{name: options[name] for name in _LIKE_THE_RUN if options.get(name) is not None},
+                **{
+                    name: options[name] for name, kinds in _LIKE_THE_RUN.items() if isinstance(options.get(name), kinds)
+                },
             )
 
     def show(self, epoch: int, module: pl.LightningModule, **data: Any) -> None:

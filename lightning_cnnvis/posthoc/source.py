@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.discovery import find_input_spec
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.images import Batches, DataError, ImageFiles, Images, of_data_module
+from lightning_cnnvis.posthoc.untrusted import UntrustedError
 
 Data = str | Path | Sequence[str | Path] | pl.LightningDataModule | DataLoader[Any] | Tensor
 
@@ -44,7 +46,7 @@ class ImageSource:
         """
         data, files = self._data, partial(ImageFiles.find, resize=self._checkpoint.resize)
         if data is None:
-            return runs.data_module(self._checkpoint)
+            return self._of_the_run()
         if isinstance(data, Tensor):
             return [data]
         if isinstance(data, str | Path):
@@ -61,6 +63,13 @@ class ImageSource:
         if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
             return files([Path(one) for one in data])
         return data
+
+    def _of_the_run(self) -> pl.LightningDataModule | None:
+        try:
+            return runs.data_module(self._checkpoint)
+        except UntrustedError as error:  # what needs no images is shown without them
+            warnings.warn(str(error), stacklevel=2)
+            return None
 
     @cached_property
     def images(self) -> Images:

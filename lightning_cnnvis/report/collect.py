@@ -21,9 +21,9 @@ class ReportOptions:
     Args:
         show: Names of the methods; all that the network allows if None.
         num_channels: Number of feature maps of each layer; a number of each method's own if None.
-        k: Number of strongest activations of each feature map.
+        k: Number of strongest activations of each feature map; 9, or a number of each method's own, if None.
         steps: Number of optimisation steps; each method's own if None.
-        seed: Seed of all random choices.
+        seed: Seed of all random choices; 0 if None.
 
     Raises:
         ValueError: If a number is out of range, or there is no method of a name.
@@ -31,12 +31,14 @@ class ReportOptions:
 
     show: Sequence[str] | None = None
     num_channels: int | None = None
-    k: int = 9
+    k: int | None = None
     steps: int | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges and the names."""
+        if isinstance(self.show, str):
+            raise ValueError(f"show={self.show!r} is one name, not a list: give show=[{self.show!r}].")
         for name in ("num_channels", "k", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:

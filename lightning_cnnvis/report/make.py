@@ -38,7 +38,7 @@ def report(
             then also give the evolution over the epochs and the curves.
         output: The file to write, or a folder, in which it is ``report.html``.
         data: Images, as for `analyze`.
-        layers: Dotted names of the layers to show; the rectified convolutions that a deconvnet can pass if None.
+        layers: Dotted names of the layers to show; those that each method chooses if None.
         options: What to show.
         **opening: What `analyze` also takes: ``model``, ``input_spec``, ``device``, ``trust``, ``progress``.
 
@@ -102,14 +102,16 @@ def _evolution(
     """
     if len(run.epochs) < 2:
         return None
-    drawn = [] if layers is not None else runs.visualizations(run.config)
+    drawn = [] if layers is not None else runs.visualizations(run)
     shows: list[pl.Callback] = []
     for method in options.methods:
-        if method.evolve is None or (method.evolve and measured):
+        # one that measures with options of its own need not, where the run did
+        if method.evolve is None or (method.evolve and any(tag.startswith(f"{method.error}/") for tag in measured)):
             continue
         own = [show for show in drawn if isinstance(show, MethodCallback) and show.method.name == method.name]
-        quick = {**method.evolve, **({} if options.steps is None or not method.evolve else {"steps": options.steps})}
-        shows += own if own and not method.evolve else [callback_of(method, layers=layers, seed=options.seed, **quick)]
+        steps = {"steps": options.steps} if options.steps and method.evolve and "steps" in method.fields else {}
+        again = callback_of(method, layers=layers, seed=options.seed or 0, **{**method.evolve, **steps})
+        shows += own if own and not method.evolve else [again]
     return evolve(run, data, callbacks=shows, **opening) if shows else None
 
 

@@ -68,8 +68,8 @@ def killed_after(moments: int, delay: float, folder: Path, epochs: int, last: Pa
 def strips_of(checkpoint: dict[str, Any]) -> Iterator[list[int]]:
     """The epochs of each strip that a checkpoint holds."""
     for state in checkpoint["callbacks"].values():
-        for strip in (state.get("strip"), *state.get("evolutions", {}).values()):
-            if strip is not None:
+        for strip in (state.get("strip"), *state.get("strips", {}).values(), *state.get("evolutions", {}).values()):
+            if strip is not None and strip["columns"]:
                 yield [column["epoch"] for column in strip["columns"]]
 
 
@@ -80,8 +80,8 @@ def main(folder: Path, kills: int, epochs: int, seed: int) -> None:
     parts, reached = folder / "parts", [0]
     last = parts / "checkpoints" / "last.ckpt"
     while len(reached) <= kills:
-        # four callbacks show each epoch: in the first two epochs after the resume, but not beyond the last one
-        moments = chance.randint(1, 8 if reached[-1] < epochs - 2 else 3)
+        # six callbacks show each epoch: in the first two epochs after the resume, but not beyond the last one
+        moments = chance.randint(1, 12 if reached[-1] < epochs - 2 else 5)
         if not killed_after(moments, chance.uniform(0, 0.05), parts, epochs, last if last.exists() else None):
             raise RuntimeError(f"The run ended before it was killed; it had reached epochs {reached}.")
         reached.append(torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0)

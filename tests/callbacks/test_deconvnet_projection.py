@@ -220,6 +220,49 @@ def test_a_failing_layer_costs_its_picture_only_and_leaves_no_hook(tmp_path, mon
     assert "deconvnet/relu2/epoch_0002.png" in pictures(trainer)
 
 
+def second_of(batch):
+    return batch[0][1]
+
+
+def test_get_images_tells_which_of_several_maps_the_images_are(tmp_path):
+    """A network that takes a mask before the image: the activations are those of the image."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+        def forward(self, images, other=None):
+            return self.relu(self.conv(images if other is None else other)).mean((2, 3))
+
+    class Segmenter(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.model = Masked()
+
+        def training_step(self, batch, _):
+            return F.cross_entropy(self.model(*batch[0]), batch[1])
+
+        def validation_step(self, batch, _):
+            self.model(*batch[0])
+
+    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    data = [((torch.zeros(3, 32, 32), image), n % 2) for n, image in enumerate(images)]
+    callback = projection(layers=["relu"], get_images=second_of, every_n_epochs=1, input_spec=InputSpec(size=(32, 32)))
+    module = Segmenter()
+    loaders = [DataLoader(data, 4), DataLoader(data, 4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pl.Trainer(
+            default_root_dir=tmp_path, callbacks=[callback], max_epochs=1, accelerator="cpu", logger=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        ).fit(module, *loaders)  # fmt: skip
+    with torch.no_grad():
+        strongest = module.model.relu(module.model.conv(images)).amax((0, 2, 3))
+    _, found = callback._strongest["relu"]
+    assert found == pytest.approx(dict(enumerate(strongest.tolist())), rel=1e-5)
+
+
 def test_an_exception_in_the_validation_leaves_no_hook(tmp_path):
     class Broken(Classifier):
         def validation_step(self, batch, _):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 import torch
 import toy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from runs import IMAGES, SPEC, Classifier, fit, network
+from runs import IMAGES, SPEC, Classifier, every_callback, fit, network
 
 from lightning_cnnvis import analyze, cli, evolve
 from lightning_cnnvis.callbacks import MethodCallback, VisualizationCheckpoint, callback_class, callback_of
-from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method
+from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.methods import all_methods, get_method, method_names, register_method, registry
 from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import BUILTIN, summary_of
 from lightning_cnnvis.report import ReportOptions, collect
@@ -144,7 +147,7 @@ def test_names_that_are_taken():
     get_method("dream")
     with pytest.raises(ValueError, match="There is a method 'dream' with the tag 'deepdream' already"):
         register_method(row(tag="deepdream"))
-    with pytest.raises(ValueError, match="name='own method' is not an identifier"):
+    with pytest.raises(ValueError, match="name='own method' is not a public identifier"):
         row(name="own method")
     assert "own" not in method_names()
     assert len(all_methods()) == len(method_names()) >= len(BUILTIN)
@@ -162,3 +165,53 @@ def test_options_that_are_not_there(tmp_path):
     callback = MethodCallback("mean_image", {"classes": [7]}, input_spec=SPEC)
     with pytest.raises(MisconfigurationException, match="Class 7 is out of range"):
         fit(tmp_path, callback, max_epochs=1)
+
+
+def test_every_callback_goes_through_pickle():
+    """As ddp_spawn sends them."""
+    for callback in every_callback():
+        again = pickle.loads(pickle.dumps(callback))
+        assert type(again) is type(callback)
+        assert again.state_key == callback.state_key
+
+
+def test_state_keys_tell_methods_apart_and_stay():
+    first, other = (MethodCallback(name, input_spec=SPEC) for name in ("classes", "maximize"))
+    assert first.state_key != other.state_key
+    one, same, another = (
+        MethodCallback("dream", {"image": image}, input_spec=SPEC).state_key
+        for image in (IMAGES[0], IMAGES[0].clone(), IMAGES[1])
+    )
+    assert one == same != another
+
+
+def test_dictionaries_become_the_options_within_options():
+    callback = MethodCallback("dream", {"options": {"steps": 2}}, input_spec=SPEC)
+    assert callback.options.options == DreamOptions(steps=2)
+
+
+@pytest.mark.parametrize("name", ["evolve", "look", "_own", "class"])
+def test_names_that_would_hide_something(name):
+    with pytest.raises(ValueError, match=repr(name)):
+        register_method(row(name=name))
+
+
+def test_a_broken_package_costs_its_own_method_only(monkeypatch):
+    broken = EntryPoint("broken", "no_such_package.methods", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"broken": broken})
+    assert "broken" in method_names()
+    with pytest.warns(UserWarning, match=r"'broken' of no_such_package.methods cannot be loaded \(ModuleNotFoundError"):
+        assert "broken" not in {method.name for method in all_methods()}
+    with pytest.raises(ValueError, match="Fix or uninstall the package"):
+        get_method("broken")
+    assert get_method("dream").name == "dream"
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_lists_that_are_empty_or_one_name(name):
+    method = get_method(name)
+    for field in {"layers", "channels", "classes"} & method.fields - ({"classes"} if name == "mean_image" else set()):
+        with pytest.raises(ValueError, match=rf"{field}=\[\] leaves nothing to show\. Name at least one"):
+            method.options(**{field: []})
+        with pytest.raises(ValueError, match=rf"{field}='x' is one name, not a list: give {field}=\['x'\]"):
+            method.options(**{field: "x"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 import warnings
 
 import pytest
@@ -314,3 +315,16 @@ def test_several_runs_are_not_one(tmp_path):
         torch.save({}, tmp_path / f"version_{number}" / "some.ckpt")
     with pytest.raises(CheckpointError, match=r"contains 2 runs\. Name one of them"):
         evolve(tmp_path)
+
+
+def test_sigterm_is_the_callers(run):
+    seen = []
+
+    class Looks(pl.Callback):
+        def on_validation_batch_end(self, *_):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    evolve(run, Data(), model=Classifier(), callbacks=[Looks()], epochs=[1, 2])
+    assert set(seen) == {before}  # at every epoch, although each is a validation of its own
+    assert signal.getsignal(signal.SIGTERM) is before

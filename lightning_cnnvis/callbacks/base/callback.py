@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -218,7 +220,7 @@ class VisualizationCallback(pl.Callback):
             except Exception as error:
                 if self.on_error == "raise":
                     raise
-                warn_of_failure(type(self).__name__, error, epoch, layer, self._pace.next_try(epoch))
+                warn_of_failure(self._who, error, epoch, layer, self._pace.next_try(epoch))
 
     # Lightning's hooks.
 
@@ -280,7 +282,7 @@ class VisualizationCallback(pl.Callback):
             self._log_overhead(trainer, self._completed)
         if self._tried is not None:
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
-            rank_zero_info(f"{type(self).__name__}: {self._cost.summary(len(self._shown))}{where}")
+            rank_zero_info(f"{self._who}: {self._cost.summary(len(self._shown))}{where}")
 
     @property
     def state_key(self) -> str:
@@ -310,6 +312,11 @@ class VisualizationCallback(pl.Callback):
         self._spec = None if state_dict["input_spec"] is None else InputSpec(**state_dict["input_spec"])
 
     # The rest.
+
+    @property
+    def _who(self) -> str:
+        """The name of this callback in messages."""
+        return type(self).__name__
 
     def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
         return find_target(pl_module, self.network, self.layers, type(self).__name__)
@@ -360,7 +367,7 @@ class VisualizationCallback(pl.Callback):
         if isinstance(refusal, MisconfigurationException):
             raise refusal
         if refusal is not None:
-            raise MisconfigurationException(f"{type(self).__name__}: {refusal}") from refusal
+            raise MisconfigurationException(f"{self._who}: {refusal}") from refusal
 
     def _show_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
@@ -397,7 +404,7 @@ class VisualizationCallback(pl.Callback):
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
-_NOT_ARGUMENTS = {"label", "name", "method", "needs_output", "on_error", "max_overhead"}
+_NOT_ARGUMENTS = {"label", "method", "needs_output", "on_error", "max_overhead"}
 """Attributes that do not tell what a callback shows."""
 
 
@@ -407,7 +414,15 @@ def _peers(trainer: pl.Trainer) -> list[VisualizationCallback]:
 
 
 def _stable(value: object) -> object:
-    """The value if its repr is the same in every process, else something whose repr is."""
-    if is_dataclass(value) or value is None or isinstance(value, (str, int, float, list, tuple, dict)):
+    """Something whose repr tells the value, and is the same in every process."""
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes())}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__, {field.name: _stable(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _stable(held) for key, held in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_stable(held) for held in value]
+    if value is None or isinstance(value, (str, int, float, Path)):
         return value
-    return getattr(value, "__qualname__", None) or str(value)
+    return getattr(value, "__qualname__", None) or type(value).__qualname__

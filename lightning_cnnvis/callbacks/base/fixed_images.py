@@ -63,7 +63,7 @@ class ImagesWithFixed:
             self._fixed.count = max(self._fixed.count, count)
             found = gather_results(lambda: self._images.first(self._fixed.count, spec))[0]
             self._fixed.taken = found
-        if self._fixed.taken is None:
+        if self._fixed.taken is None or count > self._fixed.count:
             return self._images.first(count, spec)
         return self._fixed.taken[:count]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -33,11 +34,11 @@ _CALLBACKS: dict[str, type[MethodCallback]] = {}
 class MethodCallback(VisualizationCallback):
     """Shows a method's pictures at the chosen epochs: that of any name, also one that was registered from outside.
 
-    The package's own methods have subclasses with their options as arguments, such as `DeepDream`.
+    The package's own methods have subclasses with their options as arguments, such as `ClassVisualization`.
 
     Args:
         method: The method, or its name.
-        options: The method's options, or a mapping of them; the defaults if None.
+        options: The method's options by name; the defaults if None.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -53,7 +54,7 @@ class MethodCallback(VisualizationCallback):
     """The method."""
 
     def __init_subclass__(cls, method: Method[..., Any] | None = None, **kwargs: Any) -> None:
-        """Makes a subclass the callback of its method: ``class DeepDream(MethodCallback, method=DREAM)``."""
+        """Makes a subclass the callback of its method: ``class MeanImage(MethodCallback, method=MEAN_IMAGE)``."""
         super().__init_subclass__(**kwargs)
         if method is not None:  # not where a class is derived from one of a method
             cls.method, cls.name, cls.needs_output = method, method.tag, method.needs_output
@@ -65,7 +66,7 @@ class MethodCallback(VisualizationCallback):
         try:
             self.method = get_method(method) if isinstance(method, str) else method
             self.options = self.method.options_from(options or {})
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:  # of a wrong type
             raise MisconfigurationException(str(error)) from error
         self.name, self.needs_output = self.method.tag, self.method.needs_output
         if "seed" in self.method.fields:
@@ -79,7 +80,7 @@ class MethodCallback(VisualizationCallback):
     def check(self, context: VisualizationContext) -> None:
         """Refuses what the method cannot show, and tries it out where that takes a moment."""
         options = self.options_in(context)
-        self._parts = self.method.parts(context, options)
+        self._parts = self.method.work(context, options)
         if self.method.trial is not None:
             trial, prepared = self.method.trial(context, options)
             for part, items in self._parts.items():
@@ -127,6 +128,8 @@ class MethodCallback(VisualizationCallback):
             The result of the part, the same on every process; None if there was nothing to show.
         """
         result = self._run(context, options, part, items, prepared)
+        if result is None:
+            return None
         drawn = self.method.draw(context, options, part, result, lambda shown: f"{shown} · epoch {context.epoch}")
         for tag, drawing in drawn.items():
             if isinstance(drawing, Animation):
@@ -136,7 +139,8 @@ class MethodCallback(VisualizationCallback):
             else:
                 context.sinks.picture(self._tagged(tag), drawing, context.epoch)
         for tag, value in self.method.scalars(options, part, result).items():
-            context.sinks.scalar(self._tagged(tag), value, context.epoch)
+            own = tag.startswith(f"{self.method.tag}/")
+            context.sinks.scalar(self._tagged(tag) if own else tag, value, context.epoch)
         self._show_strip(context, options, part, result)
         return result
 
@@ -149,15 +153,28 @@ class MethodCallback(VisualizationCallback):
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)
         if self.method.merge is None:
-            return run(items, prepared)
+            return self._run_whole(lambda: run(items, prepared))
         share = items[own_share(len(items))]
         results = gather_results(lambda: to_cpu(run(share, prepared)) if share else None)
-        return self.method.merge([result for result in results if result is not None])
+        shares = [result for result in results if result is not None]
+        return self.method.merge(shares) if len(shares) > 1 else shares[0] if shares else None
+
+    @staticmethod
+    def _run_whole(work: Callable[[], Any]) -> Any:
+        """Does work that is not shared out on every process; a failure on one is a failure on all."""
+        results: list[Any] = []
+        gather_results(lambda: results.append(to_cpu(work())))
+        return results[0]
+
+    @property
+    def _who(self) -> str:
+        own = type(self) is not MethodCallback
+        return type(self).__name__ if own else f"MethodCallback of {self.method.name!r}"
 
     def _tagged(self, tag: str) -> str:
         """A tag of the method under the label of this callback, which differs between two of a method."""
         own = self.method.tag
-        return self.label + tag[len(own) :] if tag.startswith(own) else tag
+        return self.label + tag[len(own) :] if tag.startswith((f"{own}/", f"{own}_")) else tag
 
     def _show_strip(self, context: VisualizationContext, options: Any, part: str, result: Any) -> None:
         column = self.method.strip(options, part, result)
@@ -203,12 +220,16 @@ class MethodCallback(VisualizationCallback):
     def state_dict(self) -> dict[str, Any]:
         """Adds the strips, and the images that were taken."""
         strips = {part: strip.state_dict() for part, strip in self._strips.items()}
-        return {**super().state_dict(), "strips": strips, "probes": self._fixed.taken}
+        # that of a method with one part has a key of its own
+        whole = strips.pop("", PictureStrip().state_dict())
+        return {**super().state_dict(), "strip": whole, "strips": strips, "probes": self._fixed.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
-        self._strips = {part: PictureStrip.from_state_dict(state) for part, state in state_dict["strips"].items()}
+        strips = {"": state_dict["strip"], **state_dict["strips"]}
+        known = {part: PictureStrip.from_state_dict(state) for part, state in strips.items()}
+        self._strips = {part: strip for part, strip in known.items() if strip.columns}
         self._fixed.taken = state_dict["probes"]
 
 
@@ -226,20 +247,42 @@ def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:
         ValueError: If there is no such method.
 
     Example:
-        >>> callback_class("dream").__name__
-        'DeepDream'
+        >>> callback_class("classes").__name__
+        'ClassVisualization'
     """
     row = get_method(method) if isinstance(method, str) else method
     if row.name not in _CALLBACKS or _CALLBACKS[row.name].method is not row:
 
         def __init__(self: MethodCallback, **options: Any) -> None:  # noqa: N807 - it becomes one
-            own = {name: options.pop(name) for name in list(options) if name in row.fields - {"seed"}}
-            MethodCallback.__init__(self, row, own, **options)
+            general = inspect.signature(VisualizationCallback).parameters.keys() - {"layers"}
+            schedule = {name: options.pop(name) for name in list(options) if name in general}
+            MethodCallback.__init__(self, row, options, **schedule)
+
+        def __reduce__(self: MethodCallback) -> tuple[Any, ...]:  # noqa: N807 - it becomes one
+            return _remade, (self.method, self.__dict__)
 
         name = "".join(word.capitalize() for word in row.name.split("_"))
-        attributes = {"__init__": __init__, "__doc__": row.options.__doc__, "__module__": row.run.__module__}
+        attributes = {
+            "__init__": __init__,
+            "__reduce__": __reduce__,
+            "__doc__": row.options.__doc__,
+            "__module__": row.run.__module__,
+            "__signature__": _signature(row),
+        }
         _CALLBACKS[row.name] = type(name, (MethodCallback,), attributes, method=row)
     return _CALLBACKS[row.name]
+
+
+def _signature(row: Method[..., Any]) -> inspect.Signature:
+    """The method's options, then what every visualisation takes; all by name."""
+    every = inspect.signature(VisualizationCallback).parameters | inspect.signature(row.options).parameters
+    return inspect.Signature([one.replace(kind=one.KEYWORD_ONLY) for one in every.values()])
+
+
+def _remade(row: Method[..., Any], state: dict[str, Any]) -> MethodCallback:
+    callback = object.__new__(callback_class(row))
+    callback.__dict__.update(state)
+    return callback
 
 
 def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallback:
@@ -257,8 +300,8 @@ def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallbac
         MisconfigurationException: If an option is out of range.
 
     Example:
-        >>> type(callback_of("dream", layers=["relu5"])).__name__
-        'DeepDream'
+        >>> type(callback_of("classes", steps=8)).__name__
+        'ClassVisualization'
     """
     row = get_method(method) if isinstance(method, str) else method
     without = {"layers", "seed"} - row.fields

@@ -15,6 +15,7 @@ from lightning_cnnvis.functional.deconvnet.projection import plan_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.inputs.batches import values_of
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer
 
@@ -73,6 +74,7 @@ class Harvest:
         self._live = list(channels)
         self.number()
         self._inputs: Tensor | None = None
+        self._expected: Tensor | None = None
         self._keep = False  # whether the inputs are the harvest's own copy
         self._sample_ids = torch.empty(0)
         self._handles: list[RemovableHandle] = []
@@ -88,6 +90,14 @@ class Harvest:
         """
         self._next_id, self._step, self._stop = first, step, stop
 
+    def expect(self, images: Tensor) -> None:
+        """Tells which tensor of the coming call the images are, where the network takes several maps.
+
+        Args:
+            images: ``(N, C, H, W)``, or a tensor of the same shape.
+        """
+        self._expected = images
+
     def __enter__(self) -> Harvest:
         """Begins to follow the network."""
         modules = {layer: get_layer(self.model, layer) for layer in self.channels}
@@ -101,7 +111,7 @@ class Harvest:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._inputs = None
+        self._inputs = self._expected = None
 
     def _begin(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         if model in self._planned:
@@ -109,7 +119,7 @@ class Harvest:
         self._inputs = None
         for layer in self._live[:1]:
             with self._guard(layer):
-                images = _image_batch((*args, *kwargs.values()))
+                images = _image_batch([*args, *kwargs.values()], self._expected)
                 ids = self._next_id + self._step * torch.arange(len(images), device=images.device)
                 self._next_id += self._step * len(images)
                 if self._stop is not None:
@@ -163,11 +173,14 @@ class Harvest:
         return hook
 
 
-def _image_batch(arguments: Iterable[object]) -> Tensor:
-    images = next((x for x in arguments if isinstance(x, Tensor) and x.ndim == 4), None)
-    if images is None:
+def _image_batch(arguments: Sequence[object], expected: Tensor | None) -> Tensor:
+    """The images among the arguments of a call: those expected, or like them, else the first that may be images."""
+    found = [value for value in values_of(arguments) if isinstance(value, Tensor) and value.ndim == 4]
+    if not found:
         raise ValueError("The network was called without a batch of images (N, C, H, W): there is nothing to follow.")
-    return images
+    if expected is None:
+        return found[0]
+    return min(found, key=lambda value: (value is not expected, value.shape != expected.shape))
 
 
 def top_activations(

@@ -1,6 +1,6 @@
 """The one optimisation loop: parameterisation -> transforms -> network -> loss -> step.
 
-Class visualisation, activation maximisation, DeepDream and inversion are recipes for it. Images are optimised side
+Class visualisation, activation maximisation, dreams and inversions are recipes for it. Images are optimised side
 by side in a batch, yet an image depends only on its own target and seed: every random number is drawn from the
 image's own generator, every step is computed row by row, and nothing is averaged over the batch.
 """
@@ -130,7 +130,7 @@ def optimize(
         batch: The images, by their seeds.
         input_spec: Size, channels and normalisation of the network's input.
         gradient_of: A function that takes a part of the images and returns the function that computes their losses
-            and gradients; None takes `model_gradient`. DeepDream goes tile by tile here, and inversion lets each image
+            and gradients; None takes `model_gradient`. A dream goes tile by tile here, and inversion lets each image
             leave the forward pass at its own layer.
 
     Returns:

@@ -101,7 +101,7 @@ class Momentum:
 
     Args:
         momentum: Fraction of the last step that is taken again, from 0 to 1.
-        normalize: Whether each image's gradient is first divided by its mean absolute value, as DeepDream does.
+        normalize: Whether each image's gradient is first divided by its mean absolute value, as in DeepDream.
 
     Example:
         >>> descent, params = Momentum(momentum=0.0), torch.zeros(1, 2)

@@ -101,7 +101,7 @@ class RandomAffine:
 
 @dataclass(frozen=True)
 class RandomRoll:
-    """Shifts each image circularly by whole pixels: exactly, without blur; the jitter of DeepDream.
+    """Shifts each image circularly by whole pixels: exactly, without blur; the jitter of Mordvintsev et al. 2015.
 
     Args:
         pixels: Largest shift along each axis, in pixels of the image.
