@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -24,13 +24,15 @@ def add_options(parser: ArgumentParser, options: Any) -> None:
     """
     about = _descriptions(options)
     for name, (hint, default) in _fields(options).items():
-        nested, element, several = _dataclass_in(hint), *_typed(hint)
+        nested, element, count = _dataclass_in(hint), *_typed(hint)
         if nested is not None:
             parser.add_class_arguments(nested, as_group=False)
-        elif several:
-            parser.add_argument(f"--{name}", nargs="+", type=element, default=default, help=about.get(name, ""))
+            if is_dataclass(default):
+                parser.set_defaults({inner: getattr(default, inner) for inner in _fields(nested)})
         elif element is not None:
-            parser.add_argument(f"--{name}", type=element, default=default, help=about.get(name, ""))
+            several: dict[str, Any] = {} if count is None else {"nargs": count}
+            needed: dict[str, Any] = {"required": True} if default is MISSING else {"default": _as_typed(default)}
+            parser.add_argument(f"--{name}", type=element, help=about.get(name, ""), **several, **needed)
 
 
 def options_of(options: Any, given: Namespace, class_names: Sequence[str] = ()) -> Any:
@@ -48,21 +50,41 @@ def options_of(options: Any, given: Namespace, class_names: Sequence[str] = ()) 
         ValueError: If a value is out of range.
     """
     values: dict[str, Any] = {}
-    for name, (hint, _) in _fields(options).items():
+    for name, (hint, default) in _fields(options).items():
         nested = _dataclass_in(hint)
         if nested is not None:
-            values[name] = nested(**{inner: given[inner] for inner in inspect.signature(nested).parameters})
+            inner = {one: given[one] for one in _fields(nested)}
+            untouched = all(inner[one] == usual for one, (_, usual) in _fields(nested).items())
+            values[name] = None if default is None and untouched else nested(**inner)
         elif name in given and given[name] is not None:
-            values[name] = given[name]
-            if _names_or_numbers(hint):
-                values[name] = [int(v) if v.isdigit() and v not in class_names else v for v in given[name]]
+            values[name] = _as_hinted(given[name], hint, class_names)
     return options(**values)
 
 
+def _as_typed(default: Any) -> Any:
+    """A default as the parser has it: of several values it makes a list."""
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _as_hinted(value: Any, hint: Any, class_names: Sequence[str]) -> Any:
+    """Numbers for what was typed, where a name or a number may be; a tuple for several, where one is expected."""
+    if isinstance(value, list):
+        kinds = [kind for kind in _choices(hint) if _is_sequence(kind)]
+        values = [_as_hinted(one, get_args(kinds[0])[0], class_names) for one in value]
+        return tuple(values) if get_origin(kinds[0]) is tuple else values
+    if {int, str} <= set(_choices(hint)) and isinstance(value, str) and value.isdecimal() and value not in class_names:
+        return int(value)
+    return value
+
+
 def _fields(options: Any) -> Mapping[str, tuple[Any, Any]]:
-    """Type and default of each option."""
+    """Type and default of each option; ``MISSING`` if it has none."""
     hints = get_type_hints(options)
-    return {name: (hints[name], one.default) for name, one in inspect.signature(options).parameters.items()}
+    return {
+        one.name: (hints[one.name], one.default if one.default_factory is MISSING else one.default_factory())
+        for one in fields(options)
+        if one.init
+    }
 
 
 def _descriptions(options: Any) -> dict[str, str]:
@@ -83,27 +105,25 @@ def _dataclass_in(hint: Any) -> Any:
     kinds = _choices(hint)
     if len(kinds) != 1 or not is_dataclass(kinds[0]):
         return None
-    fields = [_typed(kind) for kind, _ in _fields(kinds[0]).values()]
-    return kinds[0] if all(element is not None and not several for element, several in fields) else None
-
-
-def _names_or_numbers(hint: Any) -> bool:
-    return any(set(_choices(get_args(kind)[0])) == {int, str} for kind in _choices(hint) if _is_sequence(kind))
+    typed = [_typed(kind) for kind, _ in _fields(kinds[0]).values()]
+    return kinds[0] if all(element is not None and count is None for element, count in typed) else None
 
 
 def _is_sequence(kind: Any) -> bool:
     return get_origin(kind) in {Sequence, list, tuple}
 
 
-def _typed(hint: Any) -> tuple[Any, bool]:
-    """The type of what is typed for an option, None if it cannot be; and whether there may be several values."""
+def _typed(hint: Any) -> tuple[Any, int | str | None]:
+    """The type of what is typed for an option, None if it cannot be; and how many values there are, None for one."""
     for kind in _choices(hint):
         if _is_sequence(kind):
-            elements = _choices(get_args(kind)[0])
-            return (str if str in elements else elements[0]), True
+            elements = [one for one in get_args(kind) if one is not ...]
+            fixed = get_origin(kind) is tuple and ... not in get_args(kind)
+            element, _ = _typed(elements[0])
+            return (element if len(set(elements)) == 1 else None), len(elements) if fixed else "+"
     plain = [kind for kind in _choices(hint) if kind in _PLAIN or get_origin(kind) is Literal]
     if not plain:
-        return None, False
-    optional = type(None) in get_args(hint)
-    kind = str if str in plain else plain[0]
-    return (kind | None if optional else kind), False
+        return None, None
+    # text is tried first: a number may be the name of a class
+    plain.sort(key=lambda kind: kind is not str)
+    return Union[(*plain, *(kind for kind in get_args(hint) if kind is type(None)))], None
