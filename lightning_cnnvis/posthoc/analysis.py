@@ -100,9 +100,10 @@ class Analysis(BuiltinMethods):
             The table.
         """
         total = sum(1 for _ in self.model.modules())
-        rows = watched(layer_table(self.model, self.input_spec), total, "Layers", "layer", shown=self.progress)
         subject = self.subject
-        return LayerTable(tuple(row for row in rows if not subject.is_absent(row.name)))
+        with isolated(self.model) as network:
+            rows = watched(layer_table(network, self.input_spec), total, "Layers", "layer", shown=self.progress)
+            return LayerTable(tuple(row for row in rows if not subject.is_absent(row.name)))
 
     def look(self, method: Method[..., R] | str, options: Any = None) -> R:
         """Runs a method. ``analysis.<method>(...)`` does the same, with the options as arguments.

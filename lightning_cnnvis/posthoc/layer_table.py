@@ -11,7 +11,6 @@ from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.receptive_field import read_field
 from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import trace_layers
 from lightning_cnnvis.methods.registry import all_methods
 
@@ -99,7 +98,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     """Describes every layer that a method can be asked for: each that runs once and returns a tensor.
 
     Args:
-        model: The network. Left as it was.
+        model: The network, isolated and in evaluation mode.
         input_spec: Its input.
 
     Yields:
@@ -114,24 +113,22 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
         1      ReLU     8×7×7  3×3    2       yes     *
         2      Flatten  392    image  –       yes
     """
-    with isolated(model):
-        image = noise_image(model, input_spec.size, input_spec.channels)
-        calls, rectified = trace_layers(model, image)
+    image = noise_image(model, input_spec.size, input_spec.channels)
+    calls, rectified = trace_layers(model, image)
     for name, call in calls.items():
         if call.calls != 1 or not call.shape:
             continue
         field = stride = None
         why_not = ""
-        with isolated(model):
-            try:
-                output, nodes = trace(model, name, image)
-                found = read_field(output, nodes, input_spec.size)
-                field, stride = found.size, found.stride
-                for method in all_methods():
-                    if method.refuse_layer is not None:
-                        method.refuse_layer(model, name, image)
-            except ValueError as error:
-                why_not = str(error)
+        try:
+            output, nodes = trace(model, name, image)
+            found = read_field(output, nodes, input_spec.size)
+            field, stride = found.size, found.stride
+            for method in all_methods():
+                if method.refuse_layer is not None:
+                    method.refuse_layer(model, name, image)
+        except ValueError as error:
+            why_not = str(error)
         yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in rectified)
 
 
