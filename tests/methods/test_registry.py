@@ -215,3 +215,66 @@ def test_lists_that_are_empty_or_one_name(name):
             method.options(**{field: []})
         with pytest.raises(ValueError, match=rf"{field}='x' is one name, not a list: give {field}=\['x'\]"):
             method.options(**{field: "x"})
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("dream", {"size": 0}, "size=0 must be at least 1 pixel"),
+        ("dream", {"image": torch.rand(1, 3, 8, 8)}, "give one photograph"),
+        ("invert", {"images": torch.rand(3, 8, 8)}, "give images of one size"),
+    ],
+)
+def test_options_out_of_range(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        get_method(method).options_from(options)
+
+
+def test_rows_that_cannot_be():
+    with pytest.raises(ValueError, match="tag='a/b' is not the first part"):
+        row(tag="a/b")
+
+    @dataclass(frozen=True)
+    class Hiding:
+        output: str = ""
+
+    with pytest.raises(ValueError, match="'output' of 'own' is one that every command has"):
+        row(options=Hiding)
+    nothing = row(parts=lambda subject, options: {"": []})
+    with pytest.raises(ValueError, match="There is nothing to show of Sequential"):
+        analyze(network(), IMAGES, input_spec=SPEC).look(nothing)
+    with pytest.raises(ValueError, match="is one name, not a list"):
+        ReportOptions(show="deconv")
+
+
+def test_summaries_are_read_without_loading(monkeypatch):
+    summaries = {name: get_method(name).summary for name in BUILTIN}
+    monkeypatch.setattr(registry, "_registered", {})
+    assert {name: summary_of(name) for name in BUILTIN} == summaries
+    points = {name: EntryPoint(name, module, registry.ENTRY_POINT_GROUP) for name, module in _MODULES.items()}
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+    assert [summary_of(name) for name in points] == [
+        "",
+        "JSON (JavaScript Object Notation) <https://json.org> is a subset of",
+    ]
+    with pytest.raises(ValueError, match="json does not register a method 'silent'"):
+        get_method("silent")
+
+
+_MODULES = {"missing": "no_such_package.methods", "silent": "json"}
+
+
+def test_dreams_of_several_shares_and_their_files(tmp_path):
+    dream = get_method("dream")
+    photograph = torch.rand(3, 16, 16)
+    shares = [
+        dream.run(analyze(network(), IMAGES, input_spec=SPEC).subject, options, layer, [layer], photograph)
+        for layer, options in [(layer, dream.options([layer], zoom_frames=2)) for layer in ("2", "5")]
+    ]
+    both = dream.merge(shares)
+    assert sorted(both.dreams) == sorted(both.zooms) == ["2", "5"]
+    result = analyze(network(), IMAGES, input_spec=SPEC).dream(["2"], zoom_frames=2)
+    assert repr(result).startswith("DreamResult(deepdream")
+    files = result.save(tmp_path / "pictures")
+    assert {file.suffix for file in files} == {".png", ".gif"}
+    assert all(file.stat().st_size for file in files)
