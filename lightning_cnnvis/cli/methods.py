@@ -12,6 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
 
+from lightning_cnnvis.methods.method import dataclass_in
+
 _PLAIN = (str, int, float, bool, Path)
 
 
@@ -24,7 +26,7 @@ def add_options(parser: ArgumentParser, options: Any) -> None:
     """
     about = _descriptions(options)
     for name, (hint, default) in _fields(options).items():
-        nested, element, count = _dataclass_in(hint), *_typed(hint)
+        nested, element, count = _flags_in(hint), *_typed(hint)
         if nested is not None:
             parser.add_class_arguments(nested, as_group=False)
             if is_dataclass(default):
@@ -51,7 +53,7 @@ def options_of(options: Any, given: Namespace, class_names: Sequence[str] = ()) 
     """
     values: dict[str, Any] = {}
     for name, (hint, default) in _fields(options).items():
-        nested = _dataclass_in(hint)
+        nested = _flags_in(hint)
         if nested is not None:
             inner = {one: given[one] for one in _fields(nested)}
             untouched = all(inner[one] == usual for one, (_, usual) in _fields(nested).items())
@@ -100,13 +102,13 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     )
 
 
-def _dataclass_in(hint: Any) -> Any:
+def _flags_in(hint: Any) -> Any:
     """The dataclass of numbers and names that an option holds, if it holds nothing else: its fields become flags."""
-    kinds = _choices(hint)
-    if len(kinds) != 1 or not is_dataclass(kinds[0]):
+    nested = dataclass_in(hint)
+    if nested is None:
         return None
-    typed = [_typed(kind) for kind, _ in _fields(kinds[0]).values()]
-    return kinds[0] if all(element is not None and count is None for element, count in typed) else None
+    typed = [_typed(kind) for kind, _ in _fields(nested).values()]
+    return nested if all(element is not None and count is None for element, count in typed) else None
 
 
 def _is_sequence(kind: Any) -> bool:

@@ -7,6 +7,7 @@ import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from types import UnionType
 from typing import (
     Any,
     Generic,
@@ -14,7 +15,9 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    Union,
     get_args,
+    get_origin,
     get_type_hints,
     overload,
 )
@@ -133,7 +136,8 @@ RESERVED_OPTIONS = frozenset(
 
 def dataclass_in(hint: Any) -> Any:
     """The dataclass that an option of this type holds, if it holds nothing else but None."""
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    union = get_origin(hint) in {Union, UnionType}  # a list of dataclasses is none
+    kinds = [kind for kind in (get_args(hint) if union else (hint,)) if kind is not type(None)]
     return kinds[0] if len(kinds) == 1 and is_dataclass(kinds[0]) else None
 
 

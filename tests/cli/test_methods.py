@@ -9,6 +9,7 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from lightning_cnnvis.cli.methods import add_options, options_of
+from lightning_cnnvis.methods.method import dataclass_in
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,8 @@ def test_what_cannot_be(text):
 def test_an_option_without_a_default_is_needed():
     with pytest.raises(Exception, match="count"):
         typed("", Stronger)
+
+
+@pytest.mark.parametrize(("hint", "found"), [(Inner, Inner), (Inner | None, Inner), (list[Inner], None), (int, None)])
+def test_a_list_of_dataclasses_is_none_itself(hint, found):
+    assert dataclass_in(hint) is found
