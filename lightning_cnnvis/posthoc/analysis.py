@@ -122,23 +122,24 @@ class Analysis(BuiltinMethods):
         row: Method[..., Any] = get_method(method) if isinstance(method, str) else method
         if options is None or isinstance(options, Mapping):
             options = row.options_from(options or {})
-        subject = self.subject
-        with isolated(self.model):
-            parts = row.work(subject, options)
-            prepared = row.prepare(subject, options, parts)
         results: dict[str, Any] = {}
         pictures: dict[str, Picture] = {}
         animations: dict[str, Animation] = {}
         scalars: dict[str, float] = {}
-        for part, items in watched(parts.items(), len(parts), row.name, "layer", shown=self.progress):
-            with isolated(self.model), optimizing(f"{row.name} {part}".strip(), shown=self.progress):
-                results[part] = to_cpu(row.run(subject, options, part, items, prepared))
-            for tag, drawing in row.draw(subject, options, part, results[part], self._title).items():
-                if isinstance(drawing, Animation):
-                    animations[tag] = drawing
-                else:
-                    pictures[tag] = drawing
-            scalars |= row.scalars(options, part, results[part])
+        # one copy for all parts: whatever isolates it again is given it back
+        with isolated(self.model) as network:
+            subject = replace(self.subject, network=network)
+            parts = row.work(subject, options)
+            prepared = row.prepare(subject, options, parts)
+            for part, items in watched(parts.items(), len(parts), row.name, "layer", shown=self.progress):
+                with optimizing(f"{row.name} {part}".strip(), shown=self.progress):
+                    results[part] = to_cpu(row.run(subject, options, part, items, prepared))
+                for tag, drawing in row.draw(subject, options, part, results[part], self._title).items():
+                    if isinstance(drawing, Animation):
+                        animations[tag] = drawing
+                    else:
+                        pictures[tag] = drawing
+                scalars |= row.scalars(options, part, results[part])
         skipped = self.images.skipped if subject.images_used else {}
         found: R = row.result(pictures, parts=results, animations=animations, scalars=scalars, skipped=skipped)
         return found
@@ -162,9 +163,9 @@ class Analysis(BuiltinMethods):
         return f"{shown} · {self.checkpoint.name}" + ("" if epoch is None else f" · epoch {epoch}")
 
     def _check_input(self) -> None:
-        with isolated(self.model), torch.no_grad():
+        with isolated(self.model) as network, torch.no_grad():
             try:
-                self.model(blank_input(self.model, self.input_spec))
+                network(blank_input(network, self.input_spec))
             except RuntimeError as error:
                 if not is_about_shapes(error):
                     raise
