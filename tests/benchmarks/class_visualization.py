@@ -14,7 +14,9 @@ import statistics
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,24 +29,29 @@ from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions
 
 from . import tables
+from .machine import default_device
 from .real_models import IMAGENET, photographs, save_sheet, squeezenet
 
 CLASSES = [13, 22, 130, 162, 291, 340, 386, 417, 497, 555, 701, 779, 817, 920, 937, 949]
 
 
-def ours(seed: int) -> Tensor:
+def ours(seed: int, device: str = "cpu") -> Tensor:
     options = VisualizationOptions(size=(128, 128))
-    return visualize_classes(squeezenet(), CLASSES, input_spec=IMAGENET, seed=seed, options=options).images
+    return visualize_classes(squeezenet(device), CLASSES, input_spec=IMAGENET, seed=seed, options=options).images
 
 
-def lucent(seed: int) -> Tensor:
+def lucent(seed: int, device: str = "cpu") -> Tensor:
+    """Its images are on a GPU whenever there is one, so the network has to be there, too."""
+    if find_spec("IPython") is None:  # which lucent imports to show pictures in notebooks
+        sys.modules.setdefault("IPython", ModuleType("IPython"))
+        sys.modules.setdefault("IPython.display", ModuleType("IPython.display"))
     from lucent.optvis import objectives, param, render
 
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that lucent draws from
     logits = [objectives.channel("classifier_3", index, batch=i) for i, index in enumerate(CLASSES)]
     images = render.render_vis(
-        squeezenet(),
+        squeezenet(device),
         objectives.Objective.sum(logits),
         lambda: param.image(128, batch=len(CLASSES)),
         thresholds=(128,),
@@ -61,20 +68,24 @@ def probabilities(images: Tensor, classes: list[int]) -> Tensor:
     return logits.softmax(1)[torch.arange(len(classes)), torch.tensor(classes)]
 
 
-def measure(rounds: int = 3, out: Path | None = None) -> dict[str, Any]:
+def measure(rounds: int = 3, out: Path | None = None, device: str = default_device()) -> dict[str, Any]:
     """Medians over seeds, of ours and of lucent, beside the photographs.
 
     Args:
         rounds: Number of seeds.
         out: A folder for contact sheets.
+        device: Where to run.
     """
+    if device != "cpu":
+        for method in (ours, lucent):
+            method(0, device)  # a GPU's first run compiles and chooses
     photos = ImageStatistics.measure(photographs())
     reference = torch.tensor(photos.covariance)
     rows: dict[str, list[tuple[float, float, float, float]]] = {"ours": [], "lucent": []}
     for seed in range(rounds):
         for name, method in (("ours", ours), ("lucent", lucent)):
             start = time.perf_counter()
-            images = method(seed)
+            images = method(seed, device).cpu()  # which waits for a GPU
             seconds = time.perf_counter() - start
             found = ImageStatistics.measure(images)
             distance = (torch.tensor(found.covariance) - reference).norm() / reference.norm()
@@ -88,15 +99,16 @@ def measure(rounds: int = 3, out: Path | None = None) -> dict[str, Any]:
         name: dict(zip(columns, map(statistics.median, zip(*values, strict=True)), strict=True))
         for name, values in rows.items()
     }
-    return {"photographs": {"decay": photos.decay}, **medians}
+    return {"device": device, "photographs": {"decay": photos.decay}, **medians}
 
 
-def random_classes(count: int = 100) -> dict[str, Any]:
+def random_classes(count: int = 100, device: str = default_device()) -> dict[str, Any]:
     """How many of randomly chosen classes the default reaches at the network's own size."""
     classes = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:count].tolist()
     start = time.perf_counter()
-    shown = visualize_classes(squeezenet(), classes, input_spec=IMAGENET)
+    shown = visualize_classes(squeezenet(device), classes, input_spec=IMAGENET)
     return {
+        "device": device,
         "classes": count,
         "reached": sum(state == "reached" for state in shown.states),
         "seconds": time.perf_counter() - start,

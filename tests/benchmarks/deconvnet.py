@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,29 +31,33 @@ from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.models import ZFNet
 
 from . import tables
-from .machine import default_device
+from .machine import default_device, seconds
 
 TOP = 9
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5")
 
 
 class Sample:
-    """Units of one layer, drawn at random."""
+    """Units of one layer, drawn at random; without a count, as many as there are, of 96 images."""
 
-    def __init__(self, net: nn.Module, layer: str, count: int, device: str) -> None:
-        generator = torch.Generator().manual_seed(0)
+    def __init__(self, net: nn.Module, layer: str, count: int | None, device: str) -> None:
+        generator = torch.Generator(device).manual_seed(0)
         self.net, self.layer = net, layer
-        self.images = torch.randn(count, 3, 224, 224, generator=generator).to(device)
+        weight = next(net.parameters())
+        self.images = torch.randn(count or 96, 3, 224, 224, generator=generator, device=device).to(weight.dtype)
         begin = time.perf_counter()
         with isolated(net):
             self.plan = plan_windows(net, layer, self.images)
         self.planning = time.perf_counter() - begin
         maps, rows, columns = self.plan.field.map_shape
         self.total = maps * TOP
-        self.channels = torch.randint(maps, (count,), generator=generator).to(device)
+        if count is None:
+            count = self.total
+            self.images = self.images[torch.arange(count, device=device) % len(self.images)]
+        self.channels = torch.randint(maps, (count,), generator=generator, device=device)
         self.positions = torch.stack(
-            [torch.randint(n, (count,), generator=generator) for n in (rows, columns)], dim=1
-        ).to(device)
+            [torch.randint(n, (count,), generator=generator, device=device) for n in (rows, columns)], dim=1
+        )
         size = self.plan.field.input_size
         self.full = Windows(ReceptiveField(size, (0, 0), (0, 0), self.plan.field.map_shape, size))
 
@@ -94,16 +98,6 @@ class Sample:
         return float((mine - theirs).abs().max() / theirs.abs().max())
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def attainable(device: str) -> float:
     """FLOP a second."""
     size = 2048 if device == "cpu" else 8192
@@ -137,7 +131,13 @@ def flops(work: Callable[[], object]) -> int:
     return counter.total
 
 
-def measure(units: int = 96, captum_units: int = 8, rounds: int = 3, device: str = default_device()) -> dict[str, Any]:
+def measure(
+    units: int = 96,
+    captum_units: int = 8,
+    rounds: int = 3,
+    device: str = default_device(),
+    layers: Sequence[str] = LAYERS,
+) -> dict[str, Any]:
     """Seconds a unit of each side, layer by layer and in all.
 
     Args:
@@ -145,14 +145,15 @@ def measure(units: int = 96, captum_units: int = 8, rounds: int = 3, device: str
         captum_units: Units of each layer for captum; 0 leaves it out.
         rounds: Measured rounds, after one that warms up.
         device: Where to run.
+        layers: The layers to measure.
     """
     torch.manual_seed(0)
     net = ZFNet(num_classes=1000).eval().to(device)
     rate = attainable(device)
-    layers = []
+    rows = []
     totals: dict[str, float] = dict.fromkeys(("ours", "whole_images", "captum"), 0.0)
     work_done = 0.0
-    for layer in LAYERS:
+    for layer in layers:
         sample = Sample(net, layer, units, device)
         sides = {"ours": (sample.ours, units), "whole_images": (sample.whole_images, units)}
         if captum_units:
@@ -169,7 +170,7 @@ def measure(units: int = 96, captum_units: int = 8, rounds: int = 3, device: str
         counted = flops(sample.ours) / units
         work_done += counted * sample.total
         captum = each.get("captum")
-        layers.append(
+        rows.append(
             {
                 "layer": layer,
                 "units": sample.total,
@@ -183,12 +184,12 @@ def measure(units: int = 96, captum_units: int = 8, rounds: int = 3, device: str
                 "error": sample.same_as_captum(captum_units) if captum_units else None,
             }
         )
-        print(layers[-1], file=sys.stderr, flush=True)
-    all_units = sum(row["units"] for row in layers)
+        print(rows[-1], file=sys.stderr, flush=True)
+    all_units = sum(row["units"] for row in rows)
     return {
         "device": device,
         "attainable_gflops": rate / 1e9,
-        "layers": layers,
+        "layers": rows,
         "all": {
             "units": all_units,
             "ours": totals["ours"],

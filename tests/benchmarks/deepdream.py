@@ -24,6 +24,7 @@ from lightning_cnnvis.functional.deepdream.octaves import DreamOptions, dream
 from lightning_cnnvis.layers import get_layer
 
 from . import tables
+from .machine import default_device
 from .real_models import IMAGENET, photograph, save_sheet, squeezenet
 
 
@@ -38,7 +39,7 @@ def plain_port(model: nn.Module, image: Tensor, layer: str, options: DreamOption
     for _ in range(options.octaves - 1):
         octaves.append(F.interpolate(octaves[-1], scale_factor=1 / options.octave_scale, mode="bilinear"))
     detail = torch.zeros_like(octaves[-1])
-    low, high = (IMAGENET.normalize(torch.full((1, 3, 1, 1), value)) for value in (0.0, 1.0))
+    low, high = (IMAGENET.normalize(torch.full((1, 3, 1, 1), value, device=image.device)) for value in (0.0, 1.0))
     for base in reversed(octaves):
         detail = F.interpolate(detail, base.shape[-2:], mode="bilinear")
         source = base + detail
@@ -59,7 +60,12 @@ def plain_port(model: nn.Module, image: Tensor, layer: str, options: DreamOption
 
 
 def measure(
-    photo: str = "sky1024px.jpg", layer: str = "features.9", rounds: int = 3, out: Path | None = None
+    photo: str = "sky1024px.jpg",
+    layer: str = "features.9",
+    rounds: int = 3,
+    out: Path | None = None,
+    device: str = default_device(),
+    options: DreamOptions | None = None,
 ) -> dict[str, Any]:
     """Medians of the seconds that ours and the port take.
 
@@ -68,25 +74,31 @@ def measure(
         layer: Dotted name of the layer.
         rounds: Measured rounds.
         out: A folder for the dreams.
+        device: Where to run.
+        options: Octaves and steps of both sides; None takes the defaults.
     """
-    image, options = photograph(photo), DreamOptions()
+    image, options = photograph(photo).to(device), options or DreamOptions()
     pixels = sum(options.octave_scale ** (-2 * i) for i in range(options.octaves)) * image[0].numel()
     megapixel_steps = pixels * options.steps / 1e6
-    model = squeezenet()
+    model = squeezenet(device)
     methods = {
         "ours": lambda: dream(model, image, layer, input_spec=IMAGENET, options=options).images[0],
         "port": lambda: plain_port(model, image, layer, options),
     }
     seconds: dict[str, list[float]] = {name: [] for name in methods}
+    if device != "cpu":
+        for method in methods.values():
+            method()  # a GPU's first run compiles and chooses
     for _ in range(rounds):
         for name, method in methods.items():
             start = time.perf_counter()
-            dreamt = method()
+            dreamt = method().cpu()  # which waits for a GPU
             seconds[name].append(time.perf_counter() - start)
             if out:
                 save_sheet(dreamt[None], out / f"{name}.png")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
+        "device": device,
         "megapixel_steps": megapixel_steps,
         "ratio": medians["port"] / medians["ours"],
         **{
@@ -102,6 +114,7 @@ def main() -> None:
     parser.add_argument("--layer", default="features.9")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--device", default=default_device())
     arguments = parser.parse_args()
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

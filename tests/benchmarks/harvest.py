@@ -22,7 +22,7 @@ from lightning_cnnvis import ZFNet
 from lightning_cnnvis.functional import Harvest
 
 from . import tables
-from .machine import default_device
+from .machine import default_device, synchronize
 
 LAYERS = [f"relu{n}" for n in range(1, 6)]
 
@@ -31,17 +31,17 @@ def validation_pass(model: torch.nn.Module, batches: list[Tensor], channels: dic
     """Seconds of the pass and of cutting windows after it, and the most bytes that the harvest held."""
     follow = nullcontext() if channels is None else Harvest(model, channels, k=9)
     with torch.no_grad(), follow as harvest:
-        synchronize(batches[0])
+        synchronize(batches[0].device)
         start = time.perf_counter()
         held = 0
         for batch in batches:
             model(batch)
             held = max(held, 0 if harvest is None else bytes_held(harvest))
-        synchronize(batches[0])
+        synchronize(batches[0].device)
         passed = time.perf_counter()
     for top in () if harvest is None else harvest.tops.values():
         assert top.windows.shape[:2] == (len(top), top.k)
-    synchronize(batches[0])
+    synchronize(batches[0].device)
     finished = time.perf_counter()
     return passed - start, finished - passed, max(held, 0 if harvest is None else bytes_held(harvest))
 
@@ -50,11 +50,6 @@ def bytes_held(harvest: Harvest) -> int:
     # layers share the batches that are kept
     kept = {batch.data_ptr(): batch.nbytes for top in harvest.tops.values() for batch in top.batches}
     return sum(kept.values()) + sum(top.nbytes for top in harvest.tops.values())
-
-
-def synchronize(like: Tensor) -> None:
-    if like.is_cuda:
-        torch.cuda.synchronize(like.device)
 
 
 def measure(rounds: int = 5, batches: int = 6, batch_size: int = 64, device: str = default_device()) -> dict[str, Any]:

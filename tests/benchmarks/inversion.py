@@ -35,18 +35,19 @@ from lightning_cnnvis.functional.optimization.transforms import resize
 
 from . import tables
 from .deconvnet import flops
+from .machine import default_device, seconds, synchronize
 from .real_models import IMAGENET, data_folder, photograph, photographs, save_sheet
 
 LAYERS = {"relu1": "1", "relu2": "4", "relu3": "7", "relu4": "9", "relu5": "11", "pool5": "12"}
 METHODS = ("fourier", "mahendran2014", "mahendran2016")
 
 
-def alexnet_features() -> nn.Module:
+def alexnet_features(device: str = "cpu") -> nn.Module:
     """The convolutional part of torchvision's AlexNet, trained on ImageNet."""
     model = torchvision.models.alexnet(weights=None).features
     state = load_file(data_folder() / "alexnet_features_imagenet.safetensors")
     model.load_state_dict({name.removeprefix("features."): value for name, value in state.items()})
-    return model.eval()
+    return model.eval().to(device)
 
 
 def eight_photographs() -> Tensor:
@@ -68,7 +69,11 @@ def steps_of(method: str, scale: float) -> int | None:
 
 
 def measure(
-    layers: Sequence[str] = tuple(LAYERS), images: int = 8, steps_scale: float = 1.0, out: Path | None = None
+    layers: Sequence[str] = tuple(LAYERS),
+    images: int = 8,
+    steps_scale: float = 1.0,
+    out: Path | None = None,
+    device: str = default_device(),
 ) -> dict[str, Any]:
     """Errors, similarities and seconds of each method at each layer.
 
@@ -77,13 +82,14 @@ def measure(
         images: Number of photographs.
         steps_scale: Share of each method's own steps to take.
         out: A folder for contact sheets.
+        device: Where to run.
 
     Returns:
         For each layer and method, means over the photographs on which it converges, None if there are none, and the
         median of the seconds.
     """
-    model, pictures = alexnet_features(), eight_photographs()[:images]
-    inputs = IMAGENET.normalize(pictures)
+    model, pictures = alexnet_features(device), eight_photographs()[:images]
+    inputs = IMAGENET.normalize(pictures).to(device)
     rows = []
     for name in layers:
         found: dict[str, list[tuple[float, float, float, float]]] = {method: [] for method in METHODS}
@@ -94,15 +100,16 @@ def measure(
                 result = invert(
                     model, image, LAYERS[name], input_spec=IMAGENET, method=method, steps=steps_of(method, steps_scale)
                 )
-                seconds = time.perf_counter() - start
-                found[method].append((result.errors.item(), result.ssim.item(), result.psnr.item(), seconds))
-                rebuilt[method].append(result.images[0, 0])
+                synchronize(device)
+                took = time.perf_counter() - start
+                found[method].append((result.errors.item(), result.ssim.item(), result.psnr.item(), took))
+                rebuilt[method].append(result.images[0, 0].cpu())
         rows.append({"layer": name, "methods": {method: summary(values) for method, values in found.items()}})
         print(rows[-1], file=sys.stderr, flush=True)
         if out:
             shown = torch.cat([pictures, *(torch.cat(rebuilt[method]) for method in METHODS)])
             save_sheet(shown, out / f"inversion_{name}.png", columns=images)
-    return {"layers": rows}
+    return {"device": device, "layers": rows}
 
 
 def summary(values: Sequence[tuple[float, float, float, float]]) -> dict[str, Any]:
@@ -117,9 +124,9 @@ def summary(values: Sequence[tuple[float, float, float, float]]) -> dict[str, An
     }
 
 
-def batched(steps: int = 10) -> dict[str, Any]:
+def batched(steps: int = 10, device: str = default_device()) -> dict[str, Any]:
     """Seconds of 6 layers × 4 restarts × 4 images, at once and one after the other, with the same settings."""
-    model, inputs = alexnet_features(), IMAGENET.normalize(eight_photographs()[:4])
+    model, inputs = alexnet_features(device), IMAGENET.normalize(eight_photographs()[:4]).to(device)
     layers = list(LAYERS.values())
 
     def at_once(chunk: int) -> None:
@@ -142,23 +149,23 @@ def batched(steps: int = 10) -> dict[str, Any]:
         "by_layer": by_layer,
         "by_image": by_image,
     }
-    found: dict[str, Any] = {"steps": steps}
+    found: dict[str, Any] = {"device": device, "steps": steps}
+    if device != "cpu":
+        by_layer()  # a GPU's first run compiles and chooses
     for name, run in runs.items():
-        start = time.perf_counter()
-        run()
-        found[name] = time.perf_counter() - start
+        found[name] = seconds(run, device)
     return found
 
 
-def rates(rounds: int = 5) -> dict[str, Any]:
-    """GFLOP/s of one core on the way to a layer and back, by the number of images in a batch."""
-    model = alexnet_features()
+def rates(rounds: int = 5, device: str = "cpu") -> dict[str, Any]:
+    """GFLOP/s of one core, or of a GPU, on the way to a layer and back, by the number of images in a batch."""
+    model = alexnet_features(device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         batches = []
         for count in (1, 4, 16):
-            images = torch.rand(count, 3, 224, 224, requires_grad=True)
+            images = torch.rand(count, 3, 224, 224, device=device, requires_grad=True)
             of_layer = {}
             for name in ("relu1", "relu3", "pool5"):
                 part = model[: int(LAYERS[name]) + 1]
@@ -167,16 +174,12 @@ def rates(rounds: int = 5) -> dict[str, Any]:
                     torch.autograd.grad(part(images).sum(), images)
 
                 counted = flops(there_and_back)
-                seconds = []
-                for _ in range(rounds):
-                    start = time.perf_counter()
-                    there_and_back()
-                    seconds.append(time.perf_counter() - start)
-                of_layer[name] = counted / statistics.median(seconds) / 1e9
+                found = [seconds(there_and_back, device) for _ in range(rounds)]
+                of_layer[name] = counted / statistics.median(found) / 1e9
             batches.append({"images": count, "gflops": of_layer})
     finally:
         torch.set_num_threads(threads)
-    return {"batches": batches}
+    return {"device": device, "batches": batches}
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ def data_folder() -> Path:
     return folder
 
 
-def squeezenet() -> nn.Module:
+def squeezenet(device: str = "cpu") -> nn.Module:
     """SqueezeNet 1.1, trained on ImageNet."""
     model = torchvision.models.squeezenet1_1(weights=None)
     model.load_state_dict(load_file(data_folder() / "squeezenet1_1_imagenet.safetensors"))
-    return model.eval()
+    return model.eval().to(device)
 
 
 def photograph(name: str) -> Tensor:

@@ -1,0 +1,1 @@
+"""Every figure that needs a GPU, in one run."""
