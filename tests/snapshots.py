@@ -19,7 +19,13 @@ def _value(tensor: Tensor | None) -> object:
     if tensor is None:
         return None
     version = tensor._version if isinstance(tensor, nn.Parameter) else None
-    return id(tensor), version, tensor.requires_grad, str(tensor.dtype), tensor.detach().double().numpy().tobytes()
+    return (
+        id(tensor),
+        version,
+        tensor.requires_grad,
+        str(tensor.dtype),
+        tensor.detach().cpu().double().numpy().tobytes(),
+    )
 
 
 def _plain(value: object) -> object:
@@ -60,6 +66,7 @@ def of_process() -> dict[str, Any]:
         "python rng": random.getstate(),
         "numpy rng": str(np.random.get_state()),  # noqa: NPY002
         "torch rng": torch.get_rng_state().tolist(),
+        "cuda rng": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),

@@ -29,7 +29,7 @@ class Part:
     limit: float
 
 
-_highest = 0
+_peaks = [0]
 
 
 def peak_of(work: Callable[[], Any], settings: Settings) -> dict[str, Any]:
@@ -45,9 +45,8 @@ def peak_of(work: Callable[[], Any], settings: Settings) -> dict[str, Any]:
 
 def highest_mib() -> float:
     """The most memory that torch has held in this process."""
-    global _highest
-    _highest = max(_highest, torch.cuda.max_memory_allocated())
-    return _highest / 2**20
+    _peaks.append(torch.cuda.max_memory_allocated())
+    return max(_peaks) / 2**20
 
 
 def tests(settings: Settings, figures: Figures) -> None:

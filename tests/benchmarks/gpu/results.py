@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,6 @@ class Figures(dict[str, Any]):
 
 def traceback_of(error: BaseException) -> str:
     """The traceback, from its end up to some length."""
-    import traceback
-
     return "".join(traceback.format_exception(error))[-4000:]
 
 
@@ -112,20 +111,11 @@ TARGETS = (
     Target("all 12,384 projections of ZFNet at 224 px", ("projections", "all_units", "seconds"), 1),
     Target("captum's time over ours", ("projections", "beside_peers", "all", "captum_ratio"), 100, True, "×"),
     Target("16 class images, share of lucent's time", ("class_images", "share_of_lucent"), 0.1, unit=""),
-    Target(
-        "harvest, 16 maps a layer, ResNet-50, share of a validation", ("harvest", "resnet50", "added"), 0.02, unit=""
-    ),
-    Target(
-        "harvest, 16 maps a layer, ZFNet, share of a validation",
-        ("harvest", "zfnet", "some_maps", "added"),
-        0.02,
-        unit="",
-    ),
+    Target("harvest of ResNet-50, share of a validation", ("harvest", "resnet50", "added"), 0.02, unit=""),
+    Target("harvest of ZFNet, share of a validation", ("harvest", "zfnet", "some_maps", "added"), 0.02, unit=""),
     *(
-        Target(
-            f"all callbacks on ResNet-50, {precision}, an epoch shown", ("training", precision, "an_epoch_shown"), 60
-        )
-        for precision in ("32-true", "bf16-mixed", "16-mixed")
+        Target(f"ResNet-50, all callbacks, {name}, an epoch shown", ("training", name, "an_epoch_shown"), 60)
+        for name in ("32-true", "bf16-mixed", "16-mixed")
     ),
 )
 

@@ -155,7 +155,7 @@ def with_and_without(settings: Settings, precision: str) -> dict[str, Any]:
 def harvest_of_resnet50(settings: Settings) -> dict[str, Any]:
     """What a validation takes more when the default layers' 16 maps are followed."""
     net, spec = network(settings).eval().to(settings.device), spec_of(settings)
-    layers = Subject(net, spec).rectified_layers()
+    layers = Subject(network=net, input_spec=spec).rectified_layers()
     channels = {layer: choose_channels(layer, 64, 16, 0) for layer in layers}
     size = settings.pick((50, 64), (2, 2))
     batches = list(torch.randn(*size, *spec.shape, device=settings.device))
