@@ -66,7 +66,7 @@ def of_process() -> dict[str, Any]:
         "python rng": random.getstate(),
         "numpy rng": str(np.random.get_state()),  # noqa: NPY002
         "torch rng": torch.get_rng_state().tolist(),
-        "cuda rng": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
+        "cuda rng": [state.tolist() for state in torch.cuda.get_rng_state_all()],
         "grad mode": torch.is_grad_enabled(),
         "inference mode": torch.is_inference_mode_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),

@@ -34,12 +34,13 @@ def cuda(device) -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def exact_products(request):
+def exact_products():
     """Convolutions and matrix products of float32 in float32, not in TF32."""
-    owners = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]
-    before = [owner.fp32_precision for owner in owners]
+    # both through one interface: torch refuses to read switches that were set through another
+    owners = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [owner.allow_tf32 for owner in owners]
     for owner in owners:
-        owner.fp32_precision = "ieee"
+        owner.allow_tf32 = False
     yield
     for owner, value in zip(owners, before, strict=True):
-        owner.fp32_precision = value
+        owner.allow_tf32 = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import contextmanager
 
 import pytest
@@ -42,7 +43,7 @@ def test_bfloat16_runs_in_bfloat16(device, name):
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "receptive_field"])
 def test_pixels_are_on_the_device_of_the_network(device, name):
     found = tensors_of(FUNCTIONS[name](trained().double().to(device), images().to(device)))
-    pixels = {key: tensor for key, tensor in found.items() if tensor.ndim >= 4 and tensor.is_floating_point()}
+    pixels = {key: tensor for key, tensor in found.items() if tensor.ndim >= 3 and tensor.is_floating_point()}
     assert pixels
     assert {tensor.device for tensor in pixels.values()} == {device}
 
@@ -98,14 +99,12 @@ def switches(**flags):
             setattr(torch.backends.cudnn, name, value)
 
 
-@pytest.mark.parametrize(
-    "flags", [{}, {"benchmark": True}, {"deterministic": True}, {"enabled": False}], ids=lambda flags: str(flags)
-)
+@pytest.mark.parametrize("flags", [{}, {"benchmark": True}, {"deterministic": True}, {"enabled": False}], ids=str)
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("name", ["project", "top_activations", "visualize_classes", "dream", "invert", "invert, 2014"])
 def test_a_function_leaves_no_trace(device, name, caller, flags):
     net, x = trained().double().to(device).train(), images().to(device)
-    with switches(**flags), torch.autograd.set_detect_anomaly(False):
+    with switches(**flags):
         torch.manual_seed(3)
         contexts = [enter() for enter in CALLERS[caller]]
         for context in contexts:
@@ -124,9 +123,10 @@ def test_a_function_leaves_no_trace(device, name, caller, flags):
 def test_no_memory_is_kept(cuda, name):
     net, x = trained().double().to(cuda), images().to(cuda)
     FUNCTIONS[name](net, x)  # cuDNN and cuBLAS keep workspaces
-    torch.cuda.synchronize()
+    gc.collect()
     before = torch.cuda.memory_allocated()
     FUNCTIONS[name](net, x)
+    gc.collect()
     assert torch.cuda.memory_allocated() == before
 
 
@@ -138,7 +138,7 @@ class Dropping(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "Harvest"])  # whose passes are the user's
 def test_the_generators_of_every_device_are_put_back(device, name):
     net = nn.Sequential(*trained().double(), Dropping()).to(device)
     x = images().to(device)

@@ -106,8 +106,6 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, device, name):
 @pytest.mark.parametrize("name", ["32-true", "bf16-mixed", "dropout"])
 def test_with_a_default_device(tmp_path, device, name):
     options = {"deterministic": True, **RUNS[name]}
-    expected = outcome(tmp_path / "without", device, **options)
-    callbacks = every_callback()
     make = options.pop("make")
 
     def made():
@@ -117,8 +115,9 @@ def test_with_a_default_device(tmp_path, device, name):
         return module
 
     try:
-        # a shuffling sampler would draw its seed on the default device; these loaders do not shuffle
-        result = outcome(tmp_path / "with", device, *callbacks, make=made, **options)
+        # both: a loader draws the seed of its workers on the default device
+        result = outcome(tmp_path / "with", device, *every_callback(), make=made, **options)
+        expected = outcome(tmp_path / "without", device, make=made, **options)
     finally:
         torch.set_default_device(None)
     assert_same(result, expected)

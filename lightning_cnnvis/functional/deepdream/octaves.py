@@ -273,7 +273,7 @@ def _objective(
             raise LayerError(
                 f"Layer {layer!r} has an output of shape {tuple(activations.shape)}: a guide needs a layer with maps."
             )
-    return reduce(add, (guided(layer, recorded[layer].float()) for layer in layers))
+    return reduce(add, (guided(layer, recorded[layer]) for layer in layers))
 
 
 def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor, name: str) -> Mapping[str, Tensor]:

@@ -235,10 +235,11 @@ def guided(layer: str, guide: Tensor, chunk: int = 4096) -> Objective:
     features = guide[0].detach().flatten(1)
 
     def bind(part: slice, device: torch.device) -> Loss:
-        mine = features.to(device)
+        on_device = features.to(device)
 
         def loss(recorded: Mapping[str, Tensor]) -> Tensor:
             activations = recorded[layer].flatten(2)
+            mine = on_device.to(activations.dtype)
             with torch.no_grad():
                 places = activations.transpose(1, 2).flatten(0, 1)
                 best = torch.cat([(some @ mine).argmax(1) for some in torch.split(places, chunk)])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,11 +26,12 @@ from .parts import PARTS, highest_mib
 from .results import TARGETS, Figures, Settings, markdown, write
 
 ROOT = Path(__file__).parents[3]
+MODULE = "tests.benchmarks.gpu"
 
 
 def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json, gpu.md and logs")
+    parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json, gpu.md and gpu.log")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="NAME", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="a smoke run, with as little work as can be")
     parser.add_argument("--device", default=default_device())
@@ -62,26 +64,27 @@ def in_process(name: str, settings: Settings, limit: float) -> dict[str, Any]:
     """Runs a part by itself; its figures, and how it ended."""
     if limit < 5:
         return {"outcome": "left out: no time", "seconds": 0.0, "figures": {}, "output": ""}
-    file, log = figures_of(name, settings), settings.folder / f"{name}.log"
+    file, log = figures_of(name, settings), settings.folder / "gpu.log"
     file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", __package__, "--output", str(settings.folder), "--device", settings.device]
+    command = [sys.executable, "-m", MODULE, "--output", str(settings.folder), "--device", settings.device]
     command += ["--only-part", name, *(["--quick"] if settings.quick else [])]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     begin = time.perf_counter()
-    with log.open("w") as output:
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    with log.open("ab") as output:
+        output.write(f"\n===== {name}\n".encode())
+        output.flush()
+        before = log.stat().st_size
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             status = child.wait(limit)
             outcome = "done" if status == 0 else f"failed, status {status}"
         except subprocess.TimeoutExpired:
-            child.terminate()
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
             outcome = f"stopped after {limit:.0f} s"
+            os.killpg(child.pid, signal.SIGKILL)  # with the processes that it started
+            child.wait()
     figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     file.unlink(missing_ok=True)
     if outcome == "done" and any("error" in value for value in figures.values() if isinstance(value, dict)):
@@ -90,7 +93,7 @@ def in_process(name: str, settings: Settings, limit: float) -> dict[str, Any]:
         "outcome": outcome,
         "seconds": time.perf_counter() - begin,
         "figures": figures,
-        "output": log.read_text(encoding="utf-8", errors="replace")[-4000:],
+        "output": log.read_bytes()[before:].decode("utf-8", "replace")[-4000:],
     }
 
 

@@ -65,13 +65,15 @@ def tests(settings: Settings, figures: Figures) -> None:
         "no:cacheprovider",
     ]
     command += ["-n", str(settings.pick(4, 0)), "--durations=8"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    print(done.stdout, done.stderr, flush=True)
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    figures["summary"] = lines[-1] if lines else done.stderr[-500:]
+    lines = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        for line in run.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line.strip())
+    figures["summary"] = next((line for line in reversed(lines) if line), "")
     figures["failed"] = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if run.returncode:
+        raise SystemExit(run.returncode)
 
 
 def projections(settings: Settings, figures: Figures) -> None:
@@ -101,8 +103,12 @@ def projections(settings: Settings, figures: Figures) -> None:
     figures.attempt(
         "beside_peers",
         lambda: deconvnet.measure(
-            settings.pick(96, 2), settings.pick(16, 1), settings.pick(3, 1), device, layers=layers
+            settings.pick(288, 2), settings.pick(16, 1), settings.pick(3, 1), device, layers=layers
         ),
+    )
+    figures.attempt(
+        "captum_over_all_units",
+        lambda: figures["beside_peers"]["all"]["captum"] / figures["all_units"]["seconds"],
     )
     figures.attempt("layouts", lambda: projections_in_layouts(settings))
 

@@ -94,6 +94,14 @@ def test_guide_brings_its_features(net, picture):
     assert (y.T @ g).amax(1).mean() > (x.T @ g).amax(1).mean()
 
 
+def test_a_guide_in_double_precision(net, picture):
+    guide = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0))
+    single = dream(net, picture, "5", guide=guide, input_spec=SPEC, options=SHORT).images
+    double = dream(copy.deepcopy(net).double(), picture, "5", guide=guide, input_spec=SPEC, options=SHORT).images
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double.float(), single, rtol=0, atol=1e-3)
+
+
 def test_tiles_equal_the_whole_picture(net):
     """With a margin beyond the receptive field there is no seam at all."""
     net = net.eval()[:6]
