@@ -1,7 +1,7 @@
 """A callback in your own Trainer: your LightningModule, and pictures of what it learns.
 
 python examples/callback_in_your_trainer.py
-tensorboard --logdir lightning_logs
+tensorboard --logdir lightning_logs --samples_per_plugin images=1000
 """
 
 from __future__ import annotations

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.imports import module_available
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis.text import printable
 
@@ -21,9 +19,6 @@ _MAX_INFLATION = 16
 _FREE_INFLATION = 2**26
 """A file may unfold to sixteen times its bytes, and to 64 MiB in any case."""
 _ZIP = b"PK"
-_DEEPEST = 6
-"""How many modules there may be around a network in the module that was saved."""
-_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 class CheckpointError(ValueError):
@@ -173,7 +168,7 @@ def _head(path: Path) -> bytes:
 
 def _damaged(path: Path, error: Exception) -> str:
     return (
-        f"{path} is damaged, as a file is whose writing or download was cut off ({_first_line(str(error))}). Use "
+        f"{path} is damaged, as a file is whose writing or download was cut off ({first_line(str(error))}). Use "
         "another checkpoint, or fetch it again."
     )
 
@@ -203,7 +198,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 _WEIGHTS_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
-_EXTRA = "_extra_state"
+EXTRA = "_extra_state"
 
 
 def state_dict_of(content: Any, path: Path) -> dict[str, Any]:
@@ -232,7 +227,7 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Any]:
         return next(iter(found.values()))
     if found:
         raise CheckpointError(
-            f"{path} contains weights under several keys: {_shortened([repr(key) for key in found])}. Save those that "
+            f"{path} contains weights under several keys: {shortened([repr(key) for key in found])}. Save those that "
             "you mean in a file of their own: torch.save(content[KEY], FILE)."
         )
     kind = type(content).__name__
@@ -264,161 +259,16 @@ def _state_dicts(content: Any, depth: int = 2) -> dict[str, dict[str, Any]]:
 
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:
     return all(
-        isinstance(key, str) and (isinstance(value, Tensor) or key.endswith(_EXTRA)) for key, value in content.items()
+        isinstance(key, str) and (isinstance(value, Tensor) or key.endswith(EXTRA)) for key, value in content.items()
     ) and any(isinstance(value, Tensor) for value in content.values())
 
 
-def fit_weights(model: nn.Module, weights: Mapping[str, Any], source: str, *, partial: bool = False) -> list[str]:
-    """Copies weights into a network.
-
-    Weights of a module around the network fit too (``model.conv1.weight``), whatever else that has, such as the weights
-    of a loss; and so do those of a child of it (``0.weight`` for ``features.0.weight``). The names that
-    ``torch.compile`` and ``DataParallel`` add are left out. What ``load_state_dict`` accepts is accepted.
-
-    Args:
-        model: The network; its weights are replaced.
-        weights: The new weights, tensors of the parameters' shapes, by key.
-        source: Origin of the weights, for the message.
-        partial: Whether the weights may end before the network does: whole children at its end may be missing, or be
-            of another network. They are replaced by the identity, so that the network ends where its weights do.
-
-    Returns:
-        The names of the children that were missing, in the order of the network.
-
-    Raises:
-        CheckpointError: If keys or shapes do not fit; the message names them.
-
-    Example:
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
-        >>> features = {f"0.{key}": value for key, value in nn.Conv2d(3, 8, 3).state_dict().items()}
-        >>> fit_weights(net, features, "features.pth", partial=True)
-        ['2']
-    """
-    own = model.state_dict()
-    fitted, strangers = _renamed(weights, own)
-    missing = [key for key in own if key not in fitted and not _is_dispensable(key)]
-    unexpected = [key for key in fitted if key not in own]
-    reshaped = [key for key in own if key in fitted and not _same_shape(own[key], fitted[key])]
-    absent = _absent_children(model, {*missing, *reshaped}, unexpected) if partial else []
-    if absent:
-        missing, unexpected, reshaped = (
-            [k for k in keys if k.split(".")[0] not in absent] for keys in (missing, unexpected, reshaped)
-        )
-    if (missing or unexpected or reshaped) and not _load_strictly(model, fitted):
-        shapes = [f"{key} {_shape(fitted[key])} in place of {_shape(own[key])}" for key in reshaped]
-        differences = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-        what = "; ".join(f"{name}: {_shortened(keys)}" for name, keys in differences if keys)
-        raise CheckpointError(
-            f"The weights of {source} do not fit {type(model).__name__} ({what}). Name the network that they belong to."
-        )
-    if missing or unexpected or reshaped:
-        return []
-    replaced = [key for key in fitted if key.split(".")[0] in absent]
-    if strangers or replaced:
-        about = f"{_shortened([*strangers, *replaced])}"
-        warnings.warn(
-            f"{printable(source)} has more than {type(model).__name__}, which is passed over: {printable(about)}.",
-            stacklevel=2,
-        )
-    for name in absent:
-        setattr(model, name, nn.Identity())
-    kept = {key: value for key, value in fitted.items() if key.split(".")[0] not in absent}
-    try:
-        model.load_state_dict(kept, strict=False)
-    except Exception as error:  # a module's own set_extra_state, or hooks of its own
-        raise CheckpointError(
-            f"{type(model).__name__} does not take the weights of {source} ({type(error).__name__}: "
-            f"{_first_line(str(error))}). Name the network that they belong to."
-        ) from error
-    return absent
-
-
-def _load_strictly(model: nn.Module, weights: Mapping[str, Any]) -> bool:
-    """Whether the network itself knows how to take weights of other names or shapes; it is as before if not."""
-    before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in model.state_dict().items()}
-    try:
-        model.load_state_dict(dict(weights))
-    except Exception:  # whatever the hooks of the network raise
-        model.load_state_dict(before, strict=False)
-        return False
-    return True
-
-
-def _renamed(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Renames weights to the network's keys.
-
-    Returns:
-        The weights under the network's names as far as these are known; and the keys of what does not belong to it.
-    """
-    names = {_plain(key): key for key in own}
-    plain = {_plain(key): value for key, value in weights.items()}
-    if len(names) < len(own) or len(plain) < len(weights):  # a module that is called so
-        names, plain = {key: key for key in own}, dict(weights)
-    inside: dict[str, int] = {}
-    for key in plain:
-        parts = key.split(".")
-        for n in range(min(len(parts), _DEEPEST)):
-            if ".".join(parts[n:]) in names:
-                prefix = "".join(f"{part}." for part in parts[:n])
-                inside[prefix] = inside.get(prefix, 0) + 1
-    if inside:
-        prefix = max(inside, key=lambda known: (inside[known], -len(known)))
-        found = {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
-        strangers = [key for key in plain if not key.startswith(prefix)]
-        return {names.get(key, key): value for key, value in found.items()}, strangers
-    # those of a child of the network, with or without names of modules around it
-    for _ in range(_DEEPEST):
-        for child in dict.fromkeys(name.split(".")[0] for name in names):
-            found = {f"{child}.{key}": value for key, value in plain.items()}
-            if found and set(found) <= set(names):
-                return {names[key]: value for key, value in found.items()}, []
-        heads = {key.partition(".")[0] for key in plain}
-        if len(heads) != 1 or not all("." in key for key in plain):
-            break
-        plain = {key.partition(".")[2]: value for key, value in plain.items()}
-    return dict(weights), []
-
-
-def _plain(key: str) -> str:
-    """A name without what ``torch.compile`` and the wrappers of several devices put into it, in front or inside."""
-    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
-
-
-def _is_dispensable(key: str) -> bool:
-    """Whether networks are loaded without it: counts of batches, and what modules of other versions kept."""
-    return key.endswith(("num_batches_tracked", _EXTRA))
-
-
-def _same_shape(own: Any, value: Any) -> bool:
-    # parameters of lazy modules take their shape from the weights
-    return is_lazy(own) or _shape(own) == _shape(value)
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
-
-
-def _absent_children(model: nn.Module, foreign: Collection[str], unexpected: Sequence[str]) -> list[str]:
-    """Finds the children at the end of the network whose weights are missing or of another one, as a new head's are."""
-    with_weights = [
-        (name, keys)
-        for name, child in model.named_children()
-        if (keys := [f"{name}.{key}" for key in child.state_dict() if not _is_dispensable(key)])
-    ]
-    absent: list[str] = []
-    for name, keys in reversed(with_weights):
-        if not set(keys) & set(foreign):
-            break
-        absent.insert(0, name)
-    whole = len(absent) < len(with_weights)
-    rest = [key for key in (*foreign, *unexpected) if key.split(".")[0] not in absent]
-    return absent if whole and not rest else []
-
-
-def _shortened(keys: Sequence[str]) -> str:
+def shortened(keys: Sequence[str]) -> str:
+    """Lists the first keys, and says how many more there are."""
     more = len(keys) - _SHOWN_KEYS
     return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """The first line of an error's message, as a part of a sentence."""
     return text.strip().splitlines()[0].rstrip(".") if text.strip() else "no reason given"

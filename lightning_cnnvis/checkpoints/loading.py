@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lightning_cnnvis.checkpoints.facts import Facts
-from lightning_cnnvis.checkpoints.files import CheckpointError, fit_weights, read_file, state_dict_of
+from lightning_cnnvis.checkpoints.files import CheckpointError, read_file, state_dict_of
+from lightning_cnnvis.checkpoints.fitting import fit_weights
 from lightning_cnnvis.checkpoints.run import Run, find_checkpoints
 from lightning_cnnvis.checkpoints.zoo import AUXILIARY, ModelNameError, NamedModel
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
@@ -178,8 +179,7 @@ def _of_content(content: Any, path: Path, model: str | nn.Module | None, *, trus
         # the content stays as it is, and the copy does not depend on the file
         return replace(_of_network(copy.deepcopy(content)), path=path)
     if isinstance(model, nn.Module):
-        fit_weights(model, state_dict_of(content, path), str(path))
-        return replace(known, **_networks(_of_network(model)))
+        return _fitted(model, state_dict_of(content, path), known)
     if isinstance(model, str) and NamedModel.is_one(model):
         return _of_named(NamedModel.parse(model), state_dict_of(content, path), known)
     hyperparameters = _hyperparameters(content)
@@ -200,8 +200,7 @@ def _of_content(content: Any, path: Path, model: str | nn.Module | None, *, trus
     if issubclass(kind, ImageClassifier):
         _check_classifier(kind, hyperparameters, weights, path)
     module = _instance(kind, content, hyperparameters, path, trust=trust)
-    fit_weights(module, weights, str(path))
-    return replace(known, **_networks(_of_network(module), known.input_spec))
+    return _fitted(module, weights, known)
 
 
 def _hyperparameters(content: Any) -> dict[str, Any]:
@@ -219,15 +218,25 @@ def _hyperparameters(content: Any) -> dict[str, Any]:
     return found
 
 
-def _networks(found: Checkpoint, spec: InputSpec | None = None) -> dict[str, Any]:
-    return {
-        "model": found.model, "module": found.module, "input_spec": spec or found.input_spec, "name": found.name
-    }  # fmt: skip
+def _fitted(module: nn.Module, weights: Mapping[str, Any], known: Checkpoint) -> Checkpoint:
+    """A checkpoint of a network, or of a LightningModule around one, once its weights are in it."""
+    absent = fit_weights(module, weights, str(known.path), partial=True)
+    found = _of_network(module)
+    inner = find_network(module, None)[0] if isinstance(module, pl.LightningModule) else ""
+    return replace(
+        known,
+        model=found.model,
+        module=found.module,
+        input_spec=known.input_spec or found.input_spec,
+        absent=tuple(name.removeprefix(f"{inner}.") for name in absent),
+        name=found.name,
+    )
 
 
 def _of_named(named: NamedModel, weights: Mapping[str, Tensor], known: Checkpoint) -> Checkpoint:
     auxiliary = any(AUXILIARY & set(key.split(".")) for key in weights)
     network = named.build(auxiliary=auxiliary)
+    weights = named.renamed(weights, network)
     # a network trained on other classes differs in the size of its last parameter
     last = list(network.state_dict().items())[-1:]
     found = next((value for key, _ in last for other, value in weights.items() if other.endswith(key)), None)

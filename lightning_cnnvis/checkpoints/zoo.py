@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import URLError
@@ -18,6 +20,8 @@ LIBRARIES = ("torchvision", "timm")
 AUXILIARY = {"aux1", "aux2", "AuxLogits"}
 """Names of the auxiliary heads of GoogLeNet and Inception."""
 _WITH_AUXILIARY = {"googlenet", "inception_v3"}
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+"""Names that the layers of torchvision's DenseNets have in its published files: ``norm.1`` for ``norm1``."""
 
 
 class ModelNameError(ValueError):
@@ -101,8 +105,10 @@ class NamedModel:
         if self.library == "timm":
             network: nn.Module = _timm().create_model(self.name, pretrained=False, **options)
         else:
-            # what only matters in training
-            quiet = {"init_weights": False, "aux_logits": auxiliary} if self.name in _WITH_AUXILIARY else {}
+            quiet: dict[str, Any] = {}
+            if self.name in _WITH_AUXILIARY:
+                # the published weights, whose input this package describes, are of networks that transform it
+                quiet = {"init_weights": False, "aux_logits": auxiliary, "transform_input": True}
             network = torchvision.models.get_model(self.name, weights=None, **options, **quiet)
         return network.eval()
 
@@ -128,6 +134,29 @@ class NamedModel:
                 "or give a file with the weights (.pth or .safetensors)."
             ) from error
         return network.eval()
+
+    def renamed(self, weights: Mapping[str, Any], network: nn.Module) -> Mapping[str, Any]:
+        """Brings weights to the names and shapes that the library now has, as it does itself when it loads them.
+
+        Args:
+            weights: Tensors by name, as they were published or saved.
+            network: The network that was built.
+
+        Returns:
+            The weights under the network's names; those given, if they have these already or cannot be renamed.
+        """
+        if set(weights) <= set(network.state_dict()):
+            return weights
+        if self.library == "torchvision":
+            return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in weights.items()}
+        rename = getattr(inspect.getmodule(type(network)), "checkpoint_filter_fn", None)
+        if rename is None:
+            return weights
+        try:
+            found: Mapping[str, Any] = rename(dict(weights), network)
+        except Exception:  # it was written for the forms that its authors knew
+            return weights
+        return found if isinstance(found, Mapping) else weights
 
     def input_spec(self, network: nn.Module, num_classes: int | None = None) -> tuple[InputSpec, int]:
         """Describes the input that the published weights expect.

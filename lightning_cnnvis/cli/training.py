@@ -17,7 +17,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from lightning_cnnvis.callbacks import callback_class
 from lightning_cnnvis.checkpoints import CheckpointError
-from lightning_cnnvis.checkpoints.files import fit_weights, read_file, state_dict_of
+from lightning_cnnvis.checkpoints.files import read_file, state_dict_of
+from lightning_cnnvis.checkpoints.fitting import fit_weights
 from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER, Run
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
@@ -212,7 +213,8 @@ class CnnVisCLI(LightningCLI):
         pictures = Path(log_dir) / "cnnvis"
         if pictures.is_dir():
             print(f"\nPictures:    {pictures}")
-        print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)}")
+        print(f"TensorBoard: tensorboard --logdir {shlex.quote(log_dir)} --samples_per_plugin images=1000")
+        print("             (without that flag it shows ten epochs of each picture, drawn at random)")
         if (pictures / WEIGHTS_FOLDER).is_dir():
             # the files of a run are not followed everywhere, unless one says that it is one's own
             trust = " --trust" if needs_trust(Run(log_dir)) else ""

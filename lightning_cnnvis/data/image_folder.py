@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -13,7 +14,7 @@ from torch.utils.data import Subset
 
 from lightning_cnnvis.data.base import ImageDataModule, ImageDataset
 from lightning_cnnvis.data.transforms import Transform, training_transform, validation_transform
-from lightning_cnnvis.inputs.photographs import IMAGE_SUFFIXES, find_photographs, is_photograph, open_photograph
+from lightning_cnnvis.inputs.photographs import IMAGE_SUFFIXES, find_photographs, open_photograph
 
 
 class ImageError(ValueError):
@@ -128,11 +129,19 @@ class _Photographs(torchvision.datasets.ImageFolder):  # type: ignore[misc]
     """The images of class folders, without hidden ones."""
 
     def __init__(self, folder: Path, transform: Transform) -> None:
-        super().__init__(str(folder), transform, loader=open_photograph, is_valid_file=is_photograph)
+        super().__init__(str(folder), transform, loader=open_photograph)
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         names = _class_names(Path(directory))
         return names, {name: number for number, name in enumerate(names)}
+
+    @staticmethod
+    def make_dataset(directory: str | Path, class_to_idx: dict[str, int], *_: Any, **__: Any) -> list[tuple[str, int]]:
+        return [
+            (str(file), number)
+            for name, number in class_to_idx.items()
+            for file in find_photographs(Path(directory, name))
+        ]
 
 
 def _train_folder(root: Path) -> Path:

@@ -127,10 +127,11 @@ def open_photograph(path: str | Path) -> Image.Image:
         The picture, RGB, of 8 bits a channel.
 
     Raises:
-        PhotographError: If it cannot be read.
+        PhotographError: If it cannot be read, as for `read_photograph`.
     """
     with _readable(path):
-        with Image.open(path) as image:
+        with _no_warning_of_size(), Image.open(path) as image:
+            _check_size(image)
             whole = _oriented(image, None)
         if _is_deep(whole):
             whole = Image.fromarray((_scaled(np.asarray(whole)) * 255).round().astype(np.uint8))

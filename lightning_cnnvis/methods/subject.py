@@ -128,7 +128,7 @@ class Subject:
         for layer in layers:
             if self.is_absent(layer):
                 raise LayerError(
-                    f"The weights lack {layer.partition('.')[0]}, so there is no layer {layer!r} to look at: name one "
+                    f"The weights lack {', '.join(self.absent)}, so there is no layer {layer!r} to look at: name one "
                     "before it, or give weights of the whole network."
                 )
             get_layer(self.network, layer)
@@ -136,7 +136,7 @@ class Subject:
 
     def is_absent(self, layer: str) -> bool:
         """Whether a layer lies in a part of the network whose weights are missing."""
-        return layer.partition(".")[0] in self.absent
+        return any(layer == absent or layer.startswith(f"{absent}.") for absent in self.absent)
 
     def number_of_classes(self) -> int:
         """The number of logits that the network returns, 0 if it is not a classifier, or if its end is missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import types
 import warnings
@@ -14,7 +15,9 @@ import torchvision
 from torch import nn
 
 from lightning_cnnvis.checkpoints import CheckpointError, load
-from lightning_cnnvis.checkpoints.files import fit_weights, state_dict_of
+from lightning_cnnvis.checkpoints.files import state_dict_of
+from lightning_cnnvis.checkpoints.fitting import fit_weights
+from lightning_cnnvis.checkpoints.zoo import NamedModel
 from lightning_cnnvis.layers import LayerError, get_layer
 
 NAME = "torchvision:squeezenet1_1"
@@ -172,18 +175,91 @@ HEADS = {
     "of another width": ("resnet18", lambda net: setattr(net, "fc", nn.Linear(100, 7))),
     "in part": ("alexnet", lambda net: net.classifier.__setitem__(6, nn.Sequential(nn.Linear(4096, 3)))),
 }
+ABSENT = {"resnet18": "fc", "alexnet": "classifier.6"}
 
 
 @pytest.mark.parametrize(("name", "replace"), HEADS.values(), ids=HEADS)
 def test_of_a_network_with_a_replaced_head_the_rest_is_shown(tmp_path, name, replace):
     network = torchvision.models.get_model(name)
     replace(network)
-    with pytest.warns(UserWarning, match=r"has more than (ResNet|AlexNet), which is passed over: (fc|classifier)\."):
+    what = ABSENT[name]
+    with pytest.warns(UserWarning, match=rf"has more than (ResNet|AlexNet), which is passed over: {what}\."):
         loaded = load(saved(network.state_dict(), tmp_path), f"torchvision:{name}")
-    assert loaded.absent == (("fc",) if name == "resnet18" else ("classifier",))
-    assert torch.equal(next(loaded.model.parameters()), next(network.parameters()))
-    with pytest.raises(CheckpointError, match="weights lack"):
+    assert loaded.absent == (what,)
+    kept = loaded.model.state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items() if what not in key)
+    with pytest.raises(CheckpointError, match=f"weights lack {what},"):
         loaded.require_output()
+
+
+class FineTuned(pl.LightningModule):
+    def __init__(self, head: nn.Module | None = None):
+        super().__init__()
+        self.network = torchvision.models.squeezenet1_1(num_classes=5)
+        self.loss = nn.CrossEntropyLoss()
+        if head is not None:
+            self.network.classifier[1] = head
+
+
+@pytest.mark.parametrize(
+    "head", [nn.Conv2d(512, 9, 1), nn.Sequential(nn.Conv2d(512, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1)), nn.Identity()]
+)
+def test_a_head_that_was_replaced_in_a_module(tmp_path, head):
+    trained = FineTuned(head)
+    path = saved({"state_dict": trained.state_dict()}, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = load(path, FineTuned())
+    assert loaded.absent == ("classifier",)
+    assert torch.equal(next(loaded.model.parameters()), next(trained.parameters()))
+
+
+def test_weights_of_a_loss_are_not_those_of_the_end(tmp_path):
+    trained, fresh = FineTuned(), FineTuned()
+    trained.loss = nn.CrossEntropyLoss(weight=torch.ones(5))
+    with pytest.warns(UserWarning, match=r"passed over: loss\.weight"):
+        assert load(saved(trained.state_dict(), tmp_path), fresh).absent == ()
+
+
+def test_names_in_the_files_of_densenets(tmp_path):
+    network = torchvision.models.DenseNet(growth_rate=4, block_config=(2, 2, 2, 2), num_init_features=8)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", key): value
+        for key, value in network.state_dict().items()
+    }
+    assert old.keys() != network.state_dict().keys()
+    renamed = NamedModel("torchvision", "densenet121").renamed(old, torchvision.models.DenseNet())
+    assert list(renamed) == list(network.state_dict())
+
+
+@pytest.mark.parametrize("published", ["convnext", "vision transformer"])
+def test_names_that_timm_changes(tmp_path, published):
+    timm = pytest.importorskip("timm")
+    if published == "convnext":  # as Meta published it
+        name = "convnext_atto"
+        network = timm.create_model(name, num_classes=3)
+        old = {
+            key.replace("stem.", "downsample_layers.0.")
+            .replace("mlp.fc1", "pwconv1")
+            .replace("mlp.fc2", "pwconv2")
+            .replace("conv_dw", "dwconv")
+            .replace("head.norm", "norm")
+            .replace("head.fc", "head"): value
+            for key, value in network.state_dict().items()
+        }
+        old = {re.sub(r"stages\.(\d)\.blocks", r"stages.\1", key): value for key, value in old.items()}
+        old = {re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", key): value for key, value in old.items()}
+    else:  # as OpenAI's CLIP names its parts
+        name = "vit_tiny_patch16_224"
+        network = timm.create_model(name, num_classes=3)
+        old = {f"module.{key}": value for key, value in network.state_dict().items()}
+    loaded = load(saved({"model": old}, tmp_path), f"timm:{name}")
+    assert same(loaded.model, network)
+
+
+def test_googlenet_transforms_its_input(tmp_path):
+    weights = torchvision.models.googlenet(weights=None, num_classes=4, init_weights=False).state_dict()
+    assert load(saved(weights, tmp_path), "torchvision:googlenet").model.transform_input
 
 
 class Base(pl.LightningModule):

@@ -44,7 +44,8 @@ def test_fit_writes_pictures_and_says_where(tmp_path, capsys):
     run = tmp_path / "cnnvis_runs" / "version_0"
     out = capsys.readouterr().out
     assert "Pictures:    cnnvis_runs/version_0/cnnvis" in out
-    assert "TensorBoard: tensorboard --logdir cnnvis_runs/version_0" in out
+    assert "TensorBoard: tensorboard --logdir cnnvis_runs/version_0 --samples_per_plugin images=1000\n" in out
+    assert "ten epochs of each picture, drawn at random" in out
     assert "Report:      lightning-cnnvis report cnnvis_runs/version_0" in out
     pictures = list((run / "cnnvis").rglob("*.png"))
     assert pictures

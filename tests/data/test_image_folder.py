@@ -77,6 +77,8 @@ def test_just_the_folders_of_the_classes(tmp_path):
 
 def test_hidden_and_linked_folders(root, tmp_path):
     (root / "train" / ".cache").mkdir()
+    write(root / "train" / "cat", ".ipynb_checkpoints", 3)
+    (root / "train" / "dog" / "loop").symlink_to(root / "train" / "dog")
     write(tmp_path, "elsewhere", 8)
     (root / "train" / "owl").symlink_to(tmp_path / "elsewhere")
     data = ImageFolder(str(root), image_size=24)

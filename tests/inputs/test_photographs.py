@@ -251,3 +251,11 @@ def test_hidden_ones_are_left_out_and_links_followed(tmp_path):
     assert len(ImageFiles.find(folder).paths) == 2
     # a folder that is hidden itself may be named
     assert len(find_photographs(folder / ".thumbnails")) == 1
+
+
+def test_pictures_for_transforms_have_the_same_limit(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
+    assert open_photograph(tmp_path / "large.png").size == (40, 30)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(PhotographError, match=r"large\.png' cannot be read as a picture: it has 40×30 pixels"):
+        open_photograph(tmp_path / "large.png")
