@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeGuard
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils import checkpoint as checkpointing
 
 from lightning_cnnvis.working_copy import own_classes, working_copy
 
@@ -33,7 +34,8 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
     the default dtype.
 
     Inside the body, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile``
-    is bypassed, because a compiled module would not call hooks; operations without a deterministic form (such as the
+    is bypassed, because a compiled module would not call hooks; parts under gradient checkpointing run as they would
+    without it, because their graph would hide what is recomputed; operations without a deterministic form (such as the
     gradient of max-pooling on CUDA) warn where ``Trainer(deterministic=True)`` would make them raise. Every ``.grad``
     is None, so that a backward pass adds nothing to the gradients that training has accumulated.
 
@@ -65,6 +67,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
             stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_switches())
+        stack.enter_context(_checkpointing_off())
         # the last to be entered is the first to be restored: modules hold the parameters and buffers
         stack.enter_context(_values(modules))
         stack.enter_context(_gradients(owner))
@@ -135,6 +138,34 @@ def _switches() -> Iterator[None]:
         if torch.are_deterministic_algorithms_enabled() != deterministic or deterministic:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def _checkpointing_off() -> Iterator[None]:
+    """Runs parts under gradient checkpointing plainly, with the memory that this takes."""
+
+    class Plain:
+        @staticmethod
+        def apply(function: Callable[..., Any], _preserve_rng_state: bool, *args: Any) -> Any:
+            return function(*args)
+
+    def without_recomputation(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    # a network may have imported `checkpoint` by name, so that only what this looks up can be replaced
+    replacements: dict[str, Any] = {
+        "CheckpointFunction": Plain,
+        "_checkpoint_without_reentrant_generator": without_recomputation,
+        "_checkpoint_without_reentrant_generator_impl": without_recomputation,  # in later versions of torch
+    }
+    saved = {name: getattr(checkpointing, name) for name in replacements if hasattr(checkpointing, name)}
+    for name in saved:
+        setattr(checkpointing, name, replacements[name])
+    try:
+        yield
+    finally:
+        for name, original in saved.items():
+            setattr(checkpointing, name, original)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -260,6 +261,55 @@ def find_network(module: nn.Module, attribute: str | None) -> tuple[str, nn.Modu
     ]
     path, network = holders[0] if len(holders) == 1 else ("", module)
     return path, _uncompiled(network)
+
+
+def check_takes_an_image(network: nn.Module, path: str = "") -> None:
+    """Checks that a network can be called with a batch of images and nothing else.
+
+    Args:
+        network: The network.
+        path: Dotted name of the network in what the user named; empty if that is the network.
+
+    Raises:
+        LayerError: If its class has no ``forward`` method, or one that does not take exactly one input; the message
+            names parts of it that may be meant.
+
+    Example:
+        >>> check_takes_an_image(nn.ModuleDict({"encoder": nn.Conv2d(3, 8, 3), "head": nn.Linear(8, 2)}))
+        Traceback (most recent call last):
+        ...
+        lightning_cnnvis.layers.LayerError: ModuleDict has no forward method. Name the part of it that takes the images: network='encoder'.
+    """  # noqa: E501
+    problem = _call_problem(network)
+    if not problem:
+        return
+    convolutional = [
+        f"{path}.{name}" if path else name
+        for name, child in network.named_children()
+        if any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in child.modules())
+    ]
+    named = " or ".join(f"network={name!r}" for name in convolutional) or "network='...'"
+    raise LayerError(f"{type(network).__name__} {problem}. Name the part of it that takes the images: {named}.")
+
+
+def _call_problem(network: nn.Module) -> str:
+    """Says what keeps a network from being called with images and nothing else, if anything does."""
+    if isinstance(network, torch.jit.ScriptModule):
+        return ""
+    forward = network.forward
+    owner = getattr(forward, "__module__", None) or ""
+    if getattr(forward, "__name__", "") == "_forward_unimplemented" or owner.endswith("lightning.core.module"):
+        # a LightningModule's own passes whatever it is given on to torch's, which is not implemented
+        return "has no forward method"
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except (TypeError, ValueError):  # such as that of a function written in C
+        return ""
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1:
+        return f"needs {len(needed)} inputs ({', '.join(needed)}), and a picture is made from one image"
+    return "" if by_place else "takes its inputs by name only"
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:

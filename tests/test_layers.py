@@ -1,11 +1,13 @@
 """Layers are found by name, and what they compute is recorded without a trace."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_cnnvis.layers import LayerError, activations, get_layer, record, trace_layers
+from lightning_cnnvis.layers import LayerError, activations, check_takes_an_image, get_layer, record, trace_layers
 
 
 class Net(nn.Module):
@@ -158,3 +160,52 @@ def test_rectified_output_behind_a_functional_relu():
             return F.relu(self.next(F.relu(self.conv(x))))
 
     assert trace_layers(Functional(), torch.rand(1, 3, 8, 8))[1] == ["conv", "next"]
+
+
+class ImageAndAge(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cnn, self.head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(5, 2)
+
+    def forward(self, image, age):
+        return self.head(torch.cat([self.cnn(image).mean((2, 3)), age], 1))
+
+
+class ByName(ImageAndAge):
+    def forward(self, *, image):
+        return self.cnn(image)
+
+
+class WithOptions(ImageAndAge):
+    def forward(self, image, labels=None, *others, return_dict=False, **more):
+        return self.cnn(image)
+
+
+class Training(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        (ImageAndAge(), "ImageAndAge needs 2 inputs (image, age)"),
+        (ByName(), "ByName takes its inputs by name only"),
+        (nn.ModuleDict({"cnn": nn.Conv2d(3, 4, 3), "head": nn.Linear(4, 2)}), "ModuleDict has no forward method"),
+        (nn.ModuleList([nn.Linear(4, 2)]), "ModuleList has no forward method"),
+        (Training(), "Training has no forward method"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_cannot_be_called_with_images(network, problem):
+    with pytest.raises(LayerError) as error:
+        check_takes_an_image(network, "net")
+    assert problem in str(error.value)
+    parts = [name for name, _ in network.named_children() if name in ("cnn", "encoder")]
+    assert (f"network='net.{parts[0]}'" if parts else "network='...'") in str(error.value)
+
+
+def test_what_can_be_called_with_images(net):
+    for network in (net, WithOptions(), nn.Identity(), torchvision.models.googlenet(init_weights=False)):
+        check_takes_an_image(network)

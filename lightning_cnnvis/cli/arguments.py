@@ -105,6 +105,13 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
         help="What the weights are of, where the checkpoint does not say: torchvision:NAME, timm:NAME, or the import "
         "path of a LightningModule.",
     )
+    if command not in ("evolve", "report"):
+        parser.add_argument(
+            "--network",
+            type=str,
+            help="Dotted name of the part to look at, such as the one that takes the images where the whole takes more "
+            "than that. Default: the whole network.",
+        )
     data = "A folder of images, image files, or a data module by name or import path"
     parser.add_argument("--data", nargs="+", type=str, help=f"{data}. Default: the data of the checkpoint's own run.")
     parser.add_argument(

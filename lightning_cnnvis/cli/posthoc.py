@@ -120,6 +120,7 @@ def _analysis(options: Namespace) -> Analysis:
         options.checkpoint,
         _data(options),
         model=options.model,
+        network=options.network,
         input_spec=_input_spec(options),
         device=find_device(options.device),
         trust=options.trust,

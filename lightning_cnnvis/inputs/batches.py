@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-_IMAGE_KEYS = ("images", "image", "pixel_values", "inputs", "x")
+# words in the names of a batch's parts
+_IMAGES = {
+    "image", "images", "img", "imgs", "pixel", "pixels", "photo", "photos", "picture", "pictures", "frame", "frames",
+    "input", "inputs", "x", "rgb", "view", "views",
+}  # fmt: skip
+_TARGETS = {
+    "target", "targets", "label", "labels", "seg", "segmentation", "semantic", "instance", "panoptic", "mask", "masks",
+    "gt", "truth", "y", "depth", "heatmap", "heatmaps", "flow", "annotation", "annotations", "box", "boxes", "weight",
+    "weights", "edge", "edges", "trimap", "alpha", "normals", "keypoints",
+}  # fmt: skip
 
 
 def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = None) -> Tensor:
     """Finds the images of a batch.
 
     Args:
-        batch: A tensor, or a sequence or mapping with one in it, nested to any depth. In a mapping the keys
-            ``images``, ``image``, ``pixel_values``, ``inputs`` and ``x`` come first.
+        batch: A tensor, or a sequence, mapping, named tuple or dataclass with one in it, nested to any depth. Parts
+            that are named like images (``image``, ``img``, ``pixel_values``, ``inputs``, ``x``) come first, those that
+            are named like targets (``mask``, ``seg``, ``label``, ``depth``) last.
         get_images: Function that takes the batch and returns its images, or the dotted name of one,
             ``"package.module.function"``. None: the first tensor ``(N, C, H, W)`` is taken.
 
@@ -30,7 +42,7 @@ def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = Non
     Example:
         >>> images_of([torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])]).shape
         torch.Size([2, 3, 8, 8])
-        >>> images_of({"mask": torch.zeros(2, 1, 8, 8), "image": torch.zeros(2, 3, 8, 8)}).shape
+        >>> images_of({"seg": torch.zeros(2, 1, 8, 8), "img": torch.zeros(2, 3, 8, 8)}).shape
         torch.Size([2, 3, 8, 8])
     """
     if get_images is not None:
@@ -58,12 +70,12 @@ def values_of(batch: Any) -> Iterator[Any]:
         batch: The batch.
 
     Yields:
-        What is neither a mapping nor a sequence.
+        What has no parts of its own.
     """
-    if isinstance(batch, Mapping):
-        first = [key for key in _IMAGE_KEYS if key in batch]
-        for key in (*first, *(key for key in batch if key not in first)):
-            yield from values_of(batch[key])
+    named = _named_parts(batch)
+    if named is not None:
+        for name in sorted(named, key=_rank):
+            yield from values_of(named[name])
     elif isinstance(batch, list | tuple):
         for value in batch:
             yield from values_of(value)
@@ -71,11 +83,32 @@ def values_of(batch: Any) -> Iterator[Any]:
         yield batch
 
 
+def _named_parts(batch: Any) -> Mapping[Any, Any] | None:
+    """The parts of a batch that names them: a mapping, a named tuple, a dataclass; None for other batches."""
+    if isinstance(batch, Mapping):
+        return batch
+    if isinstance(batch, tuple) and hasattr(batch, "_asdict"):
+        return batch._asdict()  # type: ignore[no-any-return]
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    if not isinstance(batch, Tensor) and hasattr(batch, "keys") and hasattr(batch, "__getitem__"):
+        return {key: batch[key] for key in batch.keys()}  # noqa: SIM118 - such as a TensorDict, which is no mapping
+    return None
+
+
+def _rank(name: object) -> int:
+    """Ranks a part by its name: an image first, a target last."""
+    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name)).lower()))
+    return 2 if words & _TARGETS else 0 if words & _IMAGES else 1
+
+
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
-    if isinstance(value, Mapping):
-        return "a mapping with " + (", ".join(f"{key!r}: {_describe(v)}" for key, v in value.items()) or "no keys")
+    named = _named_parts(value)
+    if named is not None:
+        kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
+        return f"a {kind} with " + (", ".join(f"{key!r}: {_describe(v)}" for key, v in named.items()) or "no keys")
     if isinstance(value, list | tuple):
         return f"a {type(value).__name__} of " + (", ".join(map(_describe, value[:4])) or "nothing")
     return f"a {type(value).__name__}"

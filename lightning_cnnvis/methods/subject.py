@@ -91,7 +91,7 @@ class Subject:
         with isolated(self.network) as network:
             try:
                 return trace_layers(network, self.blank())
-            except RuntimeError as error:
+            except Exception as error:
                 if not is_about_shapes(error):
                     raise
                 raise LayerError(

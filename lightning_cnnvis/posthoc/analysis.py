@@ -15,7 +15,7 @@ from lightning_cnnvis.functional.network.forward import blank_input, is_about_sh
 from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.layers import LayerError, check_takes_an_image, find_network
 from lightning_cnnvis.methods.builtin import BuiltinMethods
 from lightning_cnnvis.methods.method import BoundMethod, Method
 from lightning_cnnvis.methods.registry import get_method, method_names
@@ -163,10 +163,11 @@ class Analysis(BuiltinMethods):
         return f"{shown} · {self.checkpoint.name}" + ("" if epoch is None else f" · epoch {epoch}")
 
     def _check_input(self) -> None:
+        check_takes_an_image(self.model)
         with isolated(self.model) as network, torch.no_grad():
             try:
                 network(blank_input(network, self.input_spec))
-            except RuntimeError as error:
+            except Exception as error:
                 if not is_about_shapes(error):
                     raise
                 raise LayerError(
@@ -232,6 +233,7 @@ def analyze(
     data: Data | None = None,
     *,
     model: str | nn.Module | None = None,
+    network: str | None = None,
     input_spec: InputSpec | None = None,
     device: torch.device | str = "cpu",
     trust: bool = False,
@@ -246,6 +248,8 @@ def analyze(
             or a tensor ``(N, C, H, W)``, normalised. Those that the run was validated on, if None.
         model: What the weights are of, where the file does not tell: an import path, ``"torchvision:NAME"``,
             ``"timm:NAME"``, or a network.
+        network: Dotted name of the part to look at, in the LightningModule or in the network, such as one that takes
+            the images where the whole takes more than that; None takes the whole.
         input_spec: The format of the input, where neither checkpoint nor data tell.
         device: Where to put the network.
         trust: Whether to unpickle whatever is in the file, which may run any code.
@@ -258,6 +262,7 @@ def analyze(
     Raises:
         CheckpointError: If the checkpoint cannot be loaded.
         DataError: If the data are not there.
+        LayerError: If there is no such part of the network, or the network does not run on images.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -266,4 +271,7 @@ def analyze(
         torch.Size([6, 3, 3, 3])
     """
     loaded = load(checkpoint, model, device=device, trust=trust)
+    if network is not None:
+        _, part = find_network(loaded.module or loaded.model, network)
+        loaded = replace(loaded, model=part)
     return Analysis(loaded, data, input_spec=input_spec, progress=progress)

@@ -1,6 +1,7 @@
 """What the input looks like, said or found out, without disturbing the run."""
 
 import collections
+import dataclasses
 import random
 
 import numpy as np
@@ -88,7 +89,28 @@ def test_refuses_images_with_other_channels():
 
 IMAGES = torch.rand(2, 3, 4, 4)
 LABELS = torch.tensor([0, 1])
+MASKS = torch.zeros(2, 1, 4, 4)
 Pair = collections.namedtuple("Pair", ["label", "picture"])
+Segmented = collections.namedtuple("Segmented", ["seg", "img"])
+
+
+@dataclasses.dataclass
+class Annotated:
+    depth_map: torch.Tensor
+    left_image: torch.Tensor
+
+
+class TensorDictionary:
+    """Has keys and items, and is not a mapping."""
+
+    def __init__(self, **tensors):
+        self.tensors = tensors
+
+    def keys(self):
+        return self.tensors.keys()
+
+    def __getitem__(self, key):
+        return self.tensors[key]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +122,15 @@ Pair = collections.namedtuple("Pair", ["label", "picture"])
         {"label": LABELS, "pixel_values": IMAGES},
         {"mask": torch.zeros(2, 1, 4, 4), "image": IMAGES},
         {"mine": IMAGES},
+        {"seg": MASKS, "img": IMAGES},
+        {"mask": MASKS, "anything": IMAGES},
+        {"heatmap": MASKS, "inputRGB": IMAGES},
+        {"image_mask": MASKS, "image": IMAGES},
+        {"targets": {"image": MASKS}, "batch": {"labels": MASKS, "x": IMAGES}},
+        Segmented(MASKS, IMAGES),
+        Annotated(MASKS, IMAGES),
+        TensorDictionary(label=MASKS, view=IMAGES),
+        (LABELS, {"gt": MASKS, "photo": IMAGES}),
         collections.UserDict(images=IMAGES),
         Pair(LABELS, IMAGES),
         ([IMAGES, IMAGES.flip(-1)], LABELS),
@@ -123,6 +154,7 @@ def test_uint8_images_count_and_label_maps_do_not():
         ((LABELS, LABELS), "a tuple of a tensor of shape \\(2,\\)"),
         ({"text": ["a", "b"]}, "a mapping with 'text'"),
         (None, "a NoneType"),
+        (Annotated(LABELS, LABELS), "an? Annotated with 'depth_map': a tensor of shape"),
         ([], "a list of nothing"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.inputs.discovery import find_class_names, find_input_spec
-from lightning_cnnvis.layers import LayerError, find_layer, find_network
+from lightning_cnnvis.layers import LayerError, check_takes_an_image, find_layer, find_network
 
 _SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}
 
@@ -80,12 +80,13 @@ def find_target(
         The network, and the layers as ``network.named_modules()`` names them; None for layers that were left open.
 
     Raises:
-        MisconfigurationException: If the network or a layer does not exist.
+        MisconfigurationException: If the network or a layer does not exist, or the network does not take images.
     """
     try:
         path, network = find_network(pl_module, attribute)
+        check_takes_an_image(network, path)
     except LayerError as error:
-        raise MisconfigurationException(str(error)) from error
+        raise MisconfigurationException(f"{who}: {error}") from error
     try:
         return network, None if layers is None else tuple(find_layer(network, name, path) for name in layers)
     except LayerError as error:

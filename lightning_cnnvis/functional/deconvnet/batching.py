@@ -16,9 +16,10 @@ from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule,
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableForward
-from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
-from lightning_cnnvis.functional.network.forward import is_about_shapes, noise_image
-from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field
+from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks, is_out_of_memory
+from lightning_cnnvis.functional.network.data_dependence import reads_values
+from lightning_cnnvis.functional.network.forward import noise_image
+from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field, whole_image
 from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.layers import LayerError, activations
 
@@ -59,12 +60,14 @@ def plan_windows(
         )
     if get_rule(rule).rectify is not None:
         check_supported(model, layer, image)
+    if reads_values(model, layer, image):
+        return Windows(whole_image(output, size), one_by_one=True)
     field = read_field(output, nodes, size)
     if windowed and not field.whole_image:
         for windows in (Windows(field, cropped=True), Windows(field)):
             if _holds(windows, model, layer, image, output.detach()):
                 return windows
-    return Windows(ReceptiveField(size, (0, 0), (0, 0), field.map_shape, size))
+    return Windows(whole_image(output, size))
 
 
 @torch.no_grad()
@@ -79,9 +82,10 @@ def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output
         forward = _forward(model, layer, inputs, within, geometry=windows)
     except NotLocal:
         return False
-    except RuntimeError as error:
-        if not is_about_shapes(error):
+    except Exception as error:
+        if is_out_of_memory(error):
             raise
+        # the whole image went well, so that the network refuses the window, in whatever way it does that
         return False
     units = forward.output[torch.arange(len(positions)), :, forward.rows, forward.columns]
     expected = output[0, :, positions[:, 0], positions[:, 1]].T
@@ -130,6 +134,9 @@ def project_windows(
 
     def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
         chosen = order[part]
+        if geometry is not None and geometry.one_by_one and rule.rectify is not None:
+            # another image may take another way than that of the plan
+            check_supported(model, layer, windows[chosen])
         with nullcontext() if rule.rectify is None else canonical:
             try:
                 forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=geometry)
@@ -145,7 +152,8 @@ def project_windows(
             (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
         return forward.place(pixels), values
 
-    parts = list(in_chunks(project_chunk, len(windows), chunk_size(windows)))
+    size = 1 if geometry is not None and geometry.one_by_one else chunk_size(windows)
+    parts = list(in_chunks(project_chunk, len(windows), size))
     place_of = order.argsort()
     pixels, values = (torch.cat(tensors)[place_of] for tensors in zip(*parts, strict=True))
     if not values.isfinite().all():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from lightning_cnnvis.functional.deconvnet.rules import UnsupportedOperationError
+from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, UnsupportedOperationError
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS, RectifiableForward
-from lightning_cnnvis.functional.network.graph import children, kind, nodes_between
+from lightning_cnnvis.functional.network.graph import children, kind, nodes_between, output_shape
 from lightning_cnnvis.layers import activations
 
 
@@ -34,15 +34,11 @@ def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:
     # the last one found is the nearest to the image: layers before it can be projected
     offenders = [node for node in graph.nodes if not _passable(node, graph.on_path)]
     problem = "is neither linear nor a rectifier nor a max-pooling"
-    if not offenders and any(True for _ in graph.factors()):
-        # a factor that depends on the image without a gradient, such as a mask, shows on another image
-        other = _Graph(model, layer, image.flip(-1).neg())
-        offenders = [
-            node
-            for (node, factor), (_, changed) in zip(graph.factors(), other.factors(), strict=True)
-            if factor.shape != changed.shape or not torch.equal(factor, changed)
-        ]
-        problem = "multiplies by something that depends on the image"
+    if not offenders and graph.may_depend_on_image():
+        # a mask, or an index, that is computed from the image shows on other images
+        problem = "multiplies by, or chooses by, what depends on the image"
+        for other in _other_images(image):
+            offenders = offenders or graph.differing_from(_Graph(model, layer, other))
     if not offenders:
         return
     offender = offenders[-1]
@@ -51,6 +47,12 @@ def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:
         f"A deconvnet cannot pass {kind(offender)} in {graph.module_of(offender)}: it {problem}. "
         f"Name a layer before it, or use rule='gradient'{remedy}"
     )
+
+
+def _other_images(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Two images that differ from one as much as they can: its negative, and one of strong colours."""
+    colors = torch.linspace(-3, 3, image.shape[1] + 2, dtype=image.dtype, device=image.device)[1:-1]
+    return image.flip(-1).neg(), 0.5 * image.flip(-2) + colors.view(1, -1, 1, 1) + 1
 
 
 class _Graph:
@@ -96,7 +98,28 @@ class _Graph:
 
         return hook
 
-    def factors(self) -> Iterator[tuple[Node, Tensor]]:
+    def may_depend_on_image(self) -> bool:
+        """Whether there is an operation whose derivative may differ from image to image."""
+        return any(kind(node) in _CHOICES for node in self.nodes) or any(True for _ in self._factors())
+
+    def differing_from(self, other: _Graph) -> list[Node]:
+        """Finds the operations that another image changes."""
+        if [kind(node) for node in self.nodes] != [kind(node) for node in other.nodes]:
+            # another way through the network, which is checked where it is taken
+            return []
+        factors = [
+            node
+            for (node, factor), (_, changed) in zip(self._factors(), other._factors(), strict=True)
+            if factor.shape != changed.shape or not torch.equal(factor, changed)
+        ]
+        choices = [
+            node
+            for node, changed in zip(self.nodes, other.nodes, strict=True)
+            if kind(node) in _CHOICES and not _same_way_down(node, changed)
+        ]
+        return sorted({*factors, *choices}, key=self.nodes.index)
+
+    def _factors(self) -> Iterator[tuple[Node, Tensor]]:
         """Finds the products of a tensor that depends on the image with one that has no gradient to it."""
         for node in self.nodes:
             if kind(node) in ("Mul", "Div"):
@@ -116,7 +139,7 @@ class _Graph:
 
 def _passable(node: Node, on_path: set[Node]) -> bool:
     name = kind(node)
-    if name in _LINEAR:
+    if name in _LINEAR or name in _CHOICES:
         return True
     first = node.next_functions[0][0] if node.next_functions else None
     if name in _PRODUCTS:
@@ -133,6 +156,24 @@ def _passable(node: Node, on_path: set[Node]) -> bool:
     return name in conditions and conditions[name](node)
 
 
+_BARE = Rule("bare", lambda signal, _: signal)
+
+
+def _same_way_down(node: Node, other: Node) -> bool:
+    """Tells whether an operation passes a signal on in the same way for two images, apart from rectifiers."""
+    if output_shape(node) != output_shape(other):
+        return False
+    signal = torch.randn(output_shape(node), generator=torch.Generator().manual_seed(0), device="cpu")
+    meta = node._input_metadata[0]
+    signal = signal.to(meta.device, meta.dtype)
+    with RectifiedBackward(_BARE):
+        passed = [way(signal) for way in (node, other)]  # type: ignore[operator]
+    for a, b in zip(*(p if isinstance(p, tuple) else (p,) for p in passed), strict=True):
+        if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
+            return False
+    return True
+
+
 def _made_between(wanted: Node, begin: list[Node], end: Node) -> bool:
     seen = set(begin)
     stack = [end]
@@ -146,6 +187,33 @@ def _made_between(wanted: Node, begin: list[Node], end: Node) -> bool:
         stack.extend(children(node))
     return False
 
+
+# Operations that are linear as long as what they choose by does not depend on the image: an index, a mask, a place to
+# write to. Those that write into a part of a tensor may do anything there.
+_CHOICES = {
+    "CopySlices",
+    "Diagonal",
+    "Gather",
+    "Index",
+    "IndexAdd",
+    "IndexCopy",
+    "IndexFill",
+    "IndexPut",
+    "IndexPutImpl",
+    "IndexSelect",
+    "MaskedFill",
+    "MaskedScatter",
+    "MaskedSelect",
+    "Put",
+    "Scatter",
+    "ScatterAdd",
+    "SelectScatter",
+    "SliceScatter",
+    "Take",
+    "Where",
+    "Tril",
+    "Triu",
+}
 
 _MASKS = {"Clamp", "ClampMin", "MaskedFill", "Maximum", "Mul", "Where"}
 
@@ -161,7 +229,7 @@ _LINEAR = {
     "torch.nn.modules._functions.BackwardHookFunction",
     # moving values about
     "AccumulateGrad", "Alias", "AsStrided", "Cat", "ChannelShuffle", "Clone", "ConstantPadNd", "Expand", "Flip",
-    "Im2Col", "Index", "IndexSelect", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D",
+    "Im2Col", "MaxUnpool2D", "Permute", "PixelShuffle", "PixelUnshuffle", "ReflectionPad2D",
     "Repeat", "ReplicationPad2D", "ReshapeAlias", "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze",
     "Stack", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D",
     "UpsampleBilinear2D", "UpsampleNearest2D", "UpsampleNearestExact2D", "View",

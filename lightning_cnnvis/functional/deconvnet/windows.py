@@ -23,10 +23,13 @@ class Windows:
         field: The layer's receptive field.
         cropped: Whether only the positions that lead to a unit are computed, instead of the whole window; see
             `CroppedForward`.
+        one_by_one: Whether each unit must be computed by itself, because its image decides which way the forward pass
+            takes.
     """
 
     field: ReceptiveField
     cropped: bool = False
+    one_by_one: bool = False
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
+from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
 from lightning_cnnvis.functional.optimization.gradients import model_gradient
 from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
@@ -281,7 +282,7 @@ def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor
     try:
         with torch.no_grad():
             return plain_forward(model, layers)(inputs)
-    except RuntimeError as error:
+    except Exception as error:
         if not is_about_shapes(error):
             raise
         height, width = inputs.shape[-2:]
@@ -304,8 +305,9 @@ def _octave_sizes(
         probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile)).to(like)
         try:
             recorded = _forward_of_any_size(model, layers, probe, "picture")
-        except ValueError:
-            if first == len(sizes) - 1:
+        except Exception as error:
+            # whatever a network says to a picture smaller than its own
+            if first == len(sizes) - 1 or is_out_of_memory(error) or isinstance(error, LayerError):
                 raise
         else:
             _check_channels(recorded, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -166,7 +167,7 @@ def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
         expected = plain_forward(model, layers)(noise)
         try:
             narrowed = _narrowing_pass(model, layers, [1] * len(layers), noise)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:
             if is_out_of_memory(error):
                 raise
             # branches of different batch sizes; the whole pass just went well, so nothing else is wrong
@@ -216,16 +217,32 @@ def model_options(model: nn.Module) -> Tensor:
     return weight.detach().new_empty(0)
 
 
-_ABOUT_SHAPES = re.compile("size|shape|channel|dimension", re.IGNORECASE)
+_ABOUT_SHAPES = re.compile("size|shape|channel|dimension|height|width|resolution", re.IGNORECASE)
 
 
-def is_about_shapes(error: RuntimeError) -> bool:
-    """Tells whether an error of torch is about the shape of an input, not about memory, the device or anything else.
+def is_about_shapes(error: Exception) -> bool:
+    """Tells whether an error is about the shape of an input, not about memory, the device or anything else.
+
+    Torch raises a `RuntimeError` where shapes do not fit. A network that checks its input itself asserts, or raises an
+    error of its choice.
 
     Args:
         error: An error that a forward pass raised.
 
     Returns:
-        Whether its message is about a size, a shape, channels or dimensions.
+        Whether its message is about a size, a shape, channels or dimensions, or, for an assertion, its line of code.
+
+    Example:
+        >>> is_about_shapes(ValueError("Input height (32) does not match the model's (64)."))
+        True
+        >>> is_about_shapes(ValueError("The counter must not be negative."))
+        False
     """
-    return type(error) is RuntimeError and bool(_ABOUT_SHAPES.search(str(error)))
+    own = type(error).__module__.partition(".")[0] in ("torch", __name__.partition(".")[0])
+    if own or not isinstance(error, RuntimeError | AssertionError | ValueError | IndexError):
+        # torch's classes of their own are about memory and devices
+        return False
+    message = str(error)
+    if isinstance(error, AssertionError) and error.__traceback__ is not None:
+        message += traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return not is_out_of_memory(error) and bool(_ABOUT_SHAPES.search(message))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS
+from lightning_cnnvis.functional.network.data_dependence import reads_values
 from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.graph import input_shapes, kind, output_shape, saved_dims, signed
 from lightning_cnnvis.functional.network.tracing import trace
@@ -66,7 +67,7 @@ def receptive_field(
     One image is run through the network, and the kernels, strides, paddings and dilations are read off the
     autograd graph of the pass, along every branch. So functional layers count like modules. An operation that mixes
     positions in a way that cannot be read, or that depends on the size of the map (attention, adaptive pooling,
-    resizing, a dense layer), makes the field the whole image.
+    resizing, a dense layer), makes the field the whole image, and so does a way that depends on values of the image.
 
     Args:
         model: The network. It is left as it was.
@@ -90,7 +91,10 @@ def receptive_field(
         (0, 3, 10, 14)
     """
     with isolated(model) as network:
-        output, nodes = trace(network, layer, noise_image(network, input_size, channels))
+        image = noise_image(network, input_size, channels)
+        output, nodes = trace(network, layer, image)
+        if reads_values(network, layer, image):
+            return whole_image(output, input_size)
     return read_field(output, nodes, input_size)
 
 
@@ -100,6 +104,20 @@ _Span = tuple[int, int, int] | None
 _Spans = tuple[_Span, _Span]
 
 _WHOLE: _Spans = (None, None)
+
+
+def whole_image(output: Tensor, input_size: tuple[int, int]) -> ReceptiveField:
+    """Makes the field of units that each depend on the whole image.
+
+    Args:
+        output: The layer's output ``(1, K, H', W')`` or ``(1, K)``.
+        input_size: Height and width of the images, in pixels.
+
+    Returns:
+        The field.
+    """
+    channels, height, width = (*output.shape[1:], 1, 1)[:3]
+    return ReceptiveField(input_size, (0, 0), (0, 0), (channels, height, width), input_size)
 
 
 def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -> ReceptiveField:
@@ -114,7 +132,7 @@ def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -
         The field.
     """
     has_map = output.ndim == 4
-    map_shape = (*output.shape[1:], 1, 1)[:3]
+    whole = whole_image(output, input_size)
     on_path = set(nodes)
     spans: dict[Node, _Spans] = {nodes[0]: ((1, 0, 0), (1, 0, 0)) if has_map else _WHOLE}
     for node in nodes[:-1]:
@@ -131,12 +149,12 @@ def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -
                 spans[child] = _union(spans[child], known) if child in spans else known
     rows, columns = spans[nodes[-1]]
     if rows is None or columns is None:
-        return ReceptiveField(input_size, (0, 0), (0, 0), map_shape, input_size)
+        return whole
     return ReceptiveField(
         size=(rows[2] - rows[1] + 1, columns[2] - columns[1] + 1),
         stride=(rows[0], columns[0]),
         offset=(rows[1], columns[1]),
-        map_shape=map_shape,
+        map_shape=whole.map_shape,
         input_size=input_size,
     )
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.network.chunks import in_chunks
-from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options, plain_forward
+from lightning_cnnvis.functional.network.chunks import in_chunks, is_out_of_memory
+from lightning_cnnvis.functional.network.forward import blank_input, model_options, plain_forward
 from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds
 from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
@@ -256,9 +256,9 @@ def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
     with torch.no_grad():
         try:
             model(probe[:, :, :height, :width])
-        except RuntimeError as error:
-            # such as at a fully connected layer made for one size
-            if is_about_shapes(error):
-                return False
-            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # such as at a fully connected layer made for one size, or a check of the network's own
+            return False
     return True
