@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import ArgumentParser
 
@@ -11,6 +11,7 @@ from lightning_cnnvis.cli import POSTHOC
 from lightning_cnnvis.cli.errors import USER_ERROR, readable
 from lightning_cnnvis.cli.help import PlainHelp
 from lightning_cnnvis.cli.methods import add_options
+from lightning_cnnvis.inputs import OutputKind
 from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import all_methods, get_method, method_names
 from lightning_cnnvis.report import ReportOptions
@@ -105,7 +106,7 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
         help="What the weights are of, where the checkpoint does not say: torchvision:NAME, timm:NAME, or the import "
         "path of a LightningModule.",
     )
-    if command not in ("evolve", "report"):
+    if command != "evolve":
         parser.add_argument(
             "--network",
             type=str,
@@ -123,6 +124,14 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
     )
     parser.add_argument("--mean", nargs="+", type=float, help="What is taken off each channel of pixels in [0, 1].")
     parser.add_argument("--std", nargs="+", type=float, help="What each channel is then divided by.")
+    if command != "evolve":
+        parser.add_argument(
+            "--output_kind",
+            type=str,
+            choices=get_args(OutputKind),
+            help="What a classifier's output is, where it does not show itself: sigmoid for the logits of several "
+            "labels. Several logits are otherwise taken for those of a softmax, and one for that of a sigmoid.",
+        )
     parser.add_argument("--device", type=str, default="auto", help="Such as cpu or cuda:1; auto takes a GPU if any.")
     parser.add_argument(
         "--trust",

@@ -72,7 +72,7 @@ def values_of(batch: Any) -> Iterator[Any]:
     Yields:
         What has no parts of its own.
     """
-    named = _named_parts(batch)
+    named = named_parts(batch)
     if named is not None:
         for name in sorted(named, key=_rank):
             yield from values_of(named[name])
@@ -83,8 +83,15 @@ def values_of(batch: Any) -> Iterator[Any]:
         yield batch
 
 
-def _named_parts(batch: Any) -> Mapping[Any, Any] | None:
-    """The parts of a batch that names them: a mapping, a named tuple, a dataclass; None for other batches."""
+def named_parts(batch: Any) -> Mapping[Any, Any] | None:
+    """Takes apart what names its parts.
+
+    Args:
+        batch: Anything.
+
+    Returns:
+        The parts by name of a mapping, a named tuple or a dataclass; None for anything else.
+    """
     if isinstance(batch, Mapping):
         return batch
     if isinstance(batch, tuple) and hasattr(batch, "_asdict"):
@@ -105,7 +112,7 @@ def _rank(name: object) -> int:
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
-    named = _named_parts(value)
+    named = named_parts(value)
     if named is not None:
         kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
         return f"a {kind} with " + (", ".join(f"{key!r}: {_describe(v)}" for key, v in named.items()) or "no keys")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+OutputKind = Literal["softmax", "sigmoid", "probabilities", "log_probabilities"]
+"""What the output of a classifier is; see `InputSpec`."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -23,11 +27,15 @@ class InputSpec:
         mean: Mean that the data pipeline subtracts from pixels in [0, 1]: one value for each channel, or a single
             value for all of them.
         std: Standard deviation that the data pipeline then divides by, like ``mean``.
-        class_names: Names of the classes, in the order of the logits; empty if unknown.
+        class_names: Names of the classes, in the order of the logits; empty if unknown. With two names for a network
+            with one output, that is the second one's.
+        output_kind: What a classifier's output is: logits, ``"softmax"`` of classes that exclude each other, or
+            ``"sigmoid"`` of those that do not; ``"probabilities"``; or ``"log_probabilities"``. None finds out as far
+            as the output shows it: several logits are then taken for those of a softmax.
 
     Raises:
         ValueError: If a size, a channel count or a standard deviation is not positive, or if ``mean`` or
-            ``std`` has neither one value nor one for each channel.
+            ``std`` has neither one value nor one for each channel, or there is no such kind of output.
 
     Example:
         >>> spec = InputSpec(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -42,6 +50,7 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     class_names: tuple[str, ...] = ()
+    output_kind: OutputKind | None = None
 
     def __post_init__(self) -> None:
         """Checks the values and spreads single means and deviations over the channels."""
@@ -63,6 +72,10 @@ class InputSpec:
                 )
         if min(self.std) <= 0:
             raise ValueError(f"std={self.std}: every standard deviation must be positive.")
+        if self.output_kind is not None and self.output_kind not in get_args(OutputKind):
+            raise ValueError(
+                f"output_kind={self.output_kind!r} is none of {', '.join(map(repr, get_args(OutputKind)))}."
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -126,7 +126,8 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
     states = [figures.state_of(result, n) for n in range(len(result.labels))]
     first = slice(None, None, options.samples_per_class)
     recipe = preset_name(options.preset)
-    note = f"Optimised from noise to raise the class's logit ({recipe}): probability and logit reached."
+    score = result.score_name
+    note = f"Optimised from noise to raise the class's {score} ({recipe}): probability and {score} reached."
     return {
         f"{CLASSES.tag}/classes": figures.labelled_pictures(
             figures.as_bytes(result.images), result.labels, states, title("Classes"), note
@@ -167,8 +168,8 @@ def _sections(
     states = [figures.state_of(shown, n) for n in range(len(shown.labels))]
     tiles = page_tiles(shown.images, shown.labels, states)
     note = (
-        "Images optimised from noise until the network takes them for the class: the probability and the logit that "
-        "were reached."
+        "Images optimised from noise until the network takes them for the class: the probability and the "
+        f"{shown.score_name} that were reached."
     )
     return [Section("Classes", (Gallery(tiles),), note)]
 

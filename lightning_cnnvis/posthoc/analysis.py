@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.checkpoints import Checkpoint, Run, load
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes
 from lightning_cnnvis.functional.tensors import to_cpu
-from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs import InputSpec, OutputKind
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, check_takes_an_image, find_network
 from lightning_cnnvis.methods.builtin import BuiltinMethods
@@ -39,6 +39,7 @@ class Analysis(BuiltinMethods):
         checkpoint: The network.
         data: Images; those of the checkpoint's own run if None. They are looked for when they are needed.
         input_spec: The format of the network's input; None takes what the checkpoint or the data tell.
+        output_kind: What a classifier's output is; None takes what the format of the input says. See `InputSpec`.
         progress: Whether to show the progress of what takes longer than a second.
 
     Raises:
@@ -57,6 +58,7 @@ class Analysis(BuiltinMethods):
         data: Data | None = None,
         *,
         input_spec: InputSpec | None = None,
+        output_kind: OutputKind | None = None,
         progress: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
@@ -66,6 +68,8 @@ class Analysis(BuiltinMethods):
         self.input_spec = input_spec or checkpoint.input_spec or self._source.input_spec()
         if not self.input_spec.class_names and checkpoint.data_options and not checkpoint.absent:
             self.input_spec = replace(self.input_spec, class_names=self._source.class_names())
+        if output_kind is not None:
+            self.input_spec = replace(self.input_spec, output_kind=output_kind)
         self._check_input()
 
     @property
@@ -235,6 +239,7 @@ def analyze(
     model: str | nn.Module | None = None,
     network: str | None = None,
     input_spec: InputSpec | None = None,
+    output_kind: OutputKind | None = None,
     device: torch.device | str = "cpu",
     trust: bool = False,
     progress: bool = False,
@@ -251,6 +256,8 @@ def analyze(
         network: Dotted name of the part to look at, in the LightningModule or in the network, such as one that takes
             the images where the whole takes more than that; None takes the whole.
         input_spec: The format of the input, where neither checkpoint nor data tell.
+        output_kind: What a classifier's output is, where it does not show itself: ``"sigmoid"`` for the logits of
+            several labels. See `InputSpec`.
         device: Where to put the network.
         trust: Whether to unpickle whatever is in the file, which may run any code.
         progress: Whether to show progress bars.
@@ -274,4 +281,4 @@ def analyze(
     if network is not None:
         _, part = find_network(loaded.module or loaded.model, network)
         loaded = replace(loaded, model=part)
-    return Analysis(loaded, data, input_spec=input_spec, progress=progress)
+    return Analysis(loaded, data, input_spec=input_spec, output_kind=output_kind, progress=progress)

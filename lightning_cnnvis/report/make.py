@@ -40,7 +40,8 @@ def report(
         data: Images, as for `analyze`.
         layers: Dotted names of the layers to show; those that each method chooses if None.
         options: What to show.
-        **opening: What `analyze` also takes: ``model``, ``input_spec``, ``device``, ``trust``, ``progress``.
+        **opening: What `analyze` also takes: ``model``, ``network``, ``input_spec``, ``output_kind``, ``device``,
+            ``trust``, ``progress``. The evolution over a run's epochs is that of the whole network.
 
     Returns:
         The file. It is there only once it is whole.
@@ -112,7 +113,8 @@ def _evolution(
         steps = {"steps": options.steps} if options.steps and method.evolve and "steps" in method.fields else {}
         again = callback_of(method, layers=layers, seed=options.seed or 0, **{**method.evolve, **steps})
         shows += own if own and not method.evolve else [again]
-    return evolve(run, data, callbacks=shows, **opening) if shows else None
+    of_all_epochs = {name: value for name, value in opening.items() if name not in ("network", "output_kind")}
+    return evolve(run, data, callbacks=shows, **of_all_epochs) if shows else None
 
 
 def _with_metrics(checkpoint: Checkpoint, evolution: Evolution) -> Checkpoint:

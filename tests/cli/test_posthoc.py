@@ -203,5 +203,9 @@ def test_the_input_of_a_class_of_ones_own_is_said_in_arguments(tmp_path, capsys)
     assert "does not run on an image of shape (1, 9, 9)" in fails(
         capsys, "classes", *small, "--input_size=9", "--mean=0.5"
     )
-    main(["classes", *small, "--input_size", "8", "10", "--mean=0.5", "--std=0.25", "--steps=2", "--output=out"])
+    sized = [*small, "--input_size", "8", "10", "--mean=0.5", "--std=0.25"]
+    main(["classes", *sized, "--steps=2", "--output=out"])
     assert "out/class_visualization/classes.png" in capsys.readouterr().out.split()
+    main(["classes", *sized, "--output_kind=sigmoid", "--network=net", "--steps=2", "--output=out"])
+    assert "sigmoid" in fails(capsys, "classes", *sized, "--output_kind=tanh")
+    assert "network='body' is not a module of Small" in fails(capsys, "layers", *sized, "--network=body")

@@ -18,6 +18,7 @@ from lightning_cnnvis.functional.inversion.metrics import (
 from lightning_cnnvis.functional.inversion.representations import Representation, outputs_of
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.functional.network.output import ClassOutput, read_output
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
@@ -106,7 +107,8 @@ def measured(
     """
     restarts, count = images.shape[1:3]
     originals = input_spec.denormalize(inputs.to(images))
-    labels = _labels(model, inputs)
+    output = _class_output(model, inputs, input_spec)
+    labels = None if output is None else output.labels(outputs_of(model, inputs, [OUTPUT], len(inputs))[OUTPUT])
     errors, relative = images.new_empty(images.shape[:3]), images.new_empty(images.shape[:3])
     feature_variances = images.new_empty(len(representations), count)
     kept = torch.empty(images.shape[:3], dtype=torch.bool, device=images.device)
@@ -122,8 +124,8 @@ def measured(
             errors[index, :, n] = distances / norm
             relative[index, :, n] = distances / between
             feature_variances[index, n] = sample_variance(features).sum() / norm
-            if labels is not None:
-                kept[index, :, n] = recorded[OUTPUT].argmax(1) == labels[n]
+            if output is not None and labels is not None:
+                kept[index, :, n] = output.labels(recorded[OUTPUT]) == labels[n]
     flat = images.flatten(0, 2)
 
     def likeness(part: slice) -> tuple[Tensor, Tensor]:
@@ -146,10 +148,9 @@ def measured(
     )
 
 
-def _labels(model: nn.Module, inputs: Tensor) -> Tensor | None:
-    """Finds the class of each input, the largest output; None if the model is not a classifier."""
+def _class_output(model: nn.Module, inputs: Tensor, input_spec: InputSpec) -> ClassOutput | None:
+    """Finds out what the output means; None if the model is not a classifier."""
     try:
-        outputs = outputs_of(model, inputs, [OUTPUT], len(inputs))[OUTPUT]
+        return read_output(model, input_spec, torch.zeros_like(inputs[:1]))
     except LayerError:
         return None
-    return outputs.argmax(1) if outputs.ndim == 2 else None

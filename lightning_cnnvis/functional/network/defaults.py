@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, model_options
+from lightning_cnnvis.functional.network.output import read_output
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layers import LayerError
 
 __all__ = [
     "MAX_DEFAULT_CLASSES",
@@ -27,14 +29,14 @@ MAX_DEFAULT_CLASSES = 12
 
 
 def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
-    """Counts the classes of a classifier: the logits that it computes for an image.
+    """Counts the classes of a classifier.
 
     Args:
         model: The network. It runs once, in evaluation mode, and is left as it was.
         input_spec: The network's input.
 
     Returns:
-        The number of classes; 0 if the network is not a classifier, whose output is ``(N, classes)``.
+        The number of classes; 0 if the network is not a classifier, whose output is, or contains, ``(N, classes)``.
 
     Example:
         >>> number_of_classes(nn.Sequential(nn.Flatten(), nn.Linear(48, 10)), InputSpec(size=(4, 4)))
@@ -42,9 +44,12 @@ def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
         >>> number_of_classes(nn.Conv2d(3, 8, 3), InputSpec(size=(4, 4)))
         0
     """
-    with isolated(model) as network, torch.no_grad():
-        output = network(blank_input(network, input_spec))
-    return output.shape[1] if isinstance(output, Tensor) and output.ndim == 2 else 0
+    with isolated(model) as network:
+        try:
+            output = read_output(network, input_spec, blank_input(network, input_spec))
+        except LayerError:  # no tensor in it
+            return 0
+    return 0 if output is None else output.count
 
 
 def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) -> list[int]:

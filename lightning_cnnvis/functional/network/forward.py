@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
+from lightning_cnnvis.functional.network.output import tensor_of
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError, activations, get_layer
 
@@ -66,9 +67,7 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
                 handle = get_layer(model, layer).register_forward_hook(_store(recorded, layer))
                 stack.callback(handle.remove)
             output = model(inputs)
-        if not isinstance(output, Tensor):
-            raise LayerError(f"The model returns a {type(output).__name__}, not a tensor. Name the layer to look at.")
-        return {**recorded, OUTPUT: output}
+        return {**recorded, OUTPUT: tensor_of(output)}
 
     return forward
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.functional.network.output import ClassOutput
 from lightning_cnnvis.layers import LayerError
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]
@@ -75,13 +76,15 @@ def _rows(activations: Tensor) -> Tensor:
     return torch.arange(len(activations), device=activations.device)
 
 
-def class_logit(classes: Sequence[int]) -> Objective:
+def class_logit(classes: Sequence[int], output: ClassOutput | None = None) -> Objective:
     """Raises the logit of a class, before the softmax (Simonyan et al. 2013, arXiv 1312.6034, Sec. 2).
 
     The probability would also rise if all other logits fell.
 
     Args:
         classes: Class index of each image.
+        output: The meaning of the output, as `read_output` finds it; None takes it for logits. Of a network that
+            returns probabilities, their logarithm is raised.
 
     Returns:
         The objective; its loss is minus the logit.
@@ -91,7 +94,12 @@ def class_logit(classes: Sequence[int]) -> Objective:
         >>> loss({OUTPUT: torch.tensor([[0.0, 1.0, 5.0]])})
         tensor([-5.])
     """
-    return _per_image(torch.tensor(list(classes)), OUTPUT, lambda logits, index: logits[_rows(logits), index])
+
+    def score(outputs: Tensor, index: Tensor) -> Tensor:
+        scores = outputs if output is None else output.scores(outputs)
+        return scores[_rows(scores), index]
+
+    return _per_image(torch.tensor(list(classes)), OUTPUT, score)
 
 
 def channel(layer: str, channels: Sequence[int]) -> Objective:

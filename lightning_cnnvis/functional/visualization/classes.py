@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
+from lightning_cnnvis.functional.network.output import read_output
 from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
 from lightning_cnnvis.functional.optimization.recipes import Recipe
@@ -49,7 +50,8 @@ def visualize_classes(
     With several samples, the samples of one class also depend on each other, through the diversity term.
 
     Args:
-        model: A classifier that returns logits ``(N, classes)``. Left as it was.
+        model: A classifier that returns logits ``(N, classes)``, or what ``input_spec.output_kind`` says, by itself or
+            in a tuple or mapping. Left as it was.
         classes: Indices, or names from ``input_spec.class_names``.
         input_spec: The network's input.
         samples_per_class: Number of images of each class.
@@ -81,15 +83,16 @@ def visualize_classes(
         )
     with isolated(model) as network:
         probe = blank_input(network, input_spec)
-        logits = plain_forward(network, [OUTPUT])(probe)[OUTPUT]
-        if logits.ndim != 2:
+        output = read_output(network, input_spec, probe)
+        if output is None:
+            shape = tuple(plain_forward(network, [OUTPUT])(probe)[OUTPUT].shape)
             raise ValueError(
-                f"The model's output has shape {tuple(logits.shape)}, but a classifier's output is (N, classes). Use "
+                f"The model's output has shape {shape}, but a classifier's output is (N, classes). Use "
                 "maximize_activation for other networks."
             )
-        indices = _class_indices(classes, logits.shape[1], input_spec)
+        indices = _class_indices(classes, output.count, input_spec)
         targets = [index for index in indices for _ in range(samples_per_class)]
-        objective = wanted = class_logit(targets)
+        objective = wanted = class_logit(targets, output)
         if samples_per_class > 1 and options.diversity > 0:
             layer = options.diversity_layer or _diversity_layer(network, probe)
             wanted = diversify(objective, layer, samples_per_class, options.diversity)
@@ -98,10 +101,18 @@ def visualize_classes(
         batch = batch_for(seed, keys, options, samples_per_class)
         optimized = optimize(network, wanted, recipe, batch, input_spec=input_spec)
         scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)
-    probabilities = outputs.softmax(1)[torch.arange(len(targets)), torch.tensor(targets)]
+    probabilities = output.probabilities(outputs)[torch.arange(len(targets)), torch.tensor(targets)]
     reached = probabilities >= REACHED_PROBABILITY
     labels = [input_spec.class_name(target) for target in targets]
-    return visualizations(optimized, labels, targets, scores, probabilities=probabilities, reached=reached)
+    return visualizations(
+        optimized,
+        labels,
+        targets,
+        scores,
+        probabilities=probabilities,
+        reached=reached,
+        score_name=output.score,
+    )
 
 
 def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpec) -> list[int]:

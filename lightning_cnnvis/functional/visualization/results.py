@@ -72,8 +72,8 @@ class Visualizations:
         images: ``(N, C, H, W)`` in [0, 1].
         labels: Target of each image in words: the class's name, or the layer and the unit.
         targets: Class or channel of each image; -1 for a whole layer or a direction.
-        scores: ``(N,)``, the logit or activation reached on the clean image: the picture itself at the network's input
-            size, with no random moves.
+        scores: ``(N,)``, the logit, log-probability or activation reached on the clean image: the picture itself at the
+            network's input size, with no random moves.
         probabilities: ``(N,)`` in [0, 1], reached on the clean image; None if the target is not a class.
         peaks: ``(N,)``, the strongest activation anywhere in the channel's map on the clean image, or that of the
             requested neuron: comparable with the strongest activations on real images. None if the target is not a
@@ -84,6 +84,7 @@ class Visualizations:
         rescued: ``(N,)`` bool, whether gradients had to pass through dead ReLUs.
         losses: ``(N, steps)``, objective plus penalties before each step.
         frames: ``(N, F, C, H, W)`` in [0, 1], after the F requested steps.
+        score_name: What the scores are: ``"logit"``, ``"log-probability"`` or ``"activation"``.
     """
 
     images: Tensor
@@ -96,6 +97,7 @@ class Visualizations:
     rescued: Tensor
     losses: Tensor
     frames: Tensor
+    score_name: str = "activation"
 
     @staticmethod
     def cat(parts: Sequence[Visualizations]) -> Visualizations:
@@ -107,7 +109,7 @@ class Visualizations:
         Returns:
             All images, in order.
         """
-        return cat_fields(parts)
+        return cat_fields(parts, shared=["score_name"])
 
 
 def frame_steps(steps: int, count: int = 7) -> list[int]:
@@ -214,6 +216,7 @@ def visualizations(
     reached: Tensor,
     probabilities: Tensor | None = None,
     peaks: Tensor | None = None,
+    score_name: str = "activation",
 ) -> Visualizations:
     """Assembles the result, with a state for each image.
 
@@ -225,6 +228,7 @@ def visualizations(
         reached: ``(N,)`` bool, whether the target was reached.
         probabilities: ``(N,)``, reached on the clean image, for classes.
         peaks: ``(N,)``, the strongest activation on the clean image, for channels.
+        score_name: What the scores are.
 
     Returns:
         The result; images and frames are clipped to [0, 1].
@@ -244,6 +248,7 @@ def visualizations(
         rescued=optimized.rescued,
         losses=optimized.losses,
         frames=optimized.frames.clamp(0, 1),
+        score_name=score_name,
     )
 
 

@@ -23,7 +23,8 @@ class Pair(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, 7).double()), 7),
         (nn.Conv2d(1, 5, 3), 0),
         (nn.Flatten(), 64),
-        (Pair(), 0),
+        (Pair(), 64),
+        (nn.Sequential(nn.Conv2d(1, 5, 8)), 5),
     ],
 )
 def test_number_of_classes(net, count):
