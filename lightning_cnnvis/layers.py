@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lightning_cnnvis.rectified_outputs import ConvolutionOutputs
 
 
 class LayerError(ValueError):
@@ -157,7 +160,7 @@ class LayerCalls:
 
 
 def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls], list[str]]:
-    """Runs the network once and reports every module that took part, and each conv's rectified output.
+    """Runs the network once and reports every module that took part, and each convolution's rectified output.
 
     Args:
         model: The network, in the mode in which it is to be looked at (eval, as a rule).
@@ -165,60 +168,37 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
 
     Returns:
         The calls by layer name, in the order of their first run; and for each convolution the name of the
-        module that holds its rectified output: the ReLU that is applied to it, after a BatchNorm or Dropout
-        if there is one. Where the ReLU is not a module, or runs more than once, it is the last module before it.
+        module that holds its rectified output: the rectifier that is applied to it, after a normalisation or Dropout
+        if there is one, or the innermost module around that rectifier, if it is a function. Where no module that runs
+        once holds it, it is the last module before the rectifier. See `ConvolutionOutputs`.
     """
     calls: dict[str, LayerCalls] = {}
-    # The chain conv -> norm -> relu is followed by the identity of the tensors passed on. `alive` holds them,
-    # so that no identity is used twice.
-    alive: list[Tensor] = []
-    chain_of: dict[int, list[str]] = {}
-    chains: list[list[str]] = []
+    followed = ConvolutionOutputs(inputs)
 
     def hook_of(name: str):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        def hook(module: nn.Module, _: tuple[object, ...], output: object) -> None:
             before = calls[name].calls if name in calls else 0
             shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-            calls[name] = LayerCalls(name, type(module).__name__, before + 1, shape)
-            if not isinstance(output, Tensor) or next(module.children(), None) is not None:
-                return
-            alive.append(output)
-            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-                chains.append([name])
-                chain_of[id(output)] = chains[-1]
-            elif inputs and id(inputs[0]) in chain_of and _continues_chain(module):
-                chain = chain_of.pop(id(inputs[0]))
-                chain.append(name)
-                if not _is_rectifier(module):
-                    chain_of[id(output)] = chain
+            calls[name] = LayerCalls(name, _kind(module), before + 1, shape)
+            followed.ends(name, module, output)
 
         return hook
 
-    handles = [m.register_forward_hook(hook_of(n)) for n, m in model.named_modules() if n]
+    modules = {name: module for name, module in model.named_modules() if name}
+    handles = [m.register_forward_pre_hook(lambda *_, name=n: followed.begins(name)) for n, m in modules.items()]
+    handles += [m.register_forward_hook(hook_of(n)) for n, m in modules.items()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), followed:
             model(inputs)
     finally:
         for handle in handles:
             handle.remove()
-    rectified = []
-    for chain in chains:
-        once = [name for name in chain if calls[name].calls == 1]
-        if once and once[-1] not in rectified:
-            rectified.append(once[-1])
-    return calls, rectified
+    return calls, followed.names({name: call.calls for name, call in calls.items()})
 
 
-_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU)
-_NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.Identity, nn.modules.dropout._DropoutNd)
-
-
-def _is_rectifier(module: nn.Module) -> bool:
-    return isinstance(module, _RECTIFIERS)
-
-
-def _continues_chain(module: nn.Module) -> bool:
-    return isinstance(module, (*_RECTIFIERS, *_NORMALIZATIONS))
+def _kind(module: nn.Module) -> str:
+    """The name of a module's class; a parametrised module has a class of its own."""
+    return parametrize.type_before_parametrizations(module).__name__
 
 
 def _without_compile(name: str) -> str:
