@@ -15,7 +15,8 @@ from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
-from lightning_cnnvis.callbacks.harvest import EpochHarvest, is_compiled
+from lightning_cnnvis.callbacks.base.target import is_compiled
+from lightning_cnnvis.callbacks.harvest import EpochHarvest
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.rules import Rule
@@ -240,10 +241,12 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leaves no hook behind."""
+        super().on_exception(trainer, pl_module, exception)
         self._harvest.clear()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leaves no hook behind, and keeps no image."""
+        super().teardown(trainer, pl_module, stage)
         self._harvest.clear()
         self._tops = None
 

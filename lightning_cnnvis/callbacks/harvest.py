@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -147,11 +146,11 @@ class EpochHarvest:
             # the processes have different images
             harvest.number(context.trainer.global_rank, context.trainer.world_size)
             for images in kept:
-                context.network(context.to_network(images))
+                context.network(context.feed(images))
             room = 0 if kept else self.max_images
             for first, images in images_of_run(context.trainer, context.device, self.get_images) if room else ():
                 harvest.number(first, context.trainer.world_size)
-                context.network(context.to_network(images[:room]))
+                context.network(context.feed(images[:room]))
                 room -= len(images)
                 if room <= 0:
                     break
@@ -161,10 +160,3 @@ class EpochHarvest:
 def _fingerprint(network: nn.Module) -> Tensor:
     """A few numbers that differ for other weights."""
     return torch.stack([parameter.detach().float().sum() for parameter in network.parameters()]).cpu()
-
-
-def is_compiled(pl_module: pl.LightningModule) -> bool:
-    """Whether ``torch.compile`` was applied to the module or a part of it, which then calls no hooks."""
-    return getattr(pl_module, "_compiler_ctx", None) is not None or any(
-        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in pl_module.modules()
-    )

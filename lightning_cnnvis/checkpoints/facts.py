@@ -18,6 +18,7 @@ class Facts:
     Attributes:
         epoch: Number of epochs that the network was trained for.
         input_spec: The network's input, as a visualisation found it during the training.
+        batch_spec: The images of the batches, of which the training makes that input; None if it is not known.
         metrics: Values that the checkpoint was chosen by, by name.
         callbacks: States of the callbacks, by their keys.
         data_options: Arguments that the data module was made with.
@@ -25,6 +26,7 @@ class Facts:
 
     epoch: int | None = None
     input_spec: InputSpec | None = None
+    batch_spec: InputSpec | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     callbacks: Mapping[str, Any] = field(default_factory=dict)
     data_options: Mapping[str, Any] = field(default_factory=dict)
@@ -47,11 +49,13 @@ class Facts:
             return Facts()
         callbacks = _mapping(content.get("callbacks"))
         states = [state for state in callbacks.values() if isinstance(state, Mapping)]
-        specs = (_input_spec(state.get("input_spec")) for state in states)
+        specs = ([_input_spec(state.get(name)) for name in ("input_spec", "batch_spec")] for state in states)
+        known = next(((spec, batch_spec) for spec, batch_spec in specs if spec is not None), (None, None))
         scores = ((state.get("monitor"), _number(state.get("current_score"))) for state in states)
         return Facts(
             epoch_of(content),
-            next((spec for spec in specs if spec is not None), None),
+            known[0],
+            known[1],
             {name: score for name, score in scores if isinstance(name, str) and score is not None},
             {key: state for key, state in callbacks.items() if isinstance(key, str)},
             {

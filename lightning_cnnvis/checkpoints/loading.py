@@ -43,6 +43,7 @@ class Checkpoint:
         model: The network, in evaluation mode.
         module: The LightningModule that the network is, or is a part of; None for other networks.
         input_spec: The network's input; None if neither the checkpoint nor the network's name tells it.
+        batch_spec: The images of the training's batches, of which it made that input; None if it is not known.
         resize: Size in pixels that the shorter side of a photograph is brought to before the centre is cut out; None
             for that of the input.
         path: The file.
@@ -58,6 +59,7 @@ class Checkpoint:
     model: nn.Module
     module: pl.LightningModule | None = None
     input_spec: InputSpec | None = None
+    batch_spec: InputSpec | None = None
     resize: int | None = None
     path: Path | None = None
     epoch: int | None = None

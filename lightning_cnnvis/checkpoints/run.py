@@ -194,11 +194,21 @@ class Run:
         rank = {path: number for number, path in enumerate(silent) if len(patterns) == 1}
         return max(found, key=lambda path: (found[path].epoch or 0, rank.get(path, 0), path.stat().st_mtime))
 
-    @cached_property
+    @property
     def input_spec(self) -> InputSpec | None:
         """The network's input, from the first checkpoint that tells it; None if none does."""
+        return self._formats[0]
+
+    @property
+    def batch_spec(self) -> InputSpec | None:
+        """The images of the batches that the input was made of; None if no checkpoint tells it."""
+        return self._formats[1]
+
+    @cached_property
+    def _formats(self) -> tuple[InputSpec | None, InputSpec | None]:
         found = self._readable(path for path in self.files if path.suffix == ".ckpt")
-        return next((facts.input_spec for facts in found.values() if facts.input_spec is not None), None)
+        told = ((facts.input_spec, facts.batch_spec) for facts in found.values() if facts.input_spec is not None)
+        return next(told, (None, None))
 
     @cached_property
     def config(self) -> dict[str, Any]:

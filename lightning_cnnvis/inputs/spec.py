@@ -29,9 +29,9 @@ class InputSpec:
         std: Standard deviation that the data pipeline then divides by, like ``mean``.
         class_names: Names of the classes, in the order of the logits; empty if unknown. With two names for a network
             with one output, that is the second one's.
-        output_kind: What a classifier's output is: logits, ``"softmax"`` of classes that exclude each other, or
-            ``"sigmoid"`` of those that do not; ``"probabilities"``; or ``"log_probabilities"``. None finds out as far
-            as the output shows it: several logits are then taken for those of a softmax.
+        output_kind: What a classifier's output is, where it does not show itself: logits, ``"softmax"`` of classes that
+            exclude each other, or ``"sigmoid"`` of those that do not; ``"probabilities"``; or ``"log_probabilities"``.
+            With None, several values are logits of a softmax, and a single one is that of a sigmoid.
 
     Raises:
         ValueError: If a size, a channel count or a standard deviation is not positive, or if ``mean`` or

@@ -161,7 +161,8 @@ def evolve(
     chosen = _chosen(run, epochs)
     loaded = load(run, model, epoch=chosen[0], device=device)
     # weights only say nothing of their input, but another checkpoint of the run may
-    loaded = replace(loaded, input_spec=loaded.input_spec or run.input_spec)
+    if loaded.input_spec is None:
+        loaded = replace(loaded, input_spec=run.input_spec, batch_spec=run.batch_spec)
     analysis = Analysis(loaded, data, input_spec=input_spec)
     module, feed = _module_and_data(analysis)
     shows = _default_shows(run, module) if callbacks is None else list(callbacks)
@@ -172,6 +173,7 @@ def evolve(
         if isinstance(callback, VisualizationCallback):
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
+            callback.batch_spec = loaded.batch_spec
     replayer = Replayer(shows, chosen[-1], torch.device(device), runs.trainer_options(run))
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(run, loaded.module or loaded.model, epoch=epoch, device=device)
@@ -212,8 +214,9 @@ def _chosen(run: Run, epochs: Sequence[int] | None) -> list[int]:
 
 def _unless_the_data_say(analysis: Analysis) -> InputSpec | None:
     """What the callbacks cannot find out themselves: they ask the data module first."""
-    known = getattr(analysis.source, "input_spec", None)
-    return None if isinstance(known, InputSpec) else analysis.input_spec
+    known, batch_spec = getattr(analysis.source, "input_spec", None), analysis.checkpoint.batch_spec
+    told = isinstance(known, InputSpec) and batch_spec in (None, analysis.input_spec)
+    return None if told else analysis.input_spec
 
 
 def _module_and_data(analysis: Analysis) -> tuple[pl.LightningModule, dict[str, Any]]:

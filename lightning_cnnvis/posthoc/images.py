@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.inputs.feeding import fed, pictures
 from lightning_cnnvis.inputs.photographs import (
     IMAGE_SUFFIXES,
     PhotographError,
@@ -194,30 +195,32 @@ class ImageFiles:
 
 @dataclass
 class Batches:
-    """Batches from a loader, a tensor, or whatever else gives images as the network takes them.
+    """Batches from a loader, a tensor, or whatever else gives images as the network takes them, or as it was trained.
 
     Args:
         loader: Iterable of batches; see `images_of`.
+        batch_spec: Format of the images, where a training makes the network's input of them; None if they are that.
         skipped: Files that could not be read: none.
     """
 
     loader: Any
+    batch_spec: InputSpec | None = None
     skipped: dict[Path, str] = field(default_factory=dict)
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
         """Gives the images of the batches.
 
         Args:
-            spec: The network's input; the images are taken to be of this kind.
+            spec: The network's input.
 
         Yields:
-            Images ``(N, C, H, W)``, as the loader gives them.
+            Images ``(N, C, H, W)`` for the network.
 
         Raises:
             ValueError: If there is no image in a batch.
         """
         for batch in self.loader:
-            yield images_of(batch)
+            yield fed(images_of(batch), self.batch_spec or spec, spec)
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """Takes the first images.
@@ -233,13 +236,13 @@ class Batches:
             DataError: If there are none.
         """
         found: list[Tensor] = []
-        for images in self.batches(spec):
-            found.append(images[: count - sum(map(len, found))])
+        for batch in self.loader:
+            found.append(images_of(batch)[: count - sum(map(len, found))])
             if sum(map(len, found)) >= count:
                 break
         if not found:
             raise DataError("The data gave no image. Check the data module, or give a folder of photographs.")
-        return spec.denormalize(torch.cat(found).float()).clamp(0, 1)
+        return pictures(torch.cat(found).float(), self.batch_spec or spec, spec).clamp(0, 1)
 
     def photograph(self, spec: InputSpec) -> Tensor:
         """Takes the first image.
@@ -260,11 +263,12 @@ class Batches:
             return 0
 
 
-def of_data_module(data: pl.LightningDataModule) -> Batches:
+def of_data_module(data: pl.LightningDataModule, batch_spec: InputSpec | None = None) -> Batches:
     """Takes the validation images of a data module, as a training sees them.
 
     Args:
         data: The data module; it is prepared and set up.
+        batch_spec: Format of its images, where the training makes the network's input of them; None if they are that.
 
     Returns:
         The images of its first validation loader.
@@ -274,4 +278,4 @@ def of_data_module(data: pl.LightningDataModule) -> Batches:
     loader = data.val_dataloader()
     if isinstance(loader, Mapping):
         loader = list(loader.values())
-    return Batches(loader[0] if isinstance(loader, list | tuple) else loader)
+    return Batches(loader[0] if isinstance(loader, list | tuple) else loader, batch_spec)

@@ -89,7 +89,9 @@ class ImageSource:
             )
         if isinstance(source, ImageFiles):
             return source
-        return of_data_module(source) if isinstance(source, pl.LightningDataModule) else Batches(source)
+        if isinstance(source, pl.LightningDataModule):
+            return of_data_module(source, self._checkpoint.batch_spec)
+        return Batches(source)
 
     def input_spec(self) -> InputSpec:
         """Describes the network's input, as the images tell it.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,15 +16,24 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
+from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.callbacks.base.failure import is_refusal, warn_of_failure
 from lightning_cnnvis.callbacks.base.interruption import stop_on_sigterm
+from lightning_cnnvis.callbacks.base.observation import Observation, has_several_labels, learn_formats
 from lightning_cnnvis.callbacks.base.overhead import Pace
 from lightning_cnnvis.callbacks.base.run_images import RunImages
 from lightning_cnnvis.callbacks.base.schedule import Schedule
-from lightning_cnnvis.callbacks.base.target import builds_late, find_input, find_target, refuse_sharded_weights
+from lightning_cnnvis.callbacks.base.target import (
+    builds_late,
+    find_input,
+    find_target,
+    is_compiled,
+    refuse_sharded_weights,
+)
 from lightning_cnnvis.callbacks.base.timing import CostAccount
 from lightning_cnnvis.functional.optimization.progress import listening
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.subject import Images
 from lightning_cnnvis.sinks import Sinks
@@ -116,6 +125,7 @@ class VisualizationCallback(pl.Callback):
         self.every_n_epochs = every_n_epochs
         self.seed = seed
         self.input_spec = input_spec
+        self.batch_spec: InputSpec | None = None  # that of a training which is drawn again
         self.on_error = on_error
         self.max_overhead = max_overhead
         self.network = network
@@ -134,6 +144,8 @@ class VisualizationCallback(pl.Callback):
         self._check_passed = False
         self._sinks = Sinks()
         self._spec: InputSpec | None = None
+        self._batch_spec: InputSpec | None = None  # known once the network was seen at work
+        self._observation: Observation | None = None
         self._target: tuple[nn.Module, tuple[str, ...] | None] | None = None
 
     # What a subclass overrides.
@@ -244,7 +256,10 @@ class VisualizationCallback(pl.Callback):
         self._target = self._find_target(pl_module)
         self._sinks = Sinks.of(trainer)
         known = getattr(getattr(trainer, "datamodule", None), "input_spec", None)
-        self._spec = self.input_spec or (known if isinstance(known, InputSpec) else self._spec)
+        known = known if isinstance(known, InputSpec) else None
+        if self._batch_spec is None or known not in (None, self._batch_spec):
+            self._spec, self._batch_spec = known or self._spec, None
+        self._spec, self._batch_spec = self.input_spec or self._spec, self._batch_spec or self.batch_spec
         if self._spec is not None:
             self._check(trainer, pl_module)
 
@@ -263,6 +278,19 @@ class VisualizationCallback(pl.Callback):
         if self._spec is None:
             self._spec = find_input(trainer, batch, self.get_images, type(self).__name__)
             self._check(trainer, pl_module)
+        if self._batch_spec is None and self._target is not None and not is_compiled(pl_module):
+            with self.guarded(trainer.current_epoch + 1), suppress(ValueError):  # a batch without images
+                self._observation = Observation(self._target[0], images_of(batch, self.get_images))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Finds out from the first batch what the network is really fed."""
+        if self._observation is not None:
+            observation = self._observation
+            self._stop_observing()
+            with self.guarded(trainer.current_epoch + 1):
+                self._learn_from(observation, trainer, pl_module, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Visualises after the last validation of a scheduled epoch: its checkpoints come next, and hold the result."""
@@ -284,6 +312,14 @@ class VisualizationCallback(pl.Callback):
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
             rank_zero_info(f"{self._who}: {self._cost.summary(len(self._shown))}{where}")
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leaves no hook behind."""
+        self._stop_observing()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leaves no hook behind."""
+        self._stop_observing()
+
     @property
     def state_key(self) -> str:
         """Differs between two callbacks of one class with different arguments."""
@@ -301,6 +337,7 @@ class VisualizationCallback(pl.Callback):
             **self._cost.state_dict(),
             **self._pace.state_dict(),
             "input_spec": None if self._spec is None else asdict(self._spec),
+            "batch_spec": None if self._batch_spec is None else asdict(self._batch_spec),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -309,7 +346,10 @@ class VisualizationCallback(pl.Callback):
         self._shown = list(state_dict["shown"])
         self._cost.load_state_dict(state_dict)
         self._pace.load_state_dict(state_dict)
-        self._spec = None if state_dict["input_spec"] is None else InputSpec(**state_dict["input_spec"])
+        self._spec, self._batch_spec = (
+            None if state_dict.get(name) is None else InputSpec(**state_dict[name])
+            for name in ("input_spec", "batch_spec")
+        )
 
     # The rest.
 
@@ -320,6 +360,28 @@ class VisualizationCallback(pl.Callback):
 
     def _find_target(self, pl_module: pl.LightningModule) -> tuple[nn.Module, tuple[str, ...] | None]:
         return find_target(pl_module, self.network, self.layers, type(self).__name__)
+
+    def _stop_observing(self) -> None:
+        if self._observation is not None:
+            self._observation.end()
+            self._observation = None
+
+    def _learn_from(
+        self, observation: Observation, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any
+    ) -> None:
+        """Corrects the format of the input, or that of the batches, by what the network was fed."""
+        assert self._spec is not None
+        known = self._spec
+
+        def formats() -> tuple[InputSpec, InputSpec]:
+            spec, batch_spec = learn_formats(observation, known, of_input=self.input_spec is not None)
+            several = spec.output_kind is None and has_several_labels(pl_module, batch)
+            return replace(spec, output_kind="sigmoid") if several else spec, batch_spec
+
+        # the processes see different images
+        self._spec, self._batch_spec = gather_results(formats)[0]
+        if self._spec.shape != known.shape:
+            self._check(trainer, pl_module)
 
     @contextmanager
     def _isolated(
@@ -348,10 +410,11 @@ class VisualizationCallback(pl.Callback):
             epoch=epoch,
             sinks=self._sinks,
             run_images=self._images_of(trainer, pl_module),
+            batch_spec=self._batch_spec,
         )
 
     def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
-        return RunImages(trainer, pl_module.device, self.get_images)
+        return RunImages(trainer, pl_module.device, self.get_images, self._batch_spec)
 
     def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -404,7 +467,7 @@ class VisualizationCallback(pl.Callback):
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
-_NOT_ARGUMENTS = {"label", "method", "needs_output", "on_error", "max_overhead"}
+_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "max_overhead"}
 """Attributes that do not tell what a callback shows."""
 
 

@@ -8,6 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.feeding import fed
 from lightning_cnnvis.methods.subject import Images, Subject
 from lightning_cnnvis.sinks import Sinks
 
@@ -27,6 +29,7 @@ class VisualizationContext(Subject):
         epoch: The epoch whose training is done, counted from 1; the step to log at.
         sinks: Destinations of pictures, tables and scalars.
         run_images: The images of the run.
+        batch_spec: The format of the images in the run's batches, where that is not what the network is fed.
     """
 
     trainer: pl.Trainer
@@ -37,6 +40,7 @@ class VisualizationContext(Subject):
     epoch: int
     sinks: Sinks
     run_images: Images
+    batch_spec: InputSpec | None = None
 
     @property
     def has_images(self) -> bool:
@@ -58,3 +62,14 @@ class VisualizationContext(Subject):
             A detached copy of the same shape, never an inference tensor.
         """
         return images.detach().to(self.device, self.dtype, copy=True)
+
+    def feed(self, images: Tensor) -> Tensor:
+        """Makes the network's input of images of a batch, as the training does.
+
+        Args:
+            images: Images ``(N, C, H, W)``, as they come in the batches.
+
+        Returns:
+            The input, a copy on the network's device, in its dtype.
+        """
+        return self.to_network(fed(images, self.batch_spec or self.input_spec, self.input_spec))

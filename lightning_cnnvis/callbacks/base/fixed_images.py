@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs.feeding import pictures
 from lightning_cnnvis.methods.subject import Images
 
 
@@ -30,16 +31,17 @@ class FixedImages:
         """Whether images have still to be taken."""
         return self.taken is None and self.count > 0
 
-    def take(self, spec: InputSpec, find: Callable[[], Tensor]) -> None:
+    def take(self, batch_spec: InputSpec, spec: InputSpec, find: Callable[[], Tensor]) -> None:
         """Takes images. Every process must call this, and works on what the first one found.
 
         Args:
-            spec: Tells how to turn network inputs back into pictures.
-            find: Returns the images as the network gets them.
+            batch_spec: Format of the images in the batches.
+            spec: Format of the network's input.
+            find: Returns the images of a batch.
         """
 
         def first() -> Tensor:
-            return spec.denormalize(find()[: self.count].detach().float().cpu()).clamp(0, 1)
+            return pictures(find()[: self.count].detach().float().cpu(), batch_spec, spec).clamp(0, 1)
 
         self.taken = gather_results(first)[0]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base.callback import VisualizationCallback
@@ -201,21 +202,33 @@ class MethodCallback(VisualizationCallback):
     ) -> None:
         """Takes the first images, if the method looks at some."""
         if not trainer.sanity_checking:
-            self._take(trainer, batch)
+            self._take(trainer, partial(images_of, batch, self.get_images))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Takes the first images if no validation is sure to come before they are needed."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        sure = not self._fixed.wanted or validation_is_sure(trainer)
-        if not sure and self.scheduled(trainer.current_epoch + 1, trainer):
-            self._take(trainer, batch)
+        if self._observation is None and self._needs_a_training_batch(trainer):
+            self._take(trainer, partial(images_of, batch, self.get_images))
 
-    def _take(self, trainer: pl.Trainer, batch: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the first images of the first batch, once it is known what the network makes of them."""
+        first = self._observation
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if first is not None and self._needs_a_training_batch(trainer):
+            self._take(trainer, lambda: first.images)
+
+    def _needs_a_training_batch(self, trainer: pl.Trainer) -> bool:
+        sure = not self._fixed.wanted or validation_is_sure(trainer)
+        return not sure and self.scheduled(trainer.current_epoch + 1, trainer)
+
+    def _take(self, trainer: pl.Trainer, find: Callable[[], Tensor]) -> None:
         if self._fixed.wanted and self._spec is not None and trainer.state.fn == "fit":
             with self.guarded(trainer.current_epoch + 1):
-                self._fixed.take(self._spec, partial(images_of, batch, self.get_images))
+                self._fixed.take(self._batch_spec or self._spec, self._spec, find)
 
     def state_dict(self) -> dict[str, Any]:
         """Adds the strips, and the images that were taken."""

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Su
 
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.inputs.feeding import fed, pictures
 
 _LOADER_BITS = 32  # the sample ids of a loader begin at its index times 2 to this power
 _BATCH_SIZE = 32  # for loaders whose batches a sampler of the user's makes
@@ -70,19 +71,25 @@ class RunImages:
         trainer: The trainer.
         device: Where to bring the images.
         get_images: How to get the images out of a batch; see `images_of`.
+        batch_spec: Format of the images in the batches; None if that is what the network is fed.
     """
 
     def __init__(
-        self, trainer: pl.Trainer, device: torch.device, get_images: str | Callable[[Any], Tensor] | None
+        self,
+        trainer: pl.Trainer,
+        device: torch.device,
+        get_images: str | Callable[[Any], Tensor] | None,
+        batch_spec: InputSpec | None = None,
     ) -> None:
         self._trainer = trainer
         self._device = device
         self._get_images = get_images
+        self._batch_spec = batch_spec
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
         """Batches ``(N, C, H, W)``, normalised, of the validation, or of the training if there is none."""
         for _, images in images_of_run(self._trainer, self._device, self._get_images, shared=False):
-            yield images
+            yield fed(images, self._batch_spec or spec, spec)
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """Reads the first images.
@@ -97,10 +104,11 @@ class RunImages:
         Raises:
             ValueError: If there are none.
         """
-        images = next(self.batches(spec), None)
+        found = images_of_run(self._trainer, self._device, self._get_images, shared=False)
+        _, images = next(found, (0, None))
         if images is None:
             raise ValueError("There is no batch with an image. Give a photograph.")
-        return spec.denormalize(images[:count].detach().float().cpu()).clamp(0, 1)
+        return pictures(images[:count].detach().float().cpu(), self._batch_spec or spec, spec).clamp(0, 1)
 
     def photograph(self, spec: InputSpec) -> Tensor:
         """The first image, ``(C, H, W)`` in [0, 1], on the CPU."""

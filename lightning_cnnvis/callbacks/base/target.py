@@ -101,3 +101,17 @@ def builds_late(pl_module: pl.LightningModule) -> bool:
             break
         own |= set(vars(kind))
     return not own.isdisjoint({"setup", "configure_model", "prepare_data"})
+
+
+def is_compiled(pl_module: pl.LightningModule) -> bool:
+    """Tells whether ``torch.compile`` was applied to a module or a part of it, which then calls no hooks.
+
+    Args:
+        pl_module: The module.
+
+    Returns:
+        Whether it was.
+    """
+    return getattr(pl_module, "_compiler_ctx", None) is not None or any(
+        hasattr(module, "_orig_mod") or module._compiled_call_impl is not None for module in pl_module.modules()
+    )

@@ -142,8 +142,8 @@ class ClassOutput:
 def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> ClassOutput | None:
     """Finds out what the output of a classifier means.
 
-    ``input_spec.output_kind`` says so. Otherwise the output shows whether it consists of probabilities: they add up to
-    one, or a sigmoid made them. A single value is taken for the logit of a sigmoid, several for those of a softmax.
+    Probabilities show themselves: they add up to one, or a sigmoid made them. What does not is what
+    ``input_spec.output_kind`` says, or else a single value is the logit of a sigmoid, and several are those of a softmax.
 
     Args:
         model: The network, isolated and in evaluation mode.
@@ -169,7 +169,9 @@ def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> Clas
     if not all(_is_of_classes(output) for output in outputs):
         return None
     values = torch.cat([_as_rows(output).detach().double() for output in outputs])
-    output_kind = input_spec.output_kind or _kind_of(values, outputs[-1].grad_fn)
+    output_kind = _kind_of(values, outputs[-1].grad_fn)
+    if output_kind in ("softmax", "sigmoid"):  # as which anything passes that does not show itself
+        output_kind = input_spec.output_kind or output_kind
     two_sided = values.shape[1] == 1 and len(input_spec.class_names) == 2 and output_kind != "softmax"
     return ClassOutput(output_kind, 2 if two_sided else values.shape[1], two_sided)
 
