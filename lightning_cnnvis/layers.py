@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lightning_cnnvis.channel_dim import FIRST, FollowChannels, channels_first
 from lightning_cnnvis.rectified_outputs import ConvolutionOutputs
 
 
@@ -118,10 +120,11 @@ def activations(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dict
         layers: Dotted module names.
 
     Returns:
-        The outputs, name -> tensor, in the order of ``layers``.
+        The outputs ``(N, C, ...)``, channels first, name -> tensor, in the order of ``layers``.
 
     Raises:
-        LayerError: If a layer is not there, does not run in ``forward``, or does not return a tensor.
+        LayerError: If a layer is not there, does not run in ``forward``, does not return a tensor, or returns one that
+            is not a batch of the images' features.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Flatten())
@@ -129,17 +132,91 @@ def activations(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dict
         >>> recorded["1"].shape
         torch.Size([1, 8, 6, 6])
     """
-    with record(model, layers) as recorded:
-        try:
+    if not layers:
+        raise LayerError("No layer was named.")
+    with record(model, layers) as recorded, bringing_channels_first(model, inputs, layers, recorded):
+        with suppress(_Stop):
             model(inputs)
-        except _Stop:
-            return {name: recorded[name] for name in layers}
-    missing = [name for name in layers if name not in recorded]
-    raise LayerError(
-        f"Layer {missing[0]!r} does not run in the model's forward pass: name one that does."
-        if missing
-        else "No layer was named."
-    )
+        missing = [name for name in layers if name not in recorded]
+        if missing:
+            raise LayerError(f"Layer {missing[0]!r} does not run in the model's forward pass: name one that does.")
+    return {name: recorded[name] for name in layers}
+
+
+_channel_dims: WeakKeyDictionary[nn.Module, dict[str, int]] = WeakKeyDictionary()
+
+
+def channel_dim(model: nn.Module, layer: str) -> int:
+    """Tells which dimension of a layer's output holds its channels.
+
+    Args:
+        model: The network.
+        layer: Dotted name of a layer that has been recorded before, by `activations` or `trace_layers`.
+
+    Returns:
+        The dimension; 1 if the layer has not been recorded.
+
+    Example:
+        >>> class ChannelsLast(nn.Module):
+        ...     def forward(self, x):
+        ...         return x.permute(0, 2, 3, 1)
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), ChannelsLast())
+        >>> activations(net, torch.zeros(1, 3, 6, 6), ["1"])["1"].shape, channel_dim(net, "1")
+        (torch.Size([1, 8, 4, 4]), 3)
+    """
+    return _channel_dims.get(model, {}).get(layer, FIRST)
+
+
+def has_units(model: nn.Module, layer: str, output: Tensor) -> bool:
+    """Tells whether a layer's output is made of the values of channels: a map, a vector or tokens.
+
+    Args:
+        model: The network.
+        layer: Dotted name of the layer.
+        output: Its output, channels first, as `activations` returns it.
+
+    Returns:
+        Whether it is ``(N, C, H, W)``, ``(N, C)``, or ``(N, C, T)`` of a layer that gives tokens ``(N, T, C)``.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2))
+        >>> [has_units(net, layer, activations(net, torch.zeros(1, 3, 6, 6), [layer])[layer]) for layer in "01"]
+        [True, False]
+    """
+    return output.ndim in (2, 4) or (output.ndim == 3 and channel_dim(model, layer) == 2)
+
+
+@contextmanager
+def bringing_channels_first(
+    model: nn.Module, inputs: Tensor, layers: Sequence[str], recorded: dict[str, Tensor]
+) -> Iterator[None]:
+    """Brings the outputs that one forward pass records into the order ``(N, C, ...)``.
+
+    The first pass to a layer finds out which dimension holds its channels; later ones cost nothing more.
+
+    Args:
+        model: The network.
+        inputs: Its inputs, ``(N, C, H, W)``.
+        layers: Dotted names of the layers that the pass records.
+        recorded: Their outputs, name -> tensor, which the pass in this context fills, and whose entries are replaced at
+            its end.
+
+    Raises:
+        LayerError: If a layer does not give one output for each input.
+    """
+    dims = _channel_dims.setdefault(model, {})
+    followed = None if all(layer in dims for layer in layers) else FollowChannels(inputs)
+    with followed or nullcontext():
+        yield
+    for layer, output in recorded.items():
+        if followed is not None and layer not in dims:
+            if output.ndim == 0 or len(output) != len(inputs):
+                raise LayerError(
+                    f"Layer {layer!r} gives {tuple(output.shape)} for {len(inputs)} images: it works on parts of "
+                    "images, such as the windows of a transformer. Name a layer around it."
+                )
+            dims[layer] = followed.dim_of(output)
+        recorded[layer] = channels_first(output, dims[layer])
 
 
 @dataclass(frozen=True)
@@ -150,7 +227,8 @@ class LayerCalls:
         name: Dotted module name.
         kind: Class name of the module.
         calls: Number of times that the module runs in one forward pass.
-        shape: Shape of its output for one image, without the batch dimension; empty if that is not a tensor.
+        shape: Shape of its output for one image, channels first, without the batch dimension; empty if that is not a
+            tensor.
     """
 
     name: str
@@ -173,12 +251,16 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
         once holds it, it is the last module before the rectifier. See `ConvolutionOutputs`.
     """
     calls: dict[str, LayerCalls] = {}
-    followed = ConvolutionOutputs(inputs)
+    followed, channels = ConvolutionOutputs(inputs), FollowChannels(inputs)
+    dims = _channel_dims.setdefault(model, {})
 
     def hook_of(name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, _: tuple[object, ...], output: object) -> None:
             before = calls[name].calls if name in calls else 0
-            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+            shape: tuple[int, ...] = ()
+            if isinstance(output, Tensor):
+                dims[name] = channels.dim_of(output)
+                shape = tuple(channels_first(output, dims[name]).shape[1:])
             calls[name] = LayerCalls(name, _kind(module), before + 1, shape)
             followed.ends(name, module, output)
 
@@ -188,7 +270,7 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
     handles = [m.register_forward_pre_hook(lambda *_, name=n: followed.begins(name)) for n, m in modules.items()]
     handles += [m.register_forward_hook(hook_of(n)) for n, m in modules.items()]
     try:
-        with torch.no_grad(), followed:
+        with torch.no_grad(), channels, followed:
             model(inputs)
     finally:
         for handle in handles:

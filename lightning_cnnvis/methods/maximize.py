@@ -19,7 +19,7 @@ from lightning_cnnvis.functional.visualization.presets import check_preset
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
 from lightning_cnnvis.functional.visualization.units import maximize_activation
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, activations
+from lightning_cnnvis.layers import LayerError, activations, has_units
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.classes import preset_name
 from lightning_cnnvis.methods.deconv import check_channels, top_activations
@@ -128,13 +128,15 @@ def _parts(subject: Subject, options: MaximizeOptions) -> Parts:
     )
     with torch.no_grad(), isolated(subject.network) as network:
         outputs = activations(network, subject.blank(), layers)
+        without_units = [layer for layer in layers if not has_units(network, layer, outputs[layer])]
+    if without_units:
+        layer = without_units[0]
+        raise LayerError(
+            f"Layer {layer!r} gives {tuple(outputs[layer].shape)} for one image: name a layer that gives (N, C, H, W), "
+            "(N, units) or tokens (N, T, C)."
+        )
     parts = {}
     for layer, output in outputs.items():
-        if output.ndim not in {2, 4}:
-            raise LayerError(
-                f"Layer {layer!r} gives {tuple(output.shape)} for one image: name a layer that gives (N, C, H, W) or "
-                "(N, units)."
-            )
         if options.channels is None:
             parts[layer] = choose_channels(layer, output.shape[1], options.num_channels, options.seed)
         else:

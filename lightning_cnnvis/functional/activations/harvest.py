@@ -204,7 +204,8 @@ def top_activations(
         The top activations, by layer.
 
     Raises:
-        LayerError: If a layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
+        LayerError: If a layer does not exist, does not run exactly once, or its output is neither a map nor tokens
+            nor a vector.
         ValueError: If there are fewer images than ``k``, or an activation is not a number.
 
     Example:

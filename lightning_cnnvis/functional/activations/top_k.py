@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.channel_dim import as_maps, channels_first
 from lightning_cnnvis.functional.activations.window_store import WindowStore
 from lightning_cnnvis.functional.deconvnet.projection import Projections, Start, project_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule
@@ -103,7 +104,7 @@ class TopActivations:
         """Takes in a batch.
 
         Args:
-            output: ``(N, K, H', W')`` or ``(N, K)``, the layer's output.
+            output: ``(N, K, H', W')``, ``(N, K)`` or tokens, the layer's output as the layer returns it.
             inputs: ``(N, C, H, W)``, the network's input.
             sample_ids: ``(N,)``, a unique number for each image, the same whenever it comes. Images with a negative
                 number are skipped.
@@ -118,7 +119,7 @@ class TopActivations:
                 f"Images of {size} after images of {self.geometry.field.input_size}: top activations need images of "
                 "one size."
             )
-        output = output.detach()
+        output = as_maps(channels_first(output.detach(), self.geometry.channel_dim))
         if len(self.channels) != output.shape[1]:
             output = output.index_select(1, self.channels)
         has_map = output.ndim == 4

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_cnnvis.channel_dim import as_maps
 from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
 from lightning_cnnvis.functional.deconvnet.cropped_forward import CroppedForward
 from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, get_rule
@@ -21,7 +23,7 @@ from lightning_cnnvis.functional.network.data_dependence import reads_values
 from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field, whole_image
 from lightning_cnnvis.functional.network.tracing import trace
-from lightning_cnnvis.layers import LayerError, activations
+from lightning_cnnvis.layers import LayerError, activations, channel_dim, has_units
 
 Start = Literal["activation", "one"]
 """Value of the unit at which the way down begins."""
@@ -46,28 +48,30 @@ def plan_windows(
         The windows of the layer's units.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
+        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor tokens
+            nor a vector.
         UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
         ValueError: If there is no rule of the name.
     """
     size = (images.shape[2], images.shape[3])
     image = noise_image(model, size, images.shape[1])
     output, nodes = trace(model, layer, image)
-    if output.ndim not in (2, 4):
+    if not has_units(model, layer, output):
         raise LayerError(
             f"The output of layer {layer!r} has shape {tuple(output.shape)}: it is neither a map (N, K, H, W) nor a "
-            "vector (N, K). Name another layer."
+            "vector (N, K) nor tokens (N, T, K). Name another layer."
         )
+    whole = Windows(whole_image(output, size), channel_dim=channel_dim(model, layer))
     if get_rule(rule).rectify is not None:
         check_supported(model, layer, image)
     if reads_values(model, layer, image):
-        return Windows(whole_image(output, size), one_by_one=True)
+        return replace(whole, one_by_one=True)
     field = read_field(output, nodes, size)
     if windowed and not field.whole_image:
         for windows in (Windows(field, cropped=True), Windows(field)):
             if _holds(windows, model, layer, image, output.detach()):
                 return windows
-    return Windows(whole_image(output, size))
+    return whole
 
 
 @torch.no_grad()
@@ -186,7 +190,7 @@ def _forward(
     if geometry is not None and geometry.cropped:
         return _cropped_forward(model, layer, windows, positions, geometry.field)
     inputs = _leaf(windows)
-    output = activations(model, inputs, [layer])[layer]
+    output = as_maps(activations(model, inputs, [layer])[layer])
     return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
 
 

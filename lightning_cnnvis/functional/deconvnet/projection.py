@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.channel_dim import as_maps
 from lightning_cnnvis.functional.deconvnet.batching import Start, plan_windows, project_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import cut
@@ -121,9 +122,11 @@ def project(
         model: The network.
         images: ``(N, C, H, W)``, normalised as the network expects them, on the model's device. They are computed in
             the dtype of its weights.
-        layer: Dotted module name. Its output is ``(N, K, H', W')``, or ``(N, K)`` without a map.
+        layer: Dotted module name. Its output is ``(N, K, H', W')``, or ``(N, K)`` without a map, or tokens
+            ``(N, T, K)``; the channels K may also be last in a map.
         channels: ``(N,)`` integers, the channel of each image's unit.
-        positions: ``(N, 2)`` integers, row and column of each unit; None takes each channel's strongest place.
+        positions: ``(N, 2)`` integers, row and column of each unit, or 0 and the token's number; None takes each
+            channel's strongest place.
         rule: Rule of the rectifiers on the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another name
             registered in `RULES`, see `RectifiedBackward`; or a `Rule`.
         start: Value at which the way down begins: the unit's ``"activation"`` as in the paper, or ``"one"``.
@@ -135,7 +138,8 @@ def project(
         The projections, on the images' device.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor a vector.
+        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor tokens
+            nor a vector.
         UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
         ValueError: If shapes do not fit together, a channel or a position is out of range, an option is not one of its
             choices, or if activations are not finite.
@@ -192,7 +196,7 @@ def project(
 def _strongest_positions(model: nn.Module, images: Tensor, layer: str, channels: Tensor) -> Tensor:
     @torch.no_grad()
     def strongest(part: slice) -> Tensor:
-        output = activations(model, images[part], [layer])[layer]
+        output = as_maps(activations(model, images[part], [layer])[layer])
         maps = output[torch.arange(len(output), device=output.device), channels[part]]
         width = output.shape[3] if output.ndim == 4 else 1
         best = maps.reshape(len(maps), -1).argmax(dim=1)

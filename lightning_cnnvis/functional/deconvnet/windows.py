@@ -25,11 +25,13 @@ class Windows:
             `CroppedForward`.
         one_by_one: Whether each unit must be computed by itself, because its image decides which way the forward pass
             takes.
+        channel_dim: Dimension of the layer's output that holds its channels; see `channels_first`.
     """
 
     field: ReceptiveField
     cropped: bool = False
     one_by_one: bool = False
+    channel_dim: int = 1
 
     @property
     def size(self) -> tuple[int, int]:

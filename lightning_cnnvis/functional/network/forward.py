@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_cnnvis.channel_dim import channels_first
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.output import tensor_of
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.layers import LayerError, activations, get_layer
+from lightning_cnnvis.layers import LayerError, activations, bringing_channels_first, channel_dim, get_layer
 
 OUTPUT = ""
 """Name of the model's own output among layers, as ``named_modules()`` names the model itself."""
@@ -48,8 +49,9 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
         layers: Dotted module names, and `OUTPUT` for the model's output.
 
     Returns:
-        The pass: a function of inputs ``(N, C, H, W)`` that returns every layer's output ``(N, ...)``, by name. It
-        raises a `LayerError` if a layer does not exist, does not run, or does not return a tensor.
+        The pass: a function of inputs ``(N, C, H, W)`` that returns every layer's output ``(N, C, ...)``, channels
+        first, by name, and the model's own as it is. It raises a `LayerError` if a layer does not exist, does not run,
+        or does not return a tensor.
 
     Example:
         >>> forward = plain_forward(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), ["0", OUTPUT])
@@ -66,6 +68,7 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
             for layer in modules:
                 handle = get_layer(model, layer).register_forward_hook(_store(recorded, layer))
                 stack.callback(handle.remove)
+            stack.enter_context(bringing_channels_first(model, inputs, modules, recorded))
             output = model(inputs)
         return {**recorded, OUTPUT: tensor_of(output)}
 
@@ -144,7 +147,8 @@ def _narrowing_pass(
 
     def hook_of(layer: str, count: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            recorded[layer] = output[:count].clone()
+            # the layers have been recorded before, on the probe
+            recorded[layer] = channels_first(output[:count].clone(), channel_dim(model, layer))
             return output[count:]
 
         return hook

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from lightning_cnnvis.channel_dim import as_maps
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS
 from lightning_cnnvis.functional.network.data_dependence import reads_values
 from lightning_cnnvis.functional.network.forward import noise_image
@@ -110,13 +111,13 @@ def whole_image(output: Tensor, input_size: tuple[int, int]) -> ReceptiveField:
     """Makes the field of units that each depend on the whole image.
 
     Args:
-        output: The layer's output ``(1, K, H', W')`` or ``(1, K)``.
+        output: The layer's output ``(1, K, H', W')``, ``(1, K)``, or tokens ``(1, K, T)``.
         input_size: Height and width of the images, in pixels.
 
     Returns:
-        The field.
+        The field; tokens are a map of one row.
     """
-    channels, height, width = (*output.shape[1:], 1, 1)[:3]
+    channels, height, width = (*as_maps(output).shape[1:], 1, 1)[:3]
     return ReceptiveField(input_size, (0, 0), (0, 0), (channels, height, width), input_size)
 
 
@@ -124,7 +125,7 @@ def read_field(output: Tensor, nodes: list[Node], input_size: tuple[int, int]) -
     """Reads the receptive field off a graph.
 
     Args:
-        output: The layer's output ``(1, K, H', W')`` or ``(1, K)``, from `trace`.
+        output: The layer's output ``(1, K, H', W')``, ``(1, K)``, or tokens ``(1, K, T)``, from `trace`.
         nodes: The graph between the image and the output, from `trace`.
         input_size: Height and width of the images, in pixels.
 

@@ -26,7 +26,7 @@ from lightning_cnnvis.functional.visualization.results import (
 )
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.layers import LayerError, has_units
 
 
 def maximize_activation(
@@ -72,6 +72,8 @@ def maximize_activation(
     options = options or VisualizationOptions()
     with isolated(model) as network:
         activations = plain_forward(network, [layer])(blank_input(network, input_spec))[layer]
+        if channels is not None:
+            _check_units(network, layer, activations, positioned=positions is not None)
         objective, labels, targets = _unit_objective(layer, activations, channels, positions)
         recipe = recipe_for(network, preset, steps, input_spec, options)
         batch = batch_for(seed, [("unit", label) for label in labels], options, group=1)
@@ -93,6 +95,16 @@ def _peaks(outputs: Tensor, channels: Sequence[int]) -> Tensor | None:
     return maps.flatten(1).amax(1) if maps.ndim > 1 else maps
 
 
+def _check_units(model: nn.Module, layer: str, activations: Tensor, *, positioned: bool) -> None:
+    if not has_units(model, layer, activations):
+        raise LayerError(
+            f"Layer {layer!r} gives {tuple(activations.shape)} for one image. Name a layer that gives (N, C, H, W), "
+            "(N, units) or tokens (N, T, C)."
+        )
+    if activations.ndim == 3 and positioned:
+        raise LayerError(f"Layer {layer!r} gives tokens, which have no row and no column. Leave out positions.")
+
+
 def _unit_objective(
     layer: str,
     activations: Tensor,
@@ -102,11 +114,6 @@ def _unit_objective(
     """Makes the objective, the label of each image and its channel."""
     if channels is None:
         return layer_energy(layer), [layer], [-1]
-    if activations.ndim not in {2, 4}:
-        raise LayerError(
-            f"Layer {layer!r} gives {tuple(activations.shape)} for one image. Name a layer that gives (N, C, H, W) or "
-            "(N, units)."
-        )
     count = activations.shape[1]
     if isinstance(channels, Tensor) and channels.is_floating_point():
         if channels.ndim != 2 or channels.shape[1] != count:
