@@ -129,8 +129,16 @@ NETWORKS = {
         convnext,
         {"features.0.1": 1, "features.1.0.block.2": 3, "features.1.0.block.4": 3, "features.1": 1, "features.3": 1},
     ),
-    "vit": (vit, {"conv_proj": 1, "encoder.layers.encoder_layer_0": 2, "encoder.layers.encoder_layer_1.mlp.0": 2}),
-    "vit of timm": (vit_of_timm, {"patch_embed": 2, "blocks.0": 2, "blocks.1.mlp.act": 2, "norm": 2}),
+    "vit": (
+        vit,
+        {
+            "conv_proj": 1,
+            "encoder.layers.encoder_layer_0": 2,
+            "encoder.ln": 2,
+            "encoder.layers.encoder_layer_1.mlp.0": 2,
+        },
+    ),
+    "vit of timm": (vit_of_timm, {"patch_embed": 2, "blocks.0": 2, "blocks.1": 2, "blocks.1.mlp.act": 2, "norm": 2}),
     "pvt": (
         pvt,
         {
@@ -150,6 +158,8 @@ def make(name: str) -> nn.Module:
 
 
 class Order(nn.Module):
+    """Brings a layer's output into the order ``(N, C, H, W)``."""
+
     def __init__(self, dim: int):
         super().__init__()
         self.dim = dim
@@ -160,18 +170,28 @@ class Order(nn.Module):
 
 
 class Twin(nn.Module):
-    """The network, with a layer's output once more as the output of ``maps``, ``(N, C, H, W)``; tokens are one row."""
+    """The network, where the layer's name stands for its output as maps ``(N, C, H, W)``; tokens are one row."""
 
     def __init__(self, network: nn.Module, layer: str, dim: int):
         super().__init__()
-        self.network, self.layer, self.maps = network, layer, Order(dim)
+        self.inner, self.layer = network, layer
+        parent, *path = self, *layer.split(".")
+        for name in path[:-1]:
+            parent.add_module(name, nn.Module())
+            parent = parent.get_submodule(name)
+        parent.add_module(path[-1], Order(dim))
 
     def forward(self, x):
         outputs = []
-        handle = self.network.get_submodule(self.layer).register_forward_hook(lambda _, __, out: outputs.append(out))
+        handle = self.inner.get_submodule(self.layer).register_forward_hook(lambda _, __, out: outputs.append(out))
         try:
-            result = self.network(x)
+            result = self.inner(x)
         finally:
             handle.remove()
-        self.maps(outputs[0])
+        self.get_submodule(self.layer)(outputs[0])
         return result
+
+
+def twins(name: str, layer: str) -> tuple[nn.Module, Twin]:
+    """The network, and its twin with the same weights."""
+    return make(name), Twin(make(name), layer, NETWORKS[name][1][layer])

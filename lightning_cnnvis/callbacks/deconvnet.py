@@ -114,7 +114,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             )
         for layer in layers:
             shape = calls[layer].shape if layer in calls else None
-            if shape is not None and len(shape) != 3:
+            if shape is not None and len(shape) not in (2, 3):  # tokens or maps
                 maps = ", ".join(repr(name) for name in rectified[:12])
                 raise LayerError(
                     f"Layer {layer!r} has no feature map: its output for one image has shape {shape}. "
