@@ -105,8 +105,9 @@ class FollowChannels(TorchDispatchMode):  # type: ignore[no-untyped-call]
             The dimension; 1 if it is not known, or if there are several.
         """
         layout: _Layout = self._layouts.get(output, ())  # type: ignore[no-untyped-call]
-        dims = [place for place, dim in enumerate(layout) if _has_channels(dim)]
-        return dims[0] if len(dims) == 1 and dims[0] > 0 else FIRST
+        # dimension 0 is that of the images, of which channels may be a factor as long as a layer mixes both
+        dims = [place for place, dim in enumerate(layout) if place > 0 and _has_channels(dim)]
+        return dims[0] if len(dims) == 1 else FIRST
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -272,7 +273,7 @@ def _dropping(argument: int) -> _Rule:
 
     def rule(shape: Sequence[int], args: Sequence[Any]) -> _Layout | None:
         layout = args[0]
-        if not layout or len(layout) == len(shape):
+        if not layout or len(layout) <= len(shape):
             return None
         dims = args[argument] if len(args) > argument else 0
         dropped = _places(range(len(layout)) if dims is None else dims, layout)

@@ -259,8 +259,10 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
             before = calls[name].calls if name in calls else 0
             shape: tuple[int, ...] = ()
             if isinstance(output, Tensor):
-                dims[name] = channels.dim_of(output)
-                shape = tuple(channels_first(output, dims[name]).shape[1:])
+                dim = channels.dim_of(output)
+                shape = tuple(channels_first(output, dim).shape[1:])
+                if len(output.shape) and len(output) == len(inputs):  # else it is refused where it is recorded
+                    dims[name] = dim
             calls[name] = LayerCalls(name, _kind(module), before + 1, shape)
             followed.ends(name, module, output)
 

@@ -211,8 +211,8 @@ _RECTIFIERS: dict[str, Any] = {
     "leaky_relu": lambda *_: True,
     "_prelu_kernel": lambda *_: True,
     "hardtanh": lambda low=-1, *_: low == 0,
-    "clamp": lambda low=None, *_: low == 0,
-    "clamp_min": lambda low: low == 0,
+    "clamp": lambda low=None, *_: not isinstance(low, Tensor) and low == 0,
+    "clamp_min": lambda low: not isinstance(low, Tensor) and low == 0,
     "threshold": lambda threshold, value: threshold == value == 0,
 }
 

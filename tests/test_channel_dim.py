@@ -48,7 +48,7 @@ def test_shapes_of_a_trace_are_channels_first(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["pvt_v2_b0", "edgenext_xx_small", "levit_128s", "mobilevit_xxs", "resnet18", "mixnet_s"]
+    "name", ["pvt_v2_b0", "edgenext_xx_small", "levit_128s", "efficientformer_l1", "resnet18", "mixnet_s"]
 )
 def test_dense_layers_and_convolutions_of_timm(name):
     net = timm.create_model(name, pretrained=False).eval()
@@ -107,6 +107,11 @@ OPERATIONS = {
                   .transpose(1, 2).flatten(2), 2),
     "attention by hand": (lambda x: (x.flatten(2).mT @ x.flatten(2)).softmax(-1) @ x.flatten(2).mT, 2),
     "unfold": (lambda x: F.unfold(x, 2), 1),
+    "broadcast maximum": (lambda x: torch.max(x.mean(0), x).transpose(1, 3), 3),
+    "grouped by image": (
+        lambda x: F.conv2d(x.reshape(1, 12, 4, 8), torch.ones(12, 1, 1, 1), groups=12).view(2, 6, 4, 8).movedim(1, 3),
+        3,
+    ),
     "written to": (lambda x: torch.zeros_like(x.transpose(1, 3)).copy_(x.transpose(1, 3)), 3),
     "one channel": (lambda x: F.conv2d(x, torch.ones(1, 6, 1, 1)).permute(0, 2, 3, 1), 3),
     "vectors": (lambda x: x.permute(0, 2, 3, 1).flatten(1), 1),
@@ -132,8 +137,11 @@ def test_a_result_that_does_not_depend_on_the_image_has_no_channels():
     assert followed.dim_of(table) == 1
 
 
-def test_windows_are_refused():
+@pytest.mark.parametrize("traced", [False, True])
+def test_windows_are_refused(traced):
     net = make("swin of timm")
+    if traced:
+        trace_layers(net, image(1))
     with pytest.raises(LayerError, match=r"'layers.0.blocks.0.attn.qkv' gives \(8, 16, 36\) for 2 images"):
         activations(net, image(), ["layers.0.blocks.0.attn.qkv"])
     assert activations(net, image(), ["layers.0.blocks.0"])["layers.0.blocks.0"].shape == (2, 12, 8, 8)

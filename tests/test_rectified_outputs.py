@@ -187,6 +187,11 @@ def test_what_is_not_rectified_is_the_normalised_output(image):
     assert calls["1"].shape == outputs["1"].shape[1:]
 
 
+def test_a_bound_that_is_a_tensor_is_not_a_rectifier(image):
+    net = nn.Sequential(conv(), NormAndReLU(lambda x: x.clamp(min=torch.zeros(4, 1, 1)))).eval()
+    assert trace_layers(net, image)[1] == ["1.norm"]
+
+
 def test_filters_that_are_not_layers(image):
     """An antialiased pooling is a convolution with a fixed kernel, and no layer of its own."""
     net = nn.Sequential(conv(), nn.ReLU(), timm_layers.BlurPool2d(4), nn.Conv2d(4, 4, 1), nn.ReLU()).eval()
