@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from lightning_cnnvis.channel_dim import FIRST, FollowChannels, channels_first
 from lightning_cnnvis.rectified_outputs import ConvolutionOutputs
@@ -27,14 +29,15 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
 
     Args:
         model: The network.
-        name: A name as ``model.named_modules()`` gives it.
+        name: A name as ``model.named_modules()`` gives it; after it there may be the number of a call, from 1:
+            ``"relu@2"`` is ``relu`` where it runs for the second time in a forward pass.
 
     Returns:
         The module.
 
     Raises:
-        LayerError: If there is no such module, and the message lists the names nearest to it; or if the network is
-            TorchScript.
+        LayerError: If there is no such module, and the message lists the names nearest to it; if the call is not a
+            number from 1; or if the network is TorchScript.
 
     Example:
         >>> get_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "1")
@@ -47,16 +50,132 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise LayerError("The network is TorchScript, which calls no hooks. Give the Python module it was made from.")
     modules: dict[str, nn.Module] = dict(model.named_modules())
-    if name and name in modules:
-        return modules[name]
+    base, call = split_call(name, modules)
+    if base and base in modules:
+        return modules[base]
     names = [other for other in modules if other]
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    near = difflib.get_close_matches(base, names, n=5, cutoff=0.5)
     if near:
-        hint = "Did you mean " + ", ".join(map(repr, near)) + "?"
+        hint = "Did you mean " + ", ".join(repr(other + call_suffix(call)) for other in near) + "?"
     else:
         shown = ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
         hint = f"Its layers: {shown}. model.named_modules() lists them all."
     raise LayerError(f"The model has no layer {name!r}. {hint}")
+
+
+def split_call(name: str, modules: Iterable[str]) -> tuple[str, int | None]:
+    """Splits the name of a layer into that of its module and the number of the call.
+
+    Args:
+        name: Name of a layer, such as ``"layer1.0.relu@2"``.
+        modules: The names of the network's modules. A module whose own name contains an ``@`` keeps it.
+
+    Returns:
+        The name of the module; and the number of the call, from 1, or None if the name gives none.
+
+    Raises:
+        LayerError: If what follows the ``@`` is not a number from 1.
+
+    Example:
+        >>> split_call("layer1.0.relu@2", ["layer1.0.relu"])
+        ('layer1.0.relu', 2)
+        >>> split_call("layer1.0.relu", ["layer1.0.relu"])
+        ('layer1.0.relu', None)
+    """
+    base, at, call = name.rpartition("@")
+    if not at or name in modules:
+        return name, None
+    if not (call.isascii() and call.isdecimal() and int(call) > 0):
+        raise LayerError(f"{name!r} does not name a call of {base!r}. Calls are counted from 1, such as '{base}@2'.")
+    return base, int(call)
+
+
+def call_suffix(call: int | None) -> str:
+    """Returns what follows a module's name in the name of one of its calls.
+
+    Args:
+        call: Number of the call, from 1; None for a module that runs once.
+
+    Returns:
+        The suffix; empty for None.
+    """
+    return "" if call is None else f"@{call}"
+
+
+def hook_layer(model: nn.Module, name: str, hook: Callable[..., Any]) -> list[RemovableHandle]:
+    """Registers a forward hook on a layer, which may be one of several calls of a module.
+
+    Args:
+        model: The network whose forward pass the calls are counted in.
+        name: Name of the layer; with ``@2`` after it, the hook is called only when the module runs for the second time.
+        hook: The forward hook.
+
+    Returns:
+        The handles that remove it.
+
+    Raises:
+        LayerError: If there is no such layer.
+
+    Example:
+        >>> relu, seen = nn.ReLU(), []
+        >>> net = nn.Sequential(relu, nn.Conv2d(3, 8, 3), relu)
+        >>> handles = hook_layer(net, "0@2", lambda module, inputs, output: seen.append(output.shape[1]))
+        >>> _ = net(torch.zeros(1, 3, 8, 8))
+        >>> seen
+        [8]
+    """
+    module = get_layer(model, name)
+    _, call = split_call(name, dict(model.named_modules()))
+    if call is None:
+        return [module.register_forward_hook(hook)]
+    ended = 0
+
+    def begin(*_: object) -> None:
+        nonlocal ended
+        ended = 0  # a pass before may have been stopped on its way
+
+    def on_call(*args: object) -> Any:
+        nonlocal ended
+        ended += 1
+        return hook(*args) if ended == call else None
+
+    return [model.register_forward_pre_hook(begin), module.register_forward_hook(on_call)]
+
+
+def check_call(model: nn.Module, name: str, runs: int) -> None:
+    """Checks that the name of a layer stands for one call of its module.
+
+    Args:
+        model: The network.
+        name: Name of the layer.
+        runs: Number of times that its module runs in a forward pass.
+
+    Raises:
+        LayerError: If the module runs more than once and the name does not say which call is meant, or names one
+            that there is not.
+
+    Example:
+        >>> check_call(nn.Sequential(nn.ReLU()), "0", 2)
+        Traceback (most recent call last):
+        ...
+        lightning_cnnvis.layers.LayerError: Layer '0' runs 2 times in one forward pass. Name a call: '0@1' or '0@2'.
+    """
+    base, call = split_call(name, dict(model.named_modules()))
+    if call is None and runs > 1:
+        raise LayerError(f"Layer {base!r} runs {runs} times in one forward pass. Name a call: {_calls(base, runs)}.")
+    if call is not None and call > runs:
+        times = "does not run" if not runs else "runs once" if runs == 1 else f"runs {runs} times"
+        remedy = f"Name {_calls(base, runs)}." if runs else "Name a layer that does."
+        raise LayerError(f"There is no {name!r}: {base!r} {times} in one forward pass. {remedy}")
+
+
+def _calls(name: str, runs: int) -> str:
+    if runs == 1:
+        return repr(name)
+    shown = [repr(f"{name}@{call}") for call in range(1, runs + 1)]
+    if runs > 5:
+        return f"{shown[0]}, {shown[1]}, … or {shown[-1]}"
+    return ", ".join(shown[:-1]) + f" or {shown[-1]}"
 
 
 class _Stop(Exception):  # noqa: N818 - a signal, not an error
@@ -72,7 +191,7 @@ def record(model: nn.Module, layers: Sequence[str], *, stop: bool = True) -> Ite
 
     Args:
         model: The network.
-        layers: Dotted module names.
+        layers: Dotted module names, each with the number of the call if there are several; see `get_layer`.
         stop: Whether to end the forward pass, by an exception which `activations` catches, as soon as every layer
             has run: the layers after the deepest one cost nothing.
 
@@ -85,7 +204,8 @@ def record(model: nn.Module, layers: Sequence[str], *, stop: bool = True) -> Ite
     """
     recorded: dict[str, Tensor] = {}
     wanted = dict.fromkeys(layers)
-    modules = {name: get_layer(model, name) for name in wanted}
+    for name in wanted:
+        get_layer(model, name)  # before there is a hook
 
     def hook_of(name: str):  # type: ignore[no-untyped-def]
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
@@ -101,7 +221,7 @@ def record(model: nn.Module, layers: Sequence[str], *, stop: bool = True) -> Ite
 
         return hook
 
-    handles = [module.register_forward_hook(hook_of(name)) for name, module in modules.items()]
+    handles = [handle for name in wanted for handle in hook_layer(model, name, hook_of(name))]
     try:
         yield recorded
     finally:
@@ -221,12 +341,12 @@ def bringing_channels_first(
 
 @dataclass(frozen=True)
 class LayerCalls:
-    """Part that one module takes in a forward pass.
+    """Part that one module, or one call of it, takes in a forward pass.
 
     Attributes:
-        name: Dotted module name.
+        name: Dotted module name, with the number of the call if it is one of several.
         kind: Class name of the module.
-        calls: Number of times that the module runs in one forward pass.
+        calls: Number of times that the module runs in one forward pass; 1 for a call of it.
         shape: Shape of its output for one image, channels first, without the batch dimension; empty if that is not a
             tensor.
     """
@@ -245,25 +365,27 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
         inputs: ``(N, C, H, W)``; one image is enough.
 
     Returns:
-        The calls by layer name, in the order of their first run; and for each convolution the name of the
-        module that holds its rectified output: the rectifier that is applied to it, after a normalisation or Dropout
-        if there is one, or the innermost module around that rectifier, if it is a function. Where no module that runs
-        once holds it, it is the last module before the rectifier. See `ConvolutionOutputs`.
+        The calls by layer name, in the order of their first run; those of a module that runs several times also one by
+        one, as ``relu@1``, ``relu@2``. And for each convolution the name of the layer that holds its rectified output:
+        the rectifier that is applied to it, after a normalisation or Dropout if there is one, or the innermost module
+        around that rectifier, if it is a function. Where no module holds it, it is the last module before the
+        rectifier. See `ConvolutionOutputs`.
     """
-    calls: dict[str, LayerCalls] = {}
+    ended: list[LayerCalls] = []
     followed, channels = ConvolutionOutputs(inputs), FollowChannels(inputs)
     dims = _channel_dims.setdefault(model, {})
+    runs: Counter[str] = Counter()
 
     def hook_of(name: str):  # type: ignore[no-untyped-def]
         def hook(module: nn.Module, _: tuple[object, ...], output: object) -> None:
-            before = calls[name].calls if name in calls else 0
+            runs[name] += 1
             shape: tuple[int, ...] = ()
             if isinstance(output, Tensor):
                 dim = channels.dim_of(output)
                 shape = tuple(channels_first(output, dim).shape[1:])
                 if len(output.shape) and len(output) == len(inputs):  # else it is refused where it is recorded
-                    dims[name] = dim
-            calls[name] = LayerCalls(name, _kind(module), before + 1, shape)
+                    dims[name] = dims[name + call_suffix(runs[name])] = dim
+            ended.append(LayerCalls(name, _kind(module), 1, shape))
             followed.ends(name, module, output)
 
         return hook
@@ -277,7 +399,20 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
     finally:
         for handle in handles:
             handle.remove()
-    return calls, followed.names({name: call.calls for name, call in calls.items()})
+    return _numbered(ended, runs), followed.names(runs)
+
+
+def _numbered(ended: Iterable[LayerCalls], runs: Mapping[str, int]) -> dict[str, LayerCalls]:
+    """Gives calls of one forward pass their names, and puts modules that run several times before their first call."""
+    calls: dict[str, LayerCalls] = {}
+    before: Counter[str] = Counter()
+    for call in ended:
+        name, before[call.name] = call.name, before[call.name] + 1
+        calls[name] = replace(call, calls=runs[name])
+        if runs[name] > 1:
+            numbered = name + call_suffix(before[name])
+            calls[numbered] = replace(call, name=numbered)
+    return calls
 
 
 def _kind(module: nn.Module) -> str:
@@ -387,7 +522,8 @@ def find_layer(network: nn.Module, name: str, path: str) -> str:
 
     Args:
         network: The network.
-        name: Name of the layer in the network or in the LightningModule, with or without ``_orig_mod``.
+        name: Name of the layer in the network or in the LightningModule, with or without ``_orig_mod``; and with the
+            number of the call if there are several, see `get_layer`.
         path: Dotted name of the network in the LightningModule; empty if it is the module itself.
 
     Returns:
@@ -404,8 +540,9 @@ def find_layer(network: nn.Module, name: str, path: str) -> str:
     plain = _without_compile(name)
     inside = plain.removeprefix(f"{path}.") if path else plain
     for candidate in (plain, inside):
-        if candidate in names and candidate:
-            return names[candidate]
+        base, call = split_call(candidate, names)
+        if base in names and base:
+            return names[base] + call_suffix(call)
     get_layer(network, inside)  # raises, with the near names
     return inside
 

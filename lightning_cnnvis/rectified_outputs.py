@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -24,6 +25,10 @@ class _Stage(IntEnum):
     RECTIFIED_SUM = 4
 
 
+_Holder = tuple[str, int]
+"""A module that returns a tensor, and how many times it had run in the forward pass by then."""
+
+
 @dataclass(eq=False)
 class _Chain:
     """One convolution's output, and the modules that return it.
@@ -35,8 +40,8 @@ class _Chain:
     """
 
     size: tuple[int, ...]
-    own: list[list[str]] = field(default_factory=list)
-    rectified: list[list[str]] = field(default_factory=list)
+    own: list[list[_Holder]] = field(default_factory=list)
+    rectified: list[list[_Holder]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -53,7 +58,7 @@ class _Place:
     chains: tuple[_Chain, ...] = ()
     stage: _Stage = _Stage.PASSED
     maker: str = ""
-    holders: list[str] = field(default_factory=list)
+    holders: list[_Holder] = field(default_factory=list)
 
 
 class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -81,6 +86,7 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._chains: list[_Chain] = []
         self._running = [""]
+        self._ended: Counter[str] = Counter()
         self._places = WeakTensorKeyDictionary()
         self._places[image] = _Place()
 
@@ -101,6 +107,7 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
             output: Its output.
         """
         self._running.pop()
+        self._ended[name] += 1
         place = self._places.get(output) if isinstance(output, Tensor) else None  # type: ignore[no-untyped-call]
         if place is None or not place.chains:
             return
@@ -114,24 +121,27 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 # a filter that is not a module's, such as that of an antialiased pooling, is not one of the layers
                 elif place.stage is _Stage.OWN and (chain.own or isinstance(module, _CONVOLUTIONS)):
                     chain.own.append(place.holders)
-        place.holders.insert(0 if name == place.maker else len(place.holders), name)
+        place.holders.insert(0 if name == place.maker else len(place.holders), (name, self._ended[name]))
 
     def names(self, calls: Mapping[str, int]) -> list[str]:
-        """Finds the module that holds the rectified output of each convolution.
+        """Finds the layer that holds the rectified output of each convolution.
 
         Args:
             calls: Number of times that each module runs in one forward pass, by name.
 
         Returns:
-            The modules that run once, each once, in the order of their convolutions: the rectifier, or the innermost
-            module around it. Where no such module holds the rectified output, it is the last one before the rectifier.
+            The layers, each once, in the order of their convolutions: the rectifier, or the innermost module around it.
+            Modules that run once come before one call of a module that runs several times, ``relu@2``. Where no module
+            holds the rectified output, it is the last one before the rectifier.
         """
         found: dict[str, None] = {}
         for chain in self._chains:
-            holders = (name for tensor in (*chain.rectified, *reversed(chain.own)) for name in tensor)
-            once = next((name for name in holders if calls[name] == 1), None)
-            if once is not None:
-                found[once] = None
+            for tensors in (chain.rectified, chain.own[::-1]):
+                holders = [holder for tensor in tensors for holder in tensor]
+                if holders:
+                    name, call = next((holder for holder in holders if calls[holder[0]] == 1), holders[0])
+                    found[name if calls[name] == 1 else f"{name}@{call}"] = None
+                    break
         return list(found)
 
     def __torch_dispatch__(

@@ -128,8 +128,10 @@ def test_trace_layers(net, images):
     assert [call.name for call in calls.values()] == [
         "conv1",
         "relu",
+        "relu@1",
         "conv2",
         "norm2",
+        "relu@2",
         "conv3",
         "drop3",
         "relu3",
@@ -139,8 +141,7 @@ def test_trace_layers(net, images):
     assert calls["conv1"].shape == (4, 10, 10)
     assert calls["conv1"].kind == "Conv2d"
     assert calls["lstm"].shape == ()
-    # the shared ReLU cannot be named, so it is the last module before it
-    assert rectified == ["conv1", "norm2", "relu3"]
+    assert rectified == ["relu@1", "relu@2", "relu3"]
     assert not hooks_of(net)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.defaults import number_of_classes
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options
+from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerCalls, LayerError, get_layer, trace_layers
@@ -117,13 +118,14 @@ class Subject:
         """Checks that layers are there.
 
         Args:
-            layers: Dotted names.
+            layers: Dotted names; see `get_layer`.
 
         Returns:
             The names, each once.
 
         Raises:
-            LayerError: If one is not; the message lists the names nearest to it.
+            LayerError: If one is not; the message lists the names nearest to it. Also if one runs several times and
+                its name does not say which call is meant; the message lists the calls.
         """
         for layer in layers:
             if self.is_absent(layer):
@@ -132,11 +134,13 @@ class Subject:
                     "before it, or give weights of the whole network."
                 )
             get_layer(self.network, layer)
+        with isolated(self.network) as network:
+            check_calls(network, layers, self.blank())
         return list(dict.fromkeys(layers))
 
     def is_absent(self, layer: str) -> bool:
         """Whether a layer lies in a part of the network whose weights are missing."""
-        return any(layer == absent or layer.startswith(f"{absent}.") for absent in self.absent)
+        return any(layer == absent or layer.startswith((f"{absent}.", f"{absent}@")) for absent in self.absent)
 
     def number_of_classes(self) -> int:
         """The number of logits that the network returns, 0 if it is not a classifier, or if its end is missing."""

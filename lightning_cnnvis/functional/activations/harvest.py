@@ -17,7 +17,7 @@ from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.inputs.batches import values_of
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import get_layer
+from lightning_cnnvis.layers import get_layer, hook_layer
 
 
 class Harvest:
@@ -100,10 +100,11 @@ class Harvest:
 
     def __enter__(self) -> Harvest:
         """Begins to follow the network."""
-        modules = {layer: get_layer(self.model, layer) for layer in self.channels}
+        for layer in self.channels:
+            get_layer(self.model, layer)  # before there is a hook
         self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
-        for layer, module in modules.items():
-            self._handles.append(module.register_forward_hook(self._hook_of(layer)))
+        for layer in self.channels:
+            self._handles += hook_layer(self.model, layer, self._hook_of(layer))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -204,8 +205,8 @@ def top_activations(
         The top activations, by layer.
 
     Raises:
-        LayerError: If a layer does not exist, does not run exactly once, or its output is neither a map nor tokens
-            nor a vector.
+        LayerError: If a layer does not exist, does not stand for one call of a module, or its output is neither a
+            map nor tokens nor a vector.
         ValueError: If there are fewer images than ``k``, or an activation is not a number.
 
     Example:

@@ -48,8 +48,8 @@ def plan_windows(
         The windows of the layer's units.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor tokens
-            nor a vector.
+        LayerError: If the layer does not exist, does not stand for one call of a module, or its output is neither a
+            map nor tokens nor a vector.
         UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
         ValueError: If there is no rule of the name.
     """

@@ -138,8 +138,8 @@ def project(
         The projections, on the images' device.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once, or its output is neither a map nor tokens
-            nor a vector.
+        LayerError: If the layer does not exist, does not stand for one call of a module, or its output is neither a
+            map nor tokens nor a vector.
         UnsupportedOperationError: If the network has an operation before the layer that a deconvnet cannot pass.
         ValueError: If shapes do not fit together, a channel or a position is out of range, an option is not one of its
             choices, or if activations are not finite.

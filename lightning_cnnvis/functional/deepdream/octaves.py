@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
+from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.functional.optimization.gradients import model_gradient
 from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, guided, layer_energy
@@ -310,6 +311,7 @@ def _octave_sizes(
             if first == len(sizes) - 1 or is_out_of_memory(error) or isinstance(error, LayerError):
                 raise
         else:
+            check_calls(model, layers, probe)
             _check_channels(recorded, channels)
             return sizes[first:]
     return sizes

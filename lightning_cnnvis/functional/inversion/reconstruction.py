@@ -28,7 +28,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import ImageStat
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, get_layer, trace_layers
+from lightning_cnnvis.layers import LayerError, check_call, get_layer, split_call, trace_layers
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def invert(
         The reconstructions, with L = 1.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once, or does not return a tensor.
+        LayerError: If the layer does not exist, does not stand for one call of a module, or does not return a tensor.
         ValueError: If the images do not have the size and the channels of the network's input or are not finite, if
             there are none, if an option is out of range, or there is no method of the name.
 
@@ -139,7 +139,7 @@ def invert_layers(
         The reconstructions, in the order of ``layers``.
 
     Raises:
-        LayerError: If a layer does not exist, does not run exactly once, or does not return a tensor.
+        LayerError: If a layer does not exist, does not stand for one call of a module, or does not return a tensor.
         ValueError: If no layer is named or one is named twice; also for the reasons that `invert` has.
 
     Example:
@@ -208,17 +208,17 @@ def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: Inp
 
 
 def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> list[str]:
-    """Sorts the layers by depth, and checks that each runs once."""
+    """Sorts the layers by depth, and checks that each stands for one call of a module."""
     modules = [layer for layer in layers if layer != OUTPUT]
     for layer in modules:
         get_layer(model, layer)
     calls, _ = trace_layers(model, probe)
+    names = dict(model.named_modules())
     for layer in modules:
-        count = calls[layer].calls if layer in calls else 0
-        if count != 1:
-            raise LayerError(
-                f"Layer {layer!r} runs {count} times in a forward pass: only one that runs once can be inverted."
-            )
+        base, _ = split_call(layer, names)
+        if base not in calls:
+            raise LayerError(f"Layer {layer!r} does not run in the model's forward pass: name one that does.")
+        check_call(model, layer, calls[base].calls)
     return [layer for layer in calls if layer in modules] + [OUTPUT] * (OUTPUT in layers)
 
 

@@ -15,7 +15,7 @@ from lightning_cnnvis.channel_dim import channels_first
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.output import tensor_of
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.layers import LayerError, activations, bringing_channels_first, channel_dim, get_layer
+from lightning_cnnvis.layers import LayerError, activations, bringing_channels_first, channel_dim, hook_layer
 
 OUTPUT = ""
 """Name of the model's own output among layers, as ``named_modules()`` names the model itself."""
@@ -66,8 +66,8 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
         recorded: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for layer in modules:
-                handle = get_layer(model, layer).register_forward_hook(_store(recorded, layer))
-                stack.callback(handle.remove)
+                for handle in hook_layer(model, layer, _store(recorded, layer)):
+                    stack.callback(handle.remove)
             stack.enter_context(bringing_channels_first(model, inputs, modules, recorded))
             output = model(inputs)
         return {**recorded, OUTPUT: tensor_of(output)}
@@ -131,10 +131,8 @@ def _running_order(model: nn.Module, layers: Sequence[str], probe: Tensor) -> li
     with ExitStack() as stack:
         for layer in layers:
             if layer != OUTPUT:
-                hook = get_layer(model, layer).register_forward_hook(
-                    lambda _module, _inputs, _output, layer=layer: order.append(layer)
-                )
-                stack.callback(hook.remove)
+                for handle in hook_layer(model, layer, lambda *_, layer=layer: order.append(layer)):
+                    stack.callback(handle.remove)
         with torch.no_grad():
             plain_forward(model, layers)(probe)
     return [*dict.fromkeys(order), *([OUTPUT] if OUTPUT in layers else [])]
@@ -155,8 +153,8 @@ def _narrowing_pass(
 
     with ExitStack() as stack:
         for layer, count in zip(layers[:-1], counts[:-1], strict=True):
-            handle = get_layer(model, layer).register_forward_hook(hook_of(layer, count))
-            stack.callback(handle.remove)
+            for handle in hook_layer(model, layer, hook_of(layer, count)):
+                stack.callback(handle.remove)
         recorded[layers[-1]] = plain_forward(model, layers[-1:])(inputs)[layers[-1]]
     return recorded
 

@@ -80,7 +80,7 @@ def receptive_field(
         The field.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once in a forward pass, does not return a tensor,
+        LayerError: If the layer does not exist, does not stand for one call of a module, does not return a tensor,
             or if the images are too small for it.
 
     Example:

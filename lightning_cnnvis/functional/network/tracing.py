@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from lightning_cnnvis.functional.network.canonical import RectifiableForward
+from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.forward import is_about_shapes
 from lightning_cnnvis.functional.network.graph import nodes_between
-from lightning_cnnvis.layers import LayerError, activations, check_takes_an_image, get_layer
+from lightning_cnnvis.layers import LayerError, activations, check_call, check_takes_an_image, get_layer
 
 
 def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Node]]:
@@ -21,18 +23,18 @@ def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Nod
 
     Args:
         model: The network.
-        layer: Dotted module name.
+        layer: Dotted module name; with the number of the call if the module runs several times, see `get_layer`.
         image: ``(1, C, H, W)``.
 
     Returns:
         The layer's output, and the graph between the image and it as `nodes_between` gives it.
 
     Raises:
-        LayerError: If the layer does not exist, does not run exactly once in a forward pass, does not return a tensor,
+        LayerError: If the layer does not exist, its name does not stand for one call, it does not return a tensor,
             if its output does not depend on the image, or if an image of this shape does not reach it.
     """
     check_takes_an_image(model)
-    _check_runs_once(model, layer, image)
+    check_calls(model, [layer], image)
     image = image.detach().clone().requires_grad_()
     with RectifiableForward("identity"):
         output = activations(model, image, [layer])[layer]
@@ -42,34 +44,52 @@ def trace(model: nn.Module, layer: str, image: Tensor) -> tuple[Tensor, list[Nod
     return output, nodes
 
 
-def _check_runs_once(model: nn.Module, layer: str, image: Tensor) -> None:
-    runs = 0
+def check_calls(model: nn.Module, layers: Sequence[str], image: Tensor) -> None:
+    """Checks that the name of each layer stands for one call of a module, in a forward pass of an image.
 
-    def count(*_: object) -> None:
-        nonlocal runs
-        runs += 1
+    Args:
+        model: The network, isolated and in evaluation mode.
+        layers: Names of layers.
+        image: ``(1, C, H, W)``.
 
-    handle = get_layer(model, layer).register_forward_hook(count)
+    Raises:
+        LayerError: If a layer does not exist, or runs several times and its name does not say which call is meant;
+            the message lists the calls. Also if an image of this shape does not reach a layer.
+
+    Example:
+        >>> relu = nn.ReLU()
+        >>> net = nn.Sequential(relu, nn.Conv2d(3, 8, 3), relu)
+        >>> check_calls(net, ["0@1", "0@2"], torch.zeros(1, 3, 8, 8))
+        >>> check_calls(net, ["0"], torch.zeros(1, 3, 8, 8))
+        Traceback (most recent call last):
+        ...
+        lightning_cnnvis.layers.LayerError: Layer '0' runs 2 times in one forward pass. Name a call: '0@1' or '0@2'.
+    """
+    modules = {layer: get_layer(model, layer) for layer in layers}
+    runs: Counter[nn.Module] = Counter()
+    handles = [
+        module.register_forward_hook(lambda module, *_: runs.update([module])) for module in set(modules.values())
+    ]
     try:
         with torch.no_grad():
             model(image)
     except Exception as error:
-        if not is_about_shapes(error):
+        # layers after these need not fit the image
+        unreached = [layer for layer, module in modules.items() if not runs[module]]
+        if is_out_of_memory(error) or (unreached and not is_about_shapes(error)):
             raise
-        # layers after this one need not fit the image
-        if not runs:
+        if unreached:
             shape = " × ".join(map(str, image.shape[1:]))
             raise LayerError(
-                f"An image of {shape} (channels, height, width) does not get through the network to layer {layer!r}: "
-                f"{error}. Give images as the network was made for."
+                f"An image of {shape} (channels, height, width) does not get through the network to layer "
+                f"{unreached[0]!r}: {error}. Give images as the network was made for."
             ) from error
     finally:
-        handle.remove()
-    if runs > 1:
-        raise LayerError(
-            f"Layer {layer!r} runs {runs} times in one forward pass, so its name stands for several maps: "
-            "name a layer around it that runs once."
-        )
+        for handle in handles:
+            handle.remove()
+    for layer, module in modules.items():
+        if runs[module]:  # one that does not run at all is found out by what asks for its output
+            check_call(model, layer, runs[module])
 
 
 def _without_gradient(model: nn.Module, layer: str, image: Tensor, output: Tensor) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import blank_input, plain_forward
+from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import Objective, channel, direction, layer_energy, neuron
 from lightning_cnnvis.functional.optimization.recipes import Recipe
@@ -71,7 +72,9 @@ def maximize_activation(
     """
     options = options or VisualizationOptions()
     with isolated(model) as network:
-        activations = plain_forward(network, [layer])(blank_input(network, input_spec))[layer]
+        blank = blank_input(network, input_spec)
+        check_calls(network, [layer], blank)
+        activations = plain_forward(network, [layer])(blank)[layer]
         if channels is not None:
             _check_units(network, layer, activations, positioned=positions is not None)
         objective, labels, targets = _unit_objective(layer, activations, channels, positions)
