@@ -332,8 +332,8 @@ def bringing_channels_first(
         if followed is not None and layer not in dims:
             if output.ndim == 0 or len(output) != len(inputs):
                 raise LayerError(
-                    f"Layer {layer!r} gives {tuple(output.shape)} for {len(inputs)} images: it works on parts of "
-                    "images, such as the windows of a transformer. Name a layer around it."
+                    f"Layer {layer!r} gives {tuple(output.shape)} for {len(inputs)} images: its rows are not those of "
+                    "the images, as where it works on windows of them. Name a layer around it."
                 )
             dims[layer] = followed.dim_of(output)
         recorded[layer] = channels_first(output, dims[layer])
