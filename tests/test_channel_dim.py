@@ -142,7 +142,7 @@ def test_windows_are_refused(traced):
     net = make("swin of timm")
     if traced:
         trace_layers(net, image(1))
-    with pytest.raises(LayerError, match=r"'layers.0.blocks.0.attn.qkv' gives \(8, 16, 36\) for 2 images"):
+    with pytest.raises(LayerError, match=r"'layers.0.blocks.0.attn.qkv' gives \(8, 16, 36\) for 2 images: its rows"):
         activations(net, image(), ["layers.0.blocks.0.attn.qkv"])
     assert activations(net, image(), ["layers.0.blocks.0"])["layers.0.blocks.0"].shape == (2, 12, 8, 8)
 
