@@ -55,6 +55,7 @@ from lightning_cnnvis.functional.optimization.regularizers import (
 )
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomCrop, RandomRoll, Transform, resize
 from lightning_cnnvis.functional.registry import Registry
+from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
@@ -89,6 +90,7 @@ __all__ = [
     "MethodOfLayer",
     "Momentum",
     "Objective",
+    "Occlusion",
     "Optimized",
     "Optimizer",
     "Parameterization",
@@ -131,6 +133,7 @@ __all__ = [
     "layer_energy",
     "maximize_activation",
     "neuron",
+    "occlusion",
     "optimize",
     "preset_recipe",
     "project",

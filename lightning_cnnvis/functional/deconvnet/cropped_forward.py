@@ -94,7 +94,7 @@ class CroppedForward(TorchFunctionMode):
     ) -> Any:
         """Runs a torch function on the part of its inputs that it needs."""
         kwargs = kwargs or {}
-        sliding = _SLIDING.get(func)
+        sliding = SLIDING.get(func)
         if sliding is not None and args and isinstance(args[0], Tensor) and args[0] in self.extents:
             return self._slide(args[0], *sliding(*args[1:], **kwargs))
         maps = [tensor for tensor in _tensors((*args, *kwargs.values())) if tensor in self.extents]
@@ -235,7 +235,7 @@ def _pad(pad: Any, mode: str = "constant", value: float | None = None) -> _Plan:
     return (Sliding(before=top, behind=bottom), Sliding(before=left, behind=right)), value or 0.0, torch.clone
 
 
-_SLIDING: dict[Any, Callable[..., _Plan]] = {
+SLIDING: dict[Any, Callable[..., _Plan]] = {
     torch.conv2d: _conv2d,
     F.max_pool2d: _max_pool2d,
     torch.max_pool2d: _max_pool2d,

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lightning_cnnvis.layers import activations
+from lightning_cnnvis.functional.network.forward import plain_forward
 
 _aten = torch.ops.aten
 
@@ -24,7 +24,7 @@ def reads_values(model: nn.Module, layer: str, image: Tensor) -> bool:
 
     Args:
         model: The network, isolated and in evaluation mode.
-        layer: Dotted name of the layer.
+        layer: Dotted name of the layer; `OUTPUT` for the model's output.
         image: ``(1, C, H, W)``.
 
     Returns:
@@ -41,7 +41,7 @@ def reads_values(model: nn.Module, layer: str, image: Tensor) -> bool:
     """
     followed = _Followed(image)
     with torch.no_grad(), followed, _ReadByPython(followed):
-        activations(model, image, [layer])
+        plain_forward(model, [layer])(image)
     return followed.read
 
 

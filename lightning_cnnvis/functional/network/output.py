@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,3 +217,42 @@ def _is_of_classes(output: Tensor) -> bool:
 def _as_rows(output: Tensor) -> Tensor:
     """An output of classes as ``(N, K)``."""
     return output.reshape(len(output), -1)
+
+
+def class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpec) -> list[int]:
+    """Finds classes by their numbers or names.
+
+    Args:
+        classes: Indices, or names from ``input_spec.class_names``.
+        count: Number of classes of the network.
+        input_spec: The network's input.
+
+    Returns:
+        The indices.
+
+    Raises:
+        ValueError: If there is no such class, or none is named.
+
+    Example:
+        >>> class_indices(["dog", 0], 2, InputSpec(class_names=("cat", "dog")))
+        [1, 0]
+    """
+    if isinstance(classes, str) or len(classes) == 0:
+        raise ValueError(f"classes={classes!r} is not a list. Give a sequence of at least one class index or name.")
+    indices = []
+    for wanted in classes:
+        if isinstance(wanted, str):
+            names = input_spec.class_names
+            if wanted not in names:
+                near = ", ".join(map(repr, difflib.get_close_matches(wanted, names, n=3)))
+                known = ", ".join(map(repr, names[:10])) or "none: give input_spec.class_names, or indices"
+                hint = f"Did you mean {near}?" if near else f"Known names: {known}."
+                raise ValueError(f"There is no class named {wanted!r}. {hint}")
+            indices.append(names.index(wanted))
+        elif isinstance(wanted, float):
+            raise ValueError(f"Class {wanted}: give the index of a class, a whole number, or its name.")
+        elif 0 <= int(wanted) < count:
+            indices.append(int(wanted))
+        else:
+            raise ValueError(f"Class {wanted} is out of range: the model has classes 0 to {count - 1}.")
+    return indices

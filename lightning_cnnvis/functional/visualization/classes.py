@@ -6,14 +6,13 @@ Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579),
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
-from lightning_cnnvis.functional.network.output import read_output
+from lightning_cnnvis.functional.network.output import class_indices, read_output
 from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
 from lightning_cnnvis.functional.optimization.recipes import Recipe
@@ -90,7 +89,7 @@ def visualize_classes(
                 f"The model's output has shape {shape}, but a classifier's output is (N, classes). Use "
                 "maximize_activation for other networks."
             )
-        indices = _class_indices(classes, output.count, input_spec)
+        indices = class_indices(classes, output.count, input_spec)
         targets = [index for index in indices for _ in range(samples_per_class)]
         objective = wanted = class_logit(targets, output)
         if samples_per_class > 1 and options.diversity > 0:
@@ -113,28 +112,6 @@ def visualize_classes(
         reached=reached,
         score_name=output.score,
     )
-
-
-def _class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpec) -> list[int]:
-    if isinstance(classes, str) or len(classes) == 0:
-        raise ValueError(f"classes={classes!r} is not a list. Give a sequence of at least one class index or name.")
-    indices = []
-    for wanted in classes:
-        if isinstance(wanted, str):
-            names = input_spec.class_names
-            if wanted not in names:
-                near = ", ".join(map(repr, difflib.get_close_matches(wanted, names, n=3)))
-                known = ", ".join(map(repr, names[:10])) or "none: give input_spec.class_names, or indices"
-                hint = f"Did you mean {near}?" if near else f"Known names: {known}."
-                raise ValueError(f"There is no class named {wanted!r}. {hint}")
-            indices.append(names.index(wanted))
-        elif isinstance(wanted, float):
-            raise ValueError(f"Class {wanted}: give the index of a class, a whole number, or its name.")
-        elif 0 <= int(wanted) < count:
-            indices.append(int(wanted))
-        else:
-            raise ValueError(f"Class {wanted} is out of range: the model has classes 0 to {count - 1}.")
-    return indices
 
 
 def _diversity_layer(model: nn.Module, probe: Tensor) -> str:
