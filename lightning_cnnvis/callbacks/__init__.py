@@ -9,6 +9,7 @@ from lightning_cnnvis.callbacks.deepdream import DeepDream
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
+from lightning_cnnvis.callbacks.occlusion import Occlusion
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureInversion",
     "FilterRenormalization",
     "MethodCallback",
+    "Occlusion",
     "VisualizationCallback",
     "VisualizationCheckpoint",
     "VisualizationContext",

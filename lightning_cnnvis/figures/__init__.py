@@ -2,6 +2,7 @@
 
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
+from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells, occlusion_figure, small_maps
 from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.pictures import Picture, as_bytes
@@ -13,12 +14,17 @@ __all__ = [
     "contrast",
     "evolution_strip",
     "forming_strip",
+    "heat",
+    "heat_over",
     "inversion_caption",
     "inversion_pictures",
     "labelled_pictures",
+    "occlusion_cells",
+    "occlusion_figure",
     "picture_grid",
     "picture_strip",
     "reduced",
+    "small_maps",
     "stacked",
     "state_of",
     "strip_column",

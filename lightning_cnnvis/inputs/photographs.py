@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
+
+from lightning_cnnvis.inputs.spec import InputSpec
 
 IMAGE_SUFFIXES: tuple[str, ...] = torchvision.datasets.folder.IMG_EXTENSIONS
 
@@ -168,6 +170,42 @@ def fit_photograph(photo: Tensor, size: tuple[int, int], resize: int | None = No
     scaled = v2.functional.resize(photo, [scaled_height, scaled_width], antialias=True)
     fitted: Tensor = v2.functional.center_crop(scaled, [height, width]).clamp(0, 1)
     return fitted
+
+
+def check_photographs(images: Sequence[str | Path] | Tensor | None) -> None:
+    """Refuses what cannot be taken for photographs, before there is a network.
+
+    Args:
+        images: Files, or ``(N, C, H, W)``; None is fine.
+
+    Raises:
+        ValueError: If a tensor has another shape.
+        PhotographError: If a file cannot be read.
+    """
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise ValueError(f"images of shape {tuple(images.shape)}: give images of one size, (N, C, H, W).")
+    else:
+        for path in images or ():
+            read_photograph(path)
+
+
+def read_photographs(images: Sequence[str | Path] | Tensor, spec: InputSpec) -> Tensor:
+    """Reads photographs at a network's input size.
+
+    Args:
+        images: Files, which are cut to the input size; a tensor is taken as it is.
+        spec: The network's input.
+
+    Returns:
+        ``(N, C, H, W)`` in [0, 1].
+
+    Raises:
+        PhotographError: If a file cannot be read.
+    """
+    if isinstance(images, Tensor):
+        return images
+    return torch.stack([fit_photograph(read_photograph(path, spec.channels), spec.size) for path in images])
 
 
 def _covering(shape: tuple[int, ...], least: tuple[int, ...]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from lightning_cnnvis.methods.dream import DREAM
 from lightning_cnnvis.methods.invert import INVERT
 from lightning_cnnvis.methods.maximize import MAXIMIZE
 from lightning_cnnvis.methods.method import MethodAttribute
+from lightning_cnnvis.methods.occlusion import OCCLUSION
 
 
 class BuiltinMethods:
@@ -16,3 +17,4 @@ class BuiltinMethods:
     maximize = MethodAttribute(MAXIMIZE)
     dream = MethodAttribute(DREAM)
     invert = MethodAttribute(INVERT)
+    occlusion = MethodAttribute(OCCLUSION)

@@ -18,7 +18,7 @@ from lightning_cnnvis.functional.inversion.methods import InversionMethod, check
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.optimization.recipes import Recipe
-from lightning_cnnvis.inputs.photographs import fit_photograph, read_photograph
+from lightning_cnnvis.inputs.photographs import check_photographs, read_photographs
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.classes import preset_name
@@ -66,11 +66,7 @@ class InvertOptions:
         check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
         check_lists(layers=self.layers, images=self.images)
         check_method(self.method)
-        if isinstance(self.images, Tensor) and self.images.ndim != 4:
-            raise ValueError(f"images of shape {tuple(self.images.shape)}: give images of one size, (N, C, H, W).")
-        if self.images is not None and not isinstance(self.images, Tensor):
-            for path in self.images:
-                read_photograph(path)
+        check_photographs(self.images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +98,9 @@ def _parts(subject: Subject, options: InvertOptions) -> Parts:
 
 def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Tensor:
     """The originals, ``(N, C, H, W)`` in [0, 1]."""
-    if isinstance(options.images, Tensor):
-        return options.images
     if options.images is None:
         return subject.images.first(options.count, subject.input_spec)
-    spec = subject.input_spec
-    photographs = (read_photograph(path, spec.channels) for path in options.images)
-    return torch.stack([fit_photograph(photograph, spec.size) for photograph in photographs])
+    return read_photographs(options.images, subject.input_spec)
 
 
 def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[str], images: Tensor) -> LayerInversions:

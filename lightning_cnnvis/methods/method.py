@@ -165,8 +165,8 @@ class Method(Generic[P, R]):
         summary: What it does, a sentence in the imperative. As a rule the docstring of its module, whose first line is
             taken.
         options: A frozen dataclass. Its docstring is that of the method, and its ``Args`` are the help of the flags. A
-            field ``layers`` is given the names that the user chose; ``seed``, ``steps``, ``k`` and ``num_channels``
-            mean the same in every method.
+            field ``layers``, or ``layer`` where there is one, is given the names that the user chose; ``seed``,
+            ``steps``, ``k`` and ``num_channels`` mean the same in every method.
         parts: ``(subject, options)`` -> the work by parts. Each part is shown on its own, and fails on its own; a
             method that shows one picture of everything has one part, ``""``. The items of a part are shared out over
             the processes of a run. Refuses what cannot be shown with a ValueError.

@@ -23,6 +23,7 @@ BUILTIN = {
     "maximize": "lightning_cnnvis.methods.maximize",
     "dream": "lightning_cnnvis.methods.dream",
     "invert": "lightning_cnnvis.methods.invert",
+    "occlusion": "lightning_cnnvis.methods.occlusion",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 

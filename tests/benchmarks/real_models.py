@@ -6,6 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from lightning_cnnvis.inputs.photographs import fit_photograph
 
+EFFICIENTNET = InputSpec(size=(224, 224), mean=(0.5,), std=(0.5,))
 IMAGENET = InputSpec(size=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
@@ -31,6 +34,24 @@ def squeezenet(device: str = "cpu") -> nn.Module:
     model = torchvision.models.squeezenet1_1(weights=None)
     model.load_state_dict(load_file(data_folder() / "squeezenet1_1_imagenet.safetensors"))
     return model.eval().to(device)
+
+
+def efficientnet(device: str = "cpu") -> nn.Module:
+    """EfficientNet-Lite 0, trained on ImageNet."""
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    weights = load_file(data_folder() / "efficientnet_lite0_imagenet.safetensors")
+    model.load_state_dict(weights, strict=False)  # which lack the counts of batches
+    return model.eval().to(device)
+
+
+def imagenet_photographs(count: int) -> Tensor:
+    """``(count, 3, 224, 224)`` in [0, 1], of as many classes, from all over photos500.tar."""
+    with tarfile.open(data_folder() / "photos500.tar") as archive:
+        names = sorted(member.name for member in archive if member.isfile())
+        chosen = names[:: max(1, len(names) // count)][:count]
+        files = [archive.extractfile(name) for name in chosen]
+        photos = [pil_to_tensor(Image.open(file).convert("RGB")) / 255 for file in files]
+    return torch.stack([fit_photograph(photo, (224, 224)) for photo in photos])
 
 
 def photograph(name: str) -> Tensor:

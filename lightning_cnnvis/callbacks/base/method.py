@@ -76,7 +76,7 @@ class MethodCallback(VisualizationCallback):
         self._fixed = FixedImages(self.method.probes(self.options))
         self._parts: Parts = {}
         self._strips: dict[str, PictureStrip] = {}
-        super().__init__(getattr(self.options, "layers", None), **schedule)
+        super().__init__(self._named_layers(), **schedule)
 
     def check(self, context: VisualizationContext) -> None:
         """Refuses what the method cannot show, and tries it out where that takes a moment."""
@@ -149,7 +149,17 @@ class MethodCallback(VisualizationCallback):
 
     def options_in(self, context: VisualizationContext) -> Any:
         """The method's options, with the layers as the network calls them."""
-        return replace(self.options, layers=context.layers) if "layers" in self.method.fields else self.options
+        if "layers" in self.method.fields:
+            return replace(self.options, layers=context.layers)
+        if self._named_layers() is not None and context.layers is not None:
+            return replace(self.options, layer=context.layers[0])
+        return self.options
+
+    def _named_layers(self) -> Sequence[str] | None:
+        """The layers that the options name: several, or the one of a method that looks at one."""
+        layer: str | None = getattr(self.options, "layer", None)
+        layers: Sequence[str] | None = getattr(self.options, "layers", None if layer is None else [layer])
+        return layers
 
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)

@@ -142,7 +142,7 @@ def occlusion(
     check_images(images)
     size = (images.shape[2], images.shape[3])
     boxes = squares(size, patch, stride)
-    with torch.no_grad(), isolated(model) as network:
+    with isolated(model) as network, torch.no_grad():
         images = images.detach().to(model_options(network))
         output = read_output(network, input_spec, torch.zeros_like(images[:1]))
         layer = _layer_to_follow(network, layer, images[:1])
