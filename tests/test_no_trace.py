@@ -77,6 +77,7 @@ FUNCTIONS = {
         net, "model.6", [0, 1], input_spec=SPEC, steps=2
     ),
     "visualize_classes": lambda net, images: functional.visualize_classes(net, [0, "dog"], input_spec=SPEC, steps=2),
+    "occlusion": lambda net, images: functional.occlusion(net, images[:2], input_spec=SPEC, patch=6, stride=5),
     "project": lambda net, images: functional.project(net, images, "model.6", CHANNELS),
     "project, whole": lambda net, images: functional.project(net, images, "model.6", CHANNELS, windowed=False),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),

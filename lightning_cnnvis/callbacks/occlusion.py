@@ -33,7 +33,7 @@ class Occlusion(MethodCallback, method=OCCLUSION):
             epoch anew, if None. Name it to compare epochs.
         patch: Side of the square in pixels; a seventh of the input's shorter side if None.
         stride: Step of the square in pixels; a quarter of its side if None.
-        rule: Rule of the feature map's projection.
+        rule: Rule of the feature map's projection; one that fits the network if None. See `OcclusionOptions`.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``input_spec``, ``on_error`` and
             more; see `VisualizationCallback`.
 
@@ -54,7 +54,7 @@ class Occlusion(MethodCallback, method=OCCLUSION):
         classes: Sequence[int | str] | None = None,
         patch: int | None = None,
         stride: int | None = None,
-        rule: str | Rule = "deconvnet",
+        rule: str | Rule | None = None,
         **schedule: Any,
     ) -> None:
         covered = {

@@ -17,10 +17,12 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.deconvnet.projection import Projections, project
 from lightning_cnnvis.functional.deconvnet.rules import Rule, UnsupportedOperationError, get_rule
+from lightning_cnnvis.functional.deconvnet.supported_ops import fitting_rule
 from lightning_cnnvis.functional.network.output import class_indices
 from lightning_cnnvis.functional.sensitivity.greyed_forward import squares
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
 from lightning_cnnvis.inputs.photographs import check_photographs, read_photographs
+from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.registry import register_method
@@ -46,7 +48,8 @@ class OcclusionOptions:
         patch: Side of the square in pixels; a seventh of the input's shorter side if None.
         stride: Step of the square in pixels; a quarter of its side if None.
         rule: Rule of the feature map's projection: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was
-            registered; or a `Rule`. See `RectifiedBackward`.
+            registered; or a `Rule`, see `RectifiedBackward`. The deconvnet where max-pooling before the layer leaves
+            switches, guided elsewhere, if None.
 
     Raises:
         ValueError: If an option is out of range, the square is larger than the input, a photograph cannot be read, or
@@ -60,13 +63,13 @@ class OcclusionOptions:
     classes: Sequence[int | str] | None = None
     patch: int | None = None
     stride: int | None = None
-    rule: str | Rule = "deconvnet"
+    rule: str | Rule | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges, and that photographs can be read."""
         check_lists(images=self.images, classes=self.classes)
         check_at_least_one(count=self.count, patch=self.patch, stride=self.stride)
-        get_rule(self.rule)
+        get_rule(self.rule or "deconvnet")
         check_photographs(self.images)
 
 
@@ -170,10 +173,15 @@ def _run(
 def _projections(subject: Subject, options: OcclusionOptions, inputs: Tensor, found: Occlusion) -> Projections | None:
     if found.channels is None:
         return None
-    try:
-        return project(subject.network, inputs, found.layer, found.channels, rule=options.rule)
-    except UnsupportedOperationError:
-        return None
+    with isolated(subject.network) as network:
+        try:
+            rule = options.rule or fitting_rule(network, found.layer, inputs[:1])
+            # one by one, so that no picture depends on which images a process shares
+            pairs = zip(inputs.split(1), found.channels.split(1), strict=True)
+            shown = [project(network, image, found.layer, channel, rule=rule) for image, channel in pairs]
+            return Projections.cat(shown)
+        except UnsupportedOperationError:
+            return None
 
 
 def _trial(subject: Subject, options: OcclusionOptions) -> tuple[OcclusionOptions, Tensor]:

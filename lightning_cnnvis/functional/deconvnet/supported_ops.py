@@ -13,7 +13,31 @@ from torch.autograd.graph import Node
 from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, UnsupportedOperationError
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS, RectifiableForward
 from lightning_cnnvis.functional.network.graph import children, kind, nodes_between, output_shape
+from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.layers import activations
+
+
+def fitting_rule(model: nn.Module, layer: str, image: Tensor) -> str:
+    """Chooses the rule with which a layer's projections show most.
+
+    A deconvnet finds its way down by the places where max-pooling found its maxima. Without these, strides leave a
+    grid that is the same for every image, and guided backpropagation, which knows where rectifiers were on, shows more.
+
+    Args:
+        model: The network, isolated and in evaluation mode.
+        layer: Dotted name of the layer.
+        image: ``(1, C, H, W)``, any image that the network takes.
+
+    Returns:
+        ``"deconvnet"`` where there is a max-pooling before the layer, ``"guided"`` elsewhere.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))
+        >>> [fitting_rule(net, layer, torch.rand(1, 3, 16, 16)) for layer in ("1", "3")]
+        ['guided', 'deconvnet']
+    """
+    _, nodes = trace(model, layer, image)
+    return "deconvnet" if any(kind(node).startswith("MaxPool") for node in nodes) else "guided"
 
 
 def check_supported(model: nn.Module, layer: str, image: Tensor) -> None:

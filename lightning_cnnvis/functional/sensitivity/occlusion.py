@@ -14,7 +14,7 @@ from lightning_cnnvis.functional.sensitivity.greyed_forward import GreyedForward
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError, activations, trace_layers
+from lightning_cnnvis.layers import LayerError, activations, has_units, trace_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def occlusion(
         Probabilities and activities, on the model's device.
 
     Raises:
-        LayerError: If the layer does not exist, does not run, or gives neither maps nor vectors.
+        LayerError: If the layer does not exist, does not run, or gives neither maps nor tokens nor vectors.
         ValueError: If a number or a shape is out of range, there is no such class, or the network is neither a
             classifier nor has a convolution.
 
@@ -226,10 +226,10 @@ def _layer_to_follow(network: nn.Module, layer: str | None, image: Tensor) -> st
         _, rectified = trace_layers(network, image)
         return rectified[-1] if rectified else ""
     output = activations(network, image, [layer])[layer]
-    if output.ndim not in (2, 4):
+    if not has_units(network, layer, output):
         raise LayerError(
-            f"Layer {layer!r} gives {tuple(output.shape)} for one image: name a layer that gives (N, C, H, W) or "
-            "(N, units)."
+            f"Layer {layer!r} gives {tuple(output.shape)} for one image: name a layer that gives (N, C, H, W), "
+            "(N, units) or tokens (N, T, C)."
         )
     return layer
 
