@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import timm
 import torch
 import torchvision
 from channels_last import make
 from PIL import Image
-from runs import IMAGES, SPEC, Classifier, fit, pictures
+from runs import IMAGES, SPEC, Classifier, fit, loader, pictures
 from torch import nn
 
 from lightning_cnnvis import (
@@ -17,10 +18,13 @@ from lightning_cnnvis import (
     DeconvNetProjection,
     DeepDream,
     FeatureInversion,
+    VisualizationCheckpoint,
     analyze,
+    evolve,
 )
 from lightning_cnnvis.cli import main
 from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.report import ReportOptions, report
 
 # a layer with 12 channels, where another dimension is shorter than the channel that is shown
 LAYERS = [("swin", "features.1"), ("vit of timm", "blocks.1"), ("pvt", "stages.1.blocks.0")]
@@ -69,6 +73,37 @@ def test_callbacks(tmp_path, name, layer):
     shown = pictures(tmp_path)
     for tag in ("deconvnet", "activation_maximization", "deepdream", "inversion"):
         assert any(f"{tag}/" in path for path in shown), tag
+
+
+class Data(pl.LightningDataModule):
+    input_spec = SPEC
+
+    def train_dataloader(self):
+        return loader()
+
+    def val_dataloader(self):
+        return loader()
+
+
+@pytest.mark.parametrize(("name", "layer"), LAYERS[:2])
+def test_evolve_and_report(tmp_path, name, layer):
+    def callbacks():
+        return [
+            DeconvNetProjection(channels=[10, 3], k=2, rule="gradient", layers=[layer], input_spec=SPEC, epochs=[1, 2]),
+            ActivationMaximization(channels=[10], steps=2, layers=[layer], input_spec=SPEC, epochs=[1, 2]),
+        ]
+
+    module = OfNetwork(make(name))
+    fit(tmp_path / "run", *callbacks(), VisualizationCheckpoint(), module=module, logger=True)
+    (run,) = (tmp_path / "run").glob("lightning_logs/*")
+    evolve(run, Data(), model=OfNetwork(make(name)), callbacks=callbacks()).save(tmp_path / "again")
+    live, again = pictures(run / "cnnvis"), pictures(tmp_path / "again")
+    again.pop("curves.png", None)
+    assert live
+    assert again == live
+    options = ReportOptions(show=["maximize", "dream", "invert"], steps=2)
+    page = report(make(name), tmp_path, IMAGES, layers=[layer], options=options, input_spec=SPEC)
+    assert layer in page.read_text()
 
 
 @pytest.fixture
