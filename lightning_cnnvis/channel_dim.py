@@ -7,14 +7,13 @@ transformer tokens ``(N, T, C)``, and neither the shape nor the class of a layer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from lightning_cnnvis.following import Follower
 
 FIRST = 1
 """The dimension of the channels of ``(N, C, ...)``."""
@@ -70,7 +69,7 @@ _Layout = tuple[_Dim, ...]
 _Rule = Callable[[Sequence[int], Sequence[Any]], "_Layout | None"]
 
 
-class FollowChannels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FollowChannels(Follower[_Layout]):  # type: ignore[no-untyped-call]
     """Follows through a forward pass which dimension of each tensor holds channels.
 
     Convolutions put them first, layer normalisation and dense layers last; permutations and views move them, and other
@@ -90,10 +89,7 @@ class FollowChannels(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._layouts = WeakTensorKeyDictionary()
-        if image.ndim > FIRST:
-            self._layouts[image] = _first(image.shape, [None])
+        super().__init__(image, _first(image.shape, [None]) if image.ndim > FIRST else None)
 
     def dim_of(self, output: Tensor) -> int:
         """Tells which dimension of a tensor holds channels.
@@ -104,39 +100,22 @@ class FollowChannels(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Returns:
             The dimension; 1 if it is not known, or if there are several.
         """
-        layout: _Layout = self._layouts.get(output, ())  # type: ignore[no-untyped-call]
+        layout = self.note_on(output) or ()
         # dimension 0 is that of the images, of which channels may be a factor as long as a layer mixes both
         dims = [place for place, dim in enumerate(layout) if place > 0 and _has_channels(dim)]
         return dims[0] if len(dims) == 1 else FIRST
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Runs an operation, and follows the channels into its results."""
-        kwargs = kwargs or {}
-        with self:  # in inference mode, operations come whole that otherwise come in parts
-            result = func.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
-        read = [(tensor, layout) for tensor in _tensors((args, kwargs)) if (layout := self._layouts.get(tensor))]  # type: ignore[no-untyped-call]
-        shapes = [tensor.shape for tensor, _ in read]  # before an operation in place changes them
-        result = func(*args, **kwargs)
-        if read:
-            known = [(shape, layout) for shape, (_, layout) in zip(shapes, read, strict=True)]
-            rule = _RULES.get(func.overloadpacket.__name__.removesuffix("_"))
-            operands = tree_map(lambda a: self._layouts.get(a) if isinstance(a, Tensor) else a, args)  # type: ignore[no-untyped-call]
-            written = args[:1] if func._schema.is_mutable else ()
-            for tensor in _tensors((result, written)):
-                layout = (rule(tensor.shape, operands) if rule else None) or _like_operands(tensor.shape, known)
-                if layout is not None:
-                    self._layouts[tensor] = layout
-                elif tensor in self._layouts:
-                    del self._layouts[tensor]
-        return result
+    def pass_on(self, func: Any, args: Sequence[Any], read: list[_Layout], result: Tensor) -> _Layout | None:
+        """Finds the layout of the result of an operation."""
+        rule = _RULES.get(func.overloadpacket.__name__.removesuffix("_"))
+        layout = rule(result.shape, [self._without_tensors(arg) for arg in args]) if rule else None
+        return layout or _like_operands(result.shape, read)
 
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    return (value for value in tree_leaves(values) if isinstance(value, Tensor))
+    def _without_tensors(self, arg: Any) -> Any:
+        """Puts layouts in the place of tensors, and None in that of those that do not depend on the image."""
+        if isinstance(arg, list | tuple):
+            return [self._without_tensors(value) for value in arg]
+        return self.note_on(arg) if isinstance(arg, Tensor) else arg
 
 
 def _dim(size: int, is_channels: bool = False) -> _Dim:
@@ -161,20 +140,20 @@ def _with_channels(layout: _Layout, place: int) -> _Layout:
     return tuple(_dim(_size(dim), True) if i == place else _without_channels(dim) for i, dim in enumerate(layout))
 
 
-def _like_operands(shape: Sequence[int], known: Sequence[tuple[Sequence[int], _Layout]]) -> _Layout | None:
+def _like_operands(shape: Sequence[int], read: Sequence[_Layout]) -> _Layout | None:
     """The layout of the result of an operation that leaves dimensions where they are, such as a sum or a pooling."""
     # a mask that multiplies a map has the map's shape, or is without channels
-    known = sorted(known, key=lambda operand: not _has_channels(*operand[1]))
-    for other, layout in known:
-        if other == shape:
-            return layout
-    for _, layout in known:
+    read = sorted(read, key=lambda layout: not _has_channels(*layout))
+    sizes = [tuple(map(_size, layout)) for layout in read]
+    if tuple(shape) in sizes:
+        return read[sizes.index(tuple(shape))]
+    for layout in read:
         if len(layout) == len(shape):
             return _resized(layout, shape)
-    for other, layout in known:
-        behind = len(shape) - len(other)
-        if behind > 0 and all(n in (1, m) for n, m in zip(other, shape[behind:], strict=True)):
-            return _resized(((),) * behind + layout, shape)
+    for size, layout in zip(sizes, read, strict=True):
+        before = len(shape) - len(size)
+        if before > 0 and all(n in (1, m) for n, m in zip(size, shape[before:], strict=True)):
+            return _resized(((),) * before + layout, shape)
     return None
 
 

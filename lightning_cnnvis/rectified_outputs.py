@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
+
+from lightning_cnnvis.following import Follower
 
 
 class _Stage(IntEnum):
@@ -61,11 +60,10 @@ class _Place:
     holders: list[_Holder] = field(default_factory=list)
 
 
-class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ConvolutionOutputs(Follower[_Place]):  # type: ignore[no-untyped-call]
     """Follows the output of each convolution through a forward pass, up to its rectifier.
 
-    It acts on the operations, so that every form of a layer is covered: normalisation and rectifier in one module or
-    in two, functions in a ``forward`` method, in place, parametrised and shared modules.
+    Normalisation and rectifier may be in one module or in two, or functions in a ``forward`` method.
 
     Args:
         image: The network's input, ``(N, C, H, W)``.
@@ -83,12 +81,10 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(image, _Place())
         self._chains: list[_Chain] = []
         self._running = [""]
         self._ended: Counter[str] = Counter()
-        self._places = WeakTensorKeyDictionary()
-        self._places[image] = _Place()
 
     def begins(self, name: str) -> None:
         """Notes that a module begins; to be called from a forward pre-hook.
@@ -108,7 +104,7 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         self._running.pop()
         self._ended[name] += 1
-        place = self._places.get(output) if isinstance(output, Tensor) else None  # type: ignore[no-untyped-call]
+        place = self.note_on(output)
         if place is None or not place.chains:
             return
         inside = name == place.maker or all(child == "parametrizations" for child, _ in module.named_children())
@@ -144,46 +140,29 @@ class ConvolutionOutputs(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     break
         return list(found)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Runs an operation, and follows its result."""
-        kwargs = kwargs or {}
-        with self:  # in inference mode, operations come whole that otherwise come in parts
-            result = func.decompose(*args, **kwargs)
-        if result is not NotImplemented:
-            return result
-        known = [p for t in _tensors((args, kwargs)) if (p := self._places.get(t)) is not None]  # type: ignore[no-untyped-call]
-        result = func(*args, **kwargs)
-        if known:
-            written = args[:1] if func._schema.is_mutable else ()
-            for tensor in _tensors((result, written)):
-                self._places[tensor] = self._place(func, args, known, tensor)
-        return result
-
-    def _place(self, func: Any, args: Sequence[Any], known: list[_Place], result: Tensor) -> _Place:
-        """Finds the place of the result of an operation, from those of the tensors that it reads."""
+    def pass_on(self, func: Any, args: Sequence[Any], read: list[_Place], result: Tensor) -> _Place:
+        """Finds the place of the result of an operation."""
         name, maker = func.overloadpacket.__name__.removesuffix("_"), self._running[-1]
         if name == "convolution" and not args[6]:  # not transposed
             self._chains.append(_Chain(tuple(result.shape[2:])))
             return _Place((self._chains[-1],), _Stage.OWN, maker)
-        first, *others = known
+        first, *others = read
         if func.overloadpacket is _aten.add_ and any(other.chains != first.chains for other in others):
             chains, stage = first.chains, _Stage.SUM if first.stage < _Stage.RECTIFIED else None
         else:
-            chains = _common(known, joins=name == "cat")
-            stage = _next_stage(name, args, max(place.stage for place in known))
+            chains = _common(read, joins=name == "cat")
+            stage = _next_stage(name, args, max(place.stage for place in read))
         is_rectified = stage is not None and stage >= _Stage.RECTIFIED
         if stage is None or (is_rectified and any(chain.size != result.shape[2:] for chain in chains)):
             return _Place()
         return _Place(chains, stage, maker)
 
 
-def _common(known: list[_Place], *, joins: bool) -> tuple[_Chain, ...]:
+def _common(read: list[_Place], *, joins: bool) -> tuple[_Chain, ...]:
     """The convolutions whose outputs an operation works on, as long as it works on nothing else."""
-    if joins and all(place.chains for place in known):
-        return tuple(chain for place in known for chain in place.chains)
-    return known[0].chains if all(place.chains == known[0].chains for place in known) else ()
+    if joins and all(place.chains for place in read):
+        return tuple(chain for place in read for chain in place.chains)
+    return read[0].chains if all(place.chains == read[0].chains for place in read) else ()
 
 
 def _next_stage(name: str, args: Sequence[Any], stage: _Stage) -> _Stage | None:
@@ -225,7 +204,3 @@ _RECTIFIERS: dict[str, Any] = {
     "clamp_min": lambda low: not isinstance(low, Tensor) and low == 0,
     "threshold": lambda threshold, value: threshold == value == 0,
 }
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    return (value for value in tree_leaves(values) if isinstance(value, Tensor))
