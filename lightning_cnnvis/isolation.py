@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint as checkpointing
 
+from lightning_cnnvis.accelerators import devices_in_use
 from lightning_cnnvis.working_copy import own_classes, working_copy
 
 _at_work: set[int] = set()  # identities of the modules of all copies whose context is open
@@ -27,7 +28,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
 
     A model that cannot be copied is yielded itself. For it, and for bodies that use the model in spite of the copy, the
     following is restored at the end, whatever happens in the body: the global random generators of Python, NumPy, torch
-    and every CUDA device; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its class, and the
+    and every accelerator; each module's own ``training`` flag (a frozen BatchNorm stays frozen); its class, and the
     attributes of that; its own attributes and, where they are lists, dicts or sets, their contents (features that a
     network collects); hooks of every kind; parameters and buffers as objects; the values of buffers and of other
     tensors that modules hold; ``requires_grad`` and ``.grad``; cuDNN's flags, the deterministic-algorithms switch and
@@ -36,7 +37,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
     Inside the body, gradients are enabled; inference mode, autocast and cuDNN's benchmark are off; ``torch.compile``
     is bypassed, because a compiled module would not call hooks; parts under gradient checkpointing run as they would
     without it, because their graph would hide what is recomputed; operations without a deterministic form (such as the
-    gradient of max-pooling on CUDA) warn where ``Trainer(deterministic=True)`` would make them raise. Every ``.grad``
+    gradient of max-pooling on a GPU) warn where ``Trainer(deterministic=True)`` would make them raise. Every ``.grad``
     is None, so that a backward pass adds nothing to the gradients that training has accumulated.
 
     The weights are neither copied nor checked: the body must not write to them.
@@ -49,6 +50,9 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
     Yields:
         The copy of the model.
 
+    Raises:
+        ValueError: If the model is on the meta device.
+
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
         >>> with isolated(net) as copy:
@@ -57,6 +61,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
         >>> net.training
         True
     """
+    check_has_values(model)
     owner = model if within is None else within
     modules = list(owner.modules())
     with ExitStack() as stack:
@@ -96,7 +101,7 @@ def _copied(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def isolated_rng() -> Iterator[None]:
-    """Restores the global random generators of Python, NumPy, torch and every CUDA device at the end of the body.
+    """Restores the global random generators of Python, NumPy, torch and the accelerator at the end of the body.
 
     Yields:
         None, once the states are saved.
@@ -108,7 +113,8 @@ def isolated_rng() -> Iterator[None]:
         True
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one
-    with torch.random.fork_rng(_cuda_devices()):
+    kind, devices = devices_in_use()
+    with torch.random.fork_rng(devices, device_type=kind):
         try:
             yield
         finally:
@@ -267,8 +273,21 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.numel() == 0 or torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def _cuda_devices() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+def check_has_values(model: nn.Module) -> None:
+    """Refuses a network that has shapes and no values.
+
+    Args:
+        model: The network.
+
+    Raises:
+        ValueError: If a parameter or a buffer is on the meta device.
+    """
+    empty = next((name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta), None)
+    if empty is not None:
+        raise ValueError(
+            f"{type(model).__name__} is on the meta device: {empty} has a shape and no values. Make the network on a "
+            "real device, or call to_empty(device=...) and load its weights."
+        )
 
 
 def _device_type(model: nn.Module) -> str:

@@ -24,6 +24,7 @@ from lightning_cnnvis.checkpoints.run import Run, find_checkpoints
 from lightning_cnnvis.checkpoints.zoo import AUXILIARY, ModelNameError, NamedModel
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from lightning_cnnvis.inputs.spec import MAX_SIDE
+from lightning_cnnvis.isolation import check_has_values
 from lightning_cnnvis.layers import find_network
 from lightning_cnnvis.models import ImageClassifier
 
@@ -140,6 +141,7 @@ def load(
         checkpoint = _of_content(read_file(path, trust=trust), path, model, trust=trust)
         checkpoint = replace(checkpoint, run=Run(path.parent, trust=trust))
     for network in filter(None, (checkpoint.module, checkpoint.model)):
+        check_has_values(network)
         network.to(device).eval()
     return checkpoint
 

@@ -14,6 +14,7 @@ import torch
 from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from lightning_cnnvis.accelerators import accelerator
 from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.cli.errors import check_writable, fail, put, say
@@ -156,7 +157,7 @@ def find_device(name: str) -> torch.device:
     """Finds a device.
 
     Args:
-        name: Its name, or ``"auto"``: a GPU if there is one.
+        name: Its name, or ``"auto"``: the accelerator if there is one.
 
     Returns:
         The device.
@@ -165,7 +166,7 @@ def find_device(name: str) -> torch.device:
         ValueError: If it cannot be used here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return accelerator() or torch.device("cpu")
     try:
         torch.zeros(1, device=name)
         return torch.device(name)

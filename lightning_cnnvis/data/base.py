@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lightning_cnnvis.accelerators import accelerator
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 
 ImageDataset = Dataset[tuple[Tensor, int]]
@@ -128,7 +128,7 @@ class ImageDataModule(LightningDataModule):
         return None
 
     def _loader(self, dataset: ImageDataset, **options: object) -> DataLoader[tuple[Tensor, int]]:
-        on_gpu = torch.cuda.is_available()
+        on_gpu = accelerator() is not None
         workers = self.num_workers
         if workers is None:
             workers = min(8, os.cpu_count() or 1) if on_gpu else 0

@@ -115,7 +115,7 @@ class ImageFolder(ImageDataModule):
                     f"{self.val_fraction} leaves none for training or for validation. Add images, or a folder "
                     f"{self.root / 'val'}."
                 )
-            chosen = torch.randperm(len(indices), generator=generator)[:count].tolist()
+            chosen = torch.randperm(len(indices), generator=generator, device="cpu")[:count].tolist()
             held_out += [indices[position] for position in sorted(chosen)]
         return held_out
 

@@ -135,7 +135,7 @@ def _has(owner: object, name: str) -> bool:
 
 
 def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist())
+    return tuple(torch.as_tensor(values, dtype=torch.float64, device="cpu").reshape(-1).tolist())
 
 
 def _guess_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...], str]:

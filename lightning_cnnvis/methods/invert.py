@@ -121,7 +121,9 @@ def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[s
 def _trial(subject: Subject, options: InvertOptions) -> tuple[InvertOptions, Tensor]:
     """A single step on noise."""
     generator = torch.Generator().manual_seed(options.seed)
-    return replace(options, restarts=1, steps=1), torch.rand(1, *subject.input_spec.shape, generator=generator)
+    return replace(options, restarts=1, steps=1), torch.rand(
+        1, *subject.input_spec.shape, generator=generator, device="cpu"
+    )
 
 
 def _merge(results: Sequence[LayerInversions]) -> LayerInversions:

@@ -202,7 +202,7 @@ SEVERAL = torch.tensor([[1, 1, 0], [0, 0, 1]] * 4)
 
 
 def test_a_sigmoid_at_the_end_is_not_taken_twice(tmp_path):
-    module = WithLoss(lambda probabilities, targets: F.binary_cross_entropy(probabilities, targets))
+    module = WithLoss(F.binary_cross_entropy)
     module.net.append(nn.Sigmoid())
     callback = ClassVisualization(steps=2, every_n_epochs=1, on_error="raise", input_spec=PLAIN)
     fit(tmp_path, callback, module, Data(targets=SEVERAL))

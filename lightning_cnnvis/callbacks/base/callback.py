@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from lightning_cnnvis.accelerators import empty_cache, synchronize
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.callbacks.base.failure import is_refusal, warn_of_failure
@@ -441,8 +441,7 @@ class VisualizationCallback(pl.Callback):
         self._tried = epoch
         if trainer.should_stop:
             self._pace.last_epoch = epoch
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)  # what training has queued is not on our bill
+        synchronize(pl_module.device)  # what training has queued is not on our bill
         with self.guarded(epoch), self._sinks as sinks:
             with self._isolated(trainer, pl_module, epoch) as context:
                 if not self._check_passed:  # which failed, of no fault of the settings, and settles what is shown
@@ -453,8 +452,8 @@ class VisualizationCallback(pl.Callback):
                 self._shown.append(epoch)
             sinks.scalar(f"cnnvis/seconds/{self.label}", self._cost.report(), epoch)
         self._overhead_grew = True
-        if pl_module.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if pl_module.device.type != "cpu":
+            empty_cache()
 
     def _log_overhead(self, trainer: pl.Trainer, epoch: int) -> None:
         """Logs what all visualisations have cost, once the last of them has had its turn: one point an epoch."""

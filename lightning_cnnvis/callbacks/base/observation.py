@@ -32,7 +32,7 @@ class Observation:
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
         self._count = len(images)
-        self.images = images[:_FEW].detach().clone()
+        self.images = images[:_FEW].detach().to("cpu", copy=True)
         self._inputs: Tensor | None = None
         self._handle = network.register_forward_pre_hook(self._look, with_kwargs=True)
 
@@ -43,7 +43,7 @@ class Observation:
         inputs = next((value for value in values if value.ndim == 4 and value.is_floating_point()), None)
         if inputs is not None:
             # a batch that was cut up or joined with another is compared by its quantiles
-            self._inputs = inputs[: _FEW if len(inputs) == self._count else None].detach().clone()
+            self._inputs = inputs[: _FEW if len(inputs) == self._count else None].detach().to("cpu", copy=True)
 
     def feeding(self) -> Feeding | None:
         """Finds out what the network was fed.

@@ -76,7 +76,7 @@ class Harvest:
         self._inputs: Tensor | None = None
         self._expected: Tensor | None = None
         self._keep = False  # whether the inputs are the harvest's own copy
-        self._sample_ids = torch.empty(0)
+        self._sample_ids = torch.empty(0, device="cpu")
         self._handles: list[RemovableHandle] = []
 
     def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:

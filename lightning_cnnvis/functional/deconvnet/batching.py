@@ -91,7 +91,7 @@ def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output
             raise
         # the whole image went well, so that the network refuses the window, in whatever way it does that
         return False
-    units = forward.output[torch.arange(len(positions)), :, forward.rows, forward.columns]
+    units = forward.output[torch.arange(len(positions), device=positions.device), :, forward.rows, forward.columns]
     expected = output[0, :, positions[:, 0], positions[:, 1]].T
     # far above rounding errors, far below the difference of another unit
     tolerance = torch.finfo(output.dtype).eps ** 0.25 * output.abs().max()

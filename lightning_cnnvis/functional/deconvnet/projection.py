@@ -16,7 +16,7 @@ from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.tensors import cat_fields
-from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.isolation import check_has_values, isolated
 from lightning_cnnvis.layers import activations
 
 __all__ = ["Projections", "Start", "plan_windows", "project", "project_windows"]
@@ -153,6 +153,7 @@ def project(
     """
     check_choice("start", start, Start)
     _check_shapes(images, channels, positions)
+    check_has_values(model)
     weights = model_options(model)
     if images.device != weights.device and next(model.parameters(), None) is not None:
         raise ValueError(f"images are on {images.device} and the model is on {weights.device}. Move one to the other.")

@@ -23,9 +23,10 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
         >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round()
         tensor([20.])
     """
-    ratio: Tensor = peak_signal_noise_ratio(
-        images.clamp(0, 1).float(), originals.float(), data_range=1.0, reduction="none", dim=(1, 2, 3)
-    )
+    with images.device:  # on which TorchMetrics then makes its constants
+        ratio: Tensor = peak_signal_noise_ratio(
+            images.clamp(0, 1).float(), originals.float(), data_range=1.0, reduction="none", dim=(1, 2, 3)
+        )
     return ratio
 
 
@@ -48,9 +49,10 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
     """
     if min(images.shape[-2:]) < _SMALLEST_FOR_SSIM:
         return images.new_full((len(images),), float("nan"))
-    similarity = structural_similarity_index_measure(
-        images.clamp(0, 1).float(), originals.float(), data_range=1.0, reduction="none"
-    )
+    with images.device:
+        similarity = structural_similarity_index_measure(
+            images.clamp(0, 1).float(), originals.float(), data_range=1.0, reduction="none"
+        )
     assert isinstance(similarity, Tensor)
     return similarity.reshape(len(images))
 

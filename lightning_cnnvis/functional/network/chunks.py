@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lightning_cnnvis.accelerators import empty_cache
+
 T = TypeVar("T")
 
 
@@ -50,15 +52,14 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
             continue
         # outside of the except block, where the failed attempt's tensors have been freed
         chunk_size = (part.stop - part.start) // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_cache()
 
 
-_ALLOCATION_FAILED = re.compile(r"can't allocate memory|not enough memory|STATUS_ALLOC_FAILED")
+_ALLOCATION_FAILED = re.compile(r"can't allocate memory|not enough memory|out of memory|STATUS_ALLOC_FAILED")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tells whether an error means that memory ran out; the CPU, cuDNN and cuBLAS have messages of their own.
+    """Tells whether an error means that memory ran out; the CPU, MPS, cuDNN and cuBLAS have messages of their own.
 
     Args:
         error: Any error.

@@ -71,7 +71,7 @@ def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) 
     if num_channels is None or num_channels >= maps:
         return list(range(maps))
     generator = torch.Generator().manual_seed(seed + zlib.crc32(layer.encode()))
-    return sorted(torch.randperm(maps, generator=generator)[:num_channels].tolist())
+    return sorted(torch.randperm(maps, generator=generator, device="cpu")[:num_channels].tolist())
 
 
 def choose_depths(layers: Sequence[str]) -> list[str]:

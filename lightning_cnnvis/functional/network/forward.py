@@ -38,7 +38,7 @@ def blank_input(model: nn.Module, input_spec: InputSpec) -> Tensor:
         >>> blank_input(nn.Conv2d(3, 8, 3).double(), InputSpec(size=(4, 6))).shape
         torch.Size([1, 3, 4, 6])
     """
-    return torch.zeros(1, *input_spec.shape).to(model_options(model))
+    return model_options(model).new_zeros(1, *input_spec.shape)
 
 
 def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
@@ -162,7 +162,7 @@ def _narrowing_pass(
 def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
     """Tries on different samples, one for each layer, whether samples can leave on the way."""
     noise = torch.randn(
-        (len(layers), *probe.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        (len(layers), *probe.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
     ).to(probe)
     with torch.no_grad():
         expected = plain_forward(model, layers)(noise)
@@ -195,7 +195,7 @@ def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | N
         convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
         # that of a lazy convolution is 0 before its first pass
         channels = next((m.in_channels for m in convolutions if m.in_channels), 3)
-    noise = torch.randn(1, channels, *input_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, channels, *input_size, generator=torch.Generator().manual_seed(0), device="cpu")
     return noise.to(weights)
 
 
@@ -212,7 +212,7 @@ def model_options(model: nn.Module) -> Tensor:
         >>> model_options(nn.Conv2d(3, 8, 3).double()).dtype
         torch.float64
     """
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
     if is_lazy(weight):  # a lazy module has no values yet
         return torch.empty(0, dtype=weight.dtype, device=weight.device)
     return weight.detach().new_empty(0)

@@ -143,8 +143,8 @@ class ClassOutput:
 def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> ClassOutput | None:
     """Finds out what the output of a classifier means.
 
-    Probabilities show themselves: they add up to one, or a sigmoid made them. What does not is what
-    ``input_spec.output_kind`` says, or else a single value is the logit of a sigmoid, and several are those of a softmax.
+    Probabilities show themselves: they add up to one, or a sigmoid made them. Other values are what
+    ``input_spec.output_kind`` says, or else a single one is the logit of a sigmoid, and several are those of a softmax.
 
     Args:
         model: The network, isolated and in evaluation mode.
@@ -169,7 +169,7 @@ def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> Clas
         outputs = [tensor_of(model(image.requires_grad_())) for image in (inputs.detach().clone(), noise)]
     if not all(_is_of_classes(output) for output in outputs):
         return None
-    values = torch.cat([_as_rows(output).detach().double() for output in outputs])
+    values = torch.cat([_as_rows(output).detach().cpu().double() for output in outputs])
     output_kind = _kind_of(values, outputs[-1].grad_fn)
     if output_kind in ("softmax", "sigmoid"):  # as which anything passes that does not show itself
         output_kind = input_spec.output_kind or output_kind

@@ -247,7 +247,7 @@ def _optimize_part(
 def _draw(phase: Phase, generators: Sequence[torch.Generator]) -> Tensor:
     """Draws uniform numbers ``(steps, N, draws)`` for the phase's transform."""
     draws = phase.transform.draws if phase.transform else 0
-    return torch.stack([torch.rand(phase.steps, draws, generator=g) for g in generators], 1)
+    return torch.stack([torch.rand(phase.steps, draws, generator=g, device="cpu") for g in generators], 1)
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

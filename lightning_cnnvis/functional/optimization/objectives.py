@@ -99,7 +99,7 @@ def class_logit(classes: Sequence[int], output: ClassOutput | None = None) -> Ob
         scores = outputs if output is None else output.scores(outputs)
         return scores[_rows(scores), index]
 
-    return _per_image(torch.tensor(list(classes)), OUTPUT, score)
+    return _per_image(torch.tensor(list(classes), device="cpu"), OUTPUT, score)
 
 
 def channel(layer: str, channels: Sequence[int]) -> Objective:
@@ -121,7 +121,7 @@ def channel(layer: str, channels: Sequence[int]) -> Objective:
     def score(activations: Tensor, index: Tensor) -> Tensor:
         return activations[_rows(activations), index].reshape(len(activations), -1).mean(1)
 
-    return _per_image(torch.tensor(list(channels)), layer, score)
+    return _per_image(torch.tensor(list(channels), device="cpu"), layer, score)
 
 
 def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, int]] | None = None) -> Objective:
@@ -146,7 +146,7 @@ def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, i
     if positions is not None and len(positions) != len(channels):
         raise ValueError(f"There are {len(positions)} positions for {len(channels)} channels. Give one for each image.")
     place = positions or [(-1, -1)] * len(channels)
-    targets = torch.tensor([(c, *p) for c, p in zip(channels, place, strict=True)])
+    targets = torch.tensor([(c, *p) for c, p in zip(channels, place, strict=True)], device="cpu")
 
     def score(activations: Tensor, target: Tensor) -> Tensor:
         if activations.ndim != 4:
@@ -348,7 +348,7 @@ def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
         raise ValueError(f"count={count} is too few for both ends. Give at least 2.")
     first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
     angle = (first @ second).clamp(-1, 1).acos()
-    part = torch.linspace(0, 1, count)[:, None]
+    part = torch.linspace(0, 1, count, device=first.device)[:, None]
     if angle < 1e-4:
         return first.expand(count, -1)
     return ((1 - part) * angle).sin() / angle.sin() * first + (part * angle).sin() / angle.sin() * second

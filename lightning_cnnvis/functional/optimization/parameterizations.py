@@ -63,7 +63,7 @@ class ImageStatistics:
         """
         if channels == 3:
             return cls(_NATURAL_MEAN, _NATURAL_COVARIANCE)
-        variance = round(torch.tensor(_NATURAL_COVARIANCE).mean().item(), 4)
+        variance = round(torch.tensor(_NATURAL_COVARIANCE, device="cpu").mean().item(), 4)
         covariance = tuple(tuple(variance if i == j else 0.0 for j in range(channels)) for i in range(channels))
         return cls((sum(_NATURAL_MEAN) / 3,) * channels, covariance)
 
@@ -84,7 +84,7 @@ class ImageStatistics:
         """
         if images.ndim != 4 or min(images.shape[-2:]) < 4 or len(images) == 0:
             raise ValueError(f"images of shape {tuple(images.shape)}: give (N, C, H, W) with at least 4 pixels a side.")
-        images = images.detach().double()
+        images = images.detach().cpu().double()
         if not images.isfinite().all():
             raise ValueError("images contain NaN or infinite values: statistics need finite pixels.")
         pixels = images.transpose(0, 1).flatten(1)
@@ -101,14 +101,15 @@ def _spectrum_decay(images: Tensor) -> float:
     """Fits the exponent a of the amplitude spectrum 1 / f^a, by least squares to octave-balanced radial means."""
     height, width = images.shape[-2:]
     # without the Hann window, the jump between opposite edges would add a spectrum of its own
-    window = torch.hann_window(height, periodic=False, dtype=images.dtype).outer(
-        torch.hann_window(width, periodic=False, dtype=images.dtype)
+    window = torch.hann_window(height, periodic=False, dtype=images.dtype, device="cpu").outer(
+        torch.hann_window(width, periodic=False, dtype=images.dtype, device="cpu")
     )
     images = images.cpu() - images.cpu().mean((-2, -1), keepdim=True)
     power = torch.fft.rfft2(images * window).abs().square().mean((0, 1))
     frequency = _frequencies(height, width).to(images.dtype)
     low = 2 / min(height, width)
-    edges = torch.linspace(torch.tensor(low).log().item(), torch.tensor(0.25).log().item(), 9).exp()
+    first, last = torch.tensor([low, 0.25], device="cpu").log().tolist()
+    edges = torch.linspace(first, last, 9, device="cpu").exp()
     points = []
     for lower, upper in itertools.pairwise(edges):
         ring = (frequency >= lower) & (frequency < upper)
@@ -116,7 +117,7 @@ def _spectrum_decay(images: Tensor) -> float:
             points.append((frequency[ring].log().mean(), power[ring].mean().clamp_min(1e-20).log()))
     if len(points) < 2:
         return _NATURAL_DECAY
-    x, y = torch.tensor(points, dtype=torch.float64).T
+    x, y = torch.tensor(points, dtype=torch.float64, device="cpu").T
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     return float(-slope / 2)
 
@@ -190,7 +191,7 @@ class Pixels:
         Returns:
             ``(N, C, H, W)``, in units from the centre.
         """
-        return self.init_std * torch.stack([torch.randn(shape, generator=g) for g in generators])
+        return self.init_std * torch.stack([torch.randn(shape, generator=g, device="cpu") for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
         """Measures pixels from the centre.
@@ -256,7 +257,7 @@ class Fourier:
         """
         channels, height, width = shape
         spectrum = (channels, height, width // 2 + 1, 2)
-        return self.init_std * torch.stack([torch.randn(spectrum, generator=g) for g in generators])
+        return self.init_std * torch.stack([torch.randn(spectrum, generator=g, device="cpu") for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
         """Finds the coefficients of images; black and white are first moved inside the open interval (0, 1).
@@ -302,7 +303,7 @@ def _mix(matrix: Tensor, images: Tensor) -> Tensor:
 
 def _frequencies(height: int, width: int) -> Tensor:
     """Computes the cycles per pixel of each coefficient of ``rfft2``."""
-    rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    rows, columns = torch.fft.fftfreq(height, device="cpu"), torch.fft.rfftfreq(width, device="cpu")
     return torch.hypot(rows[:, None], columns[None])
 
 
@@ -322,8 +323,8 @@ def _spectrum_scale(height: int, width: int, decay: float, dtype: torch.dtype, d
 
 @lru_cache(maxsize=16)
 def _color_matrix(statistics: ImageStatistics, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(statistics.mean, dtype=torch.float64).clamp(_SMALLEST, 1 - _SMALLEST)
-    covariance = torch.tensor(statistics.covariance, dtype=torch.float64)
+    mean = torch.tensor(statistics.mean, dtype=torch.float64, device="cpu").clamp(_SMALLEST, 1 - _SMALLEST)
+    covariance = torch.tensor(statistics.covariance, dtype=torch.float64, device="cpu")
     values, vectors = torch.linalg.eigh(covariance)
     # a channel that never varies still gets a direction of its own
     values = values.clamp_min(1e-3 * values.max().clamp_min(1e-6))
@@ -372,7 +373,7 @@ class UniformStart(Pixels):
         Returns:
             ``(N, C, H, W)``, in units from the centre.
         """
-        noise = torch.stack([2 * torch.rand(shape, generator=g) - 1 for g in generators])
+        noise = torch.stack([2 * torch.rand(shape, generator=g, device="cpu") - 1 for g in generators])
         rank = max(1, round(0.95 * noise[0].numel()))
         quantile = noise.flatten(1).kthvalue(rank, dim=1).values
         return noise * (self.init_std / quantile).view(-1, 1, 1, 1)

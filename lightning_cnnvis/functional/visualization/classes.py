@@ -100,7 +100,9 @@ def visualize_classes(
         batch = batch_for(seed, keys, options, samples_per_class)
         optimized = optimize(network, wanted, recipe, batch, input_spec=input_spec)
         scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)
-    probabilities = output.probabilities(outputs)[torch.arange(len(targets)), torch.tensor(targets)]
+    probabilities = output.probabilities(outputs)[
+        torch.arange(len(targets), device=outputs.device), torch.tensor(targets, device=outputs.device)
+    ]
     reached = probabilities >= REACHED_PROBABILITY
     labels = [input_spec.class_name(target) for target in targets]
     return visualizations(

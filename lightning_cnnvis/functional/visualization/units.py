@@ -94,7 +94,7 @@ def _peaks(outputs: Tensor, channels: Sequence[int]) -> Tensor | None:
     """Finds the strongest activation in each image's channel; None if the images have no channel."""
     if min(channels) < 0:
         return None
-    maps = outputs[torch.arange(len(outputs)), torch.tensor(channels)]
+    maps = outputs[torch.arange(len(outputs), device=outputs.device), torch.tensor(channels, device=outputs.device)]
     return maps.flatten(1).amax(1) if maps.ndim > 1 else maps
 
 

@@ -1,0 +1,154 @@
+"""Nothing relies on the default device, and nothing mixes the host's tensors with those of a device."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pretended import DEVICE, Mixed, Pretended, moved, pretend, reads
+from runs import IMAGES, QUICK, SPEC, every_callback, fit, loader, network
+
+import lightning_cnnvis
+from lightning_cnnvis import analyze, functional
+from lightning_cnnvis.callbacks import MethodCallback, VisualizationCallback
+from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.methods.registry import BUILTIN
+
+PACKAGE = Path(lightning_cnnvis.__file__).parent
+FACTORIES = {
+    "arange", "as_tensor", "empty", "eye", "fftfreq", "full", "hamming_window", "hann_window", "linspace", "logspace",
+    "ones", "rand", "randint", "randn", "randperm", "rfftfreq", "scalar_tensor", "tensor", "tril_indices",
+    "triu_indices", "zeros",
+}  # fmt: skip
+
+OPTIONS = {name: {key: value for key, value in options.items() if key != "probes"} for name, options in QUICK.items()}
+
+
+def test_every_tensor_is_made_on_a_device_that_is_named():
+    careless = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).startswith("torch."):
+                continue
+            if node.func.attr in FACTORIES and "device" not in {keyword.arg for keyword in node.keywords}:
+                careless.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {ast.unparse(node)}")
+    assert careless == []
+
+
+def tensors_of(value: object) -> list[torch.Tensor]:
+    return [held for held in vars(value).values() if isinstance(held, torch.Tensor)]
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_the_default_device_changes_no_method(name):
+    # on the meta device, a tensor of ours would have no values, and a draw with a generator of the CPU fails
+    def run(net):
+        return analyze(net, IMAGES, input_spec=SPEC).look(name, OPTIONS.get(name, {}))
+
+    expected, net = run(network()), network()
+    with torch.device("meta"):
+        found = run(net)
+    for tag, picture in expected.pictures.items():
+        assert (found.pictures[tag] == picture).all()
+    assert found.scalars == expected.scalars
+
+
+def callbacks() -> list[pl.Callback]:
+    """Those of the package's own methods."""
+    return [one for one in every_callback() if not isinstance(one, MethodCallback) or one.method.name in BUILTIN]
+
+
+def test_the_default_device_changes_no_callback(tmp_path, monkeypatch):
+    fit(tmp_path / "plain", *callbacks())
+    batches = list(loader())  # torch's own loader draws its seed on the default device
+    monkeypatch.setattr("lightning_cnnvis.callbacks.base.run_images._of_our_own", lambda *_: batches)
+    for name in ("_show", "_check"):
+        original = getattr(VisualizationCallback, name)
+
+        def on_meta(self, *args, original=original):
+            with torch.device("meta"):
+                original(self, *args)
+
+        monkeypatch.setattr(VisualizationCallback, name, on_meta)
+    fit(tmp_path / "meta", *callbacks())
+    drawn = sorted(path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*.png"))
+    assert drawn
+    for path in drawn:
+        assert (tmp_path / "plain" / path).read_bytes() == (tmp_path / "meta" / path).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda net: functional.project(net, IMAGES[:2], "2", torch.tensor([0, 1])),
+        lambda net: functional.visualize_classes(net, [0], input_spec=SPEC, steps=1),
+        lambda net: functional.dream(net, IMAGES[0], "2", input_spec=SPEC),
+        lambda net: functional.invert(net, IMAGES[:1], "2", input_spec=SPEC, steps=1),
+        lambda net: functional.receptive_field(net, "2", (16, 16)),
+        lambda net: functional.top_activations(net, [IMAGES], ["2"], k=1),
+        lambda net: analyze(net, IMAGES, input_spec=SPEC),
+    ],
+    ids=["project", "classes", "dream", "invert", "receptive field", "top activations", "analyze"],
+)
+def test_a_network_without_values_is_refused(work):
+    net = network().to("meta")
+    with pytest.raises(ValueError, match=r"Sequential is on the meta device: 0\.weight has a shape and no values"):
+        work(net)
+
+
+# A device that is not there.
+
+CHANNELS = torch.tensor([0, 1, 2])
+ONCE = DreamOptions(octaves=2, steps=2)
+
+FUNCTIONS = {
+    "project": lambda net, images, to: functional.project(net, images, "5", to(CHANNELS)).full(),
+    "project, whole": lambda net, images, to: functional.project(
+        net, images, "5", to(CHANNELS), rule="guided", windowed=False
+    ).full(),
+    "classes": lambda net, images, to: functional.visualize_classes(net, [0, 2], input_spec=SPEC, steps=3).images,
+    "maximize": lambda net, images, to: (
+        functional.maximize_activation(net, "5", [0, 1], input_spec=SPEC, steps=3).images
+    ),
+    "dream": lambda net, images, to: functional.dream(net, images[:1], "5", input_spec=SPEC, options=ONCE).images,
+    "invert": lambda net, images, to: functional.invert(net, images[:1], "2", input_spec=SPEC, steps=3).images,
+    "invert, 2014": lambda net, images, to: (
+        functional.invert(net, images[:1], "2", input_spec=SPEC, steps=3, method="mahendran2014").images
+    ),
+    "top activations": lambda net, images, to: functional.top_activations(net, [images], ["5"], k=2)["5"].values,
+    "projections of top activations": lambda net, images, to: (
+        functional.top_activations(net, [images], ["5"], k=2)["5"].project(net, "5").pixels
+    ),
+}
+
+
+def held(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.held if isinstance(tensor, Pretended) else tensor
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("default", [None, DEVICE], ids=["", "the default device"])
+def test_functions_work_on_a_device(name, default, monkeypatch):
+    images = IMAGES[:3] * 2 - 1
+    pixels = IMAGES[:3] if name == "dream" else images
+    expected = FUNCTIONS[name](network().eval(), pixels.clone(), lambda tensor: tensor)
+    net = network().eval()
+    with pretend(monkeypatch), default or nullcontext():
+        found = FUNCTIONS[name](moved(net), Pretended(pixels.clone()), Pretended)
+    torch.testing.assert_close(held(found), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_pretended_device_refuses_to_mix(monkeypatch):
+    with pretend(monkeypatch):
+        there = Pretended(torch.rand(3))
+        assert (2 * there).device == DEVICE
+        with pytest.raises(Mixed):
+            _ = there + torch.rand(3)
+        with pytest.raises(Mixed):
+            torch.rand(3, device=DEVICE, generator=torch.Generator())
+        there.sum().item()
+    assert sum(reads.values()) == 1
