@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeGuard
 
@@ -182,9 +182,9 @@ def _values(modules: list[nn.Module]) -> Iterator[None]:
     try:
         yield
     finally:
-        for tensor, value in saved:
-            # writing only what changed keeps the version counters that autograd checks
-            if not _same(tensor, value):
+        # writing only what changed keeps the version counters that autograd checks
+        for (tensor, value), same in zip(saved, _are_same(saved), strict=True):
+            if not same:
                 with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
                     tensor.copy_(value)
 
@@ -268,9 +268,19 @@ def _identities(container: dict[Any, Any] | list[Any] | set[Any]) -> Any:
     return [id(value) for value in container] if isinstance(container, list) else container
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    # compares bytes, so that a NaN equals itself
-    return a.numel() == 0 or torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+def _are_same(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Compares tensors with their copies byte by byte, so that a NaN equals itself; waits once for each device."""
+    same = [True] * len(pairs)
+    of_device: dict[torch.device, list[int]] = {}
+    for number, (tensor, _) in enumerate(pairs):
+        if tensor.numel():
+            of_device.setdefault(tensor.device, []).append(number)
+    for numbers in of_device.values():
+        bytes_of = [[part.reshape(-1).view(torch.uint8) for part in pairs[number]] for number in numbers]
+        found = torch.stack([(tensor == copy).all() for tensor, copy in bytes_of]).tolist()
+        for number, is_same in zip(numbers, found, strict=True):
+            same[number] = is_same
+    return same
 
 
 def check_has_values(model: nn.Module) -> None:

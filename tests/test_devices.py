@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import pytorch_lightning as pl
 import torch
 from pretended import DEVICE, Mixed, Pretended, moved, pretend, reads
 from runs import IMAGES, QUICK, SPEC, every_callback, fit, loader, network
+from torch import nn
 
 import lightning_cnnvis
 from lightning_cnnvis import analyze, functional
 from lightning_cnnvis.callbacks import MethodCallback, VisualizationCallback
 from lightning_cnnvis.functional import DreamOptions
+from lightning_cnnvis.functional.network.chunks import PIXELS_IN_A_CHUNK
+from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.registry import BUILTIN
 
 PACKAGE = Path(lightning_cnnvis.__file__).parent
@@ -152,3 +156,57 @@ def test_the_pretended_device_refuses_to_mix(monkeypatch):
             torch.rand(3, device=DEVICE, generator=torch.Generator())
         there.sum().item()
     assert sum(reads.values()) == 1
+
+
+READS = {
+    "project": 6,
+    "project, whole": 4,
+    "classes": 6,
+    "maximize": 4,
+    "dream": 4,
+    "invert": 7,
+    "invert, 2014": 7,
+    "top activations": 6,
+    "projections of top activations": 9,
+}
+"""How often a function waits for the device to read a value, with a network of three buffers."""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_host_seldom_waits_for_the_device(name, monkeypatch):
+    net = network().eval()
+    with pretend(monkeypatch):
+        FUNCTIONS[name](moved(net), Pretended(IMAGES[:3].clone()), Pretended)
+    assert sum(reads.values()) <= READS[name], reads
+
+
+def test_chunks_do_not_wait(monkeypatch):
+    net, counts = network().eval(), []
+    for pixels in (32 * 16 * 16, 16 * 16):
+        monkeypatch.setitem(PIXELS_IN_A_CHUNK, "cuda", pixels)  # which any device but the CPU takes
+        with pretend(monkeypatch):
+            functional.project(
+                moved(copy.deepcopy(net)), Pretended(IMAGES.clone()), "5", Pretended(torch.arange(12) % 5)
+            )
+        counts.append(sum(reads.values()))
+    assert counts[0] == counts[1]
+
+
+def test_buffers_are_compared_at_once(monkeypatch):
+    counts = []
+    for blocks in (1, 20):
+        net = nn.Sequential(*[nn.BatchNorm2d(3) for _ in range(blocks)]).eval()
+        with pretend(monkeypatch), isolated(moved(net)):
+            pass
+        counts.append(sum(reads.values()))
+    assert counts == [1, 1]
+
+
+def test_a_batch_is_picked_up_with_one_read_a_layer(monkeypatch):
+    net, counts = network().eval(), []
+    for batches in (1, 5):
+        with pretend(monkeypatch):
+            loader_of = [Pretended(IMAGES[:4].clone() + n) for n in range(batches)]
+            functional.top_activations(moved(copy.deepcopy(net)), loader_of, ["2", "5"], k=2)
+        counts.append(sum(reads.values()))
+    assert counts[1] - counts[0] <= 4 * 2

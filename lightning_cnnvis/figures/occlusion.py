@@ -66,7 +66,7 @@ def heat(values: Tensor) -> Tensor:
         >>> (heat(torch.tensor([[0.0, 1.0]])) * 255).round().int().flatten(1).T.tolist()
         [[68, 1, 84], [253, 231, 37]]
     """
-    anchors = torch.tensor(_HEAT, dtype=torch.float32) / 255
+    anchors = torch.tensor(_HEAT, dtype=torch.float32, device="cpu") / 255
     places = values.float().nan_to_num().clamp(0, 1) * (len(anchors) - 1)
     below = places.floor().clamp(max=len(anchors) - 2).long()
     share = (places - below)[..., None]
@@ -100,7 +100,7 @@ def on_image(found: Occlusion, values: Tensor) -> Tensor:
     corners = found.boxes.cpu().view(*found.grid, 4)
     centres = corners[:, 0, 0::2].float().mean(1), corners[0, :, 1::2].float().mean(1)
     rows, columns = (
-        (torch.arange(length)[:, None] + 0.5 - centre).abs().argmin(1)
+        (torch.arange(length, device="cpu")[:, None] + 0.5 - centre).abs().argmin(1)
         for length, centre in zip(found.image_size, centres, strict=True)
     )
     return values.cpu().view(found.grid)[rows][:, columns]
@@ -182,10 +182,10 @@ def _label_map(labels: Tensor, class_name: Callable[[int], str], side: int) -> I
     """The most probable class at each place as colours, with a legend beside it, the most frequent first."""
     classes, counts = torch.unique(labels, return_counts=True)
     order = counts.argsort(descending=True, stable=True)[: len(_LABELS)]
-    colours = torch.tensor(_OTHERS).expand(*labels.shape, 3).clone()
+    colours = torch.tensor(_OTHERS, device="cpu").expand(*labels.shape, 3).clone()
     legend = []
     for colour, place in zip(_LABELS, order.tolist(), strict=False):
-        colours[labels == classes[place]] = torch.tensor(colour)
+        colours[labels == classes[place]] = torch.tensor(colour, device="cpu")
         legend.append((colour, class_name(int(classes[place])), float(counts[place]) / labels.numel()))
     others = 1 - sum(share for *_, share in legend)
     if len(classes) > len(legend):

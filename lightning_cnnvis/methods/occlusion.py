@@ -177,7 +177,7 @@ def _projections(subject: Subject, options: OcclusionOptions, inputs: Tensor, fo
         try:
             rule = options.rule or fitting_rule(network, found.layer, inputs[:1])
             # one by one, so that no picture depends on which images a process shares
-            pairs = zip(inputs.split(1), found.channels.split(1), strict=True)
+            pairs = zip(inputs[:, None], found.channels[:, None], strict=True)
             shown = [project(network, image, found.layer, channel, rule=rule) for image, channel in pairs]
             return Projections.cat(shown)
         except UnsupportedOperationError:
@@ -192,7 +192,7 @@ def _trial(subject: Subject, options: OcclusionOptions) -> tuple[OcclusionOption
     once = OcclusionOptions(
         options.layer, classes=options.classes, patch=shorter, stride=max(subject.input_spec.size), rule=options.rule
     )
-    return once, torch.rand(count, *subject.input_spec.shape, generator=generator)
+    return once, torch.rand(count, *subject.input_spec.shape, generator=generator, device="cpu")
 
 
 def _merge(results: Sequence[OccludedImages]) -> OccludedImages:

@@ -225,8 +225,9 @@ def occlusion(figures: Figures) -> str:
     return (
         table(header, rows)
         + f"\n\nCovering a tenth of each of {harm['photographs']} photographs on EfficientNet-Lite 0 lowers the "
-        f"probability of the class by {harm['ours']:.3f} on average where ours is highest, by {harm['captum']:.3f} where "
-        f"captum's is, and by {harm['random']:.3f} under random squares, which do less on {harm['above_random']} of them."
+        f"probability of the class by {harm['ours']:.3f} on average where ours is highest, by {harm['captum']:.3f} "
+        f"where captum's is, and by {harm['random']:.3f} under random squares, which do less on "
+        f"{harm['above_random']} of them."
     )
 
 

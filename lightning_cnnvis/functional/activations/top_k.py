@@ -347,12 +347,13 @@ class TopActivations:
         # where candidates are fewer than empty places, only the first of these are taken
         leaving &= leaving.cumsum(1) <= entering.sum(1, keepdim=True)
         rows, columns = entering.nonzero(as_tuple=True)
-        places = leaving.nonzero(as_tuple=True)
         if not len(rows):
             return
-        self._values[places] = values[rows, columns]
-        self._sample_ids[places] = sample_ids[rows, columns]
-        enter(places[0] * k + places[1], rows, columns)
+        # as many, row by row: a second `nonzero` would wait for the device once more
+        places = leaving.flatten().byte().argsort(descending=True, stable=True)[: len(rows)]
+        self._values.view(-1)[places] = values[rows, columns]
+        self._sample_ids.view(-1)[places] = sample_ids[rows, columns]
+        enter(places, rows, columns)
 
 
 def _rank(values: Tensor, sample_ids: Tensor) -> Tensor:

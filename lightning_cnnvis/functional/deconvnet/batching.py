@@ -133,19 +133,21 @@ def project_windows(
     """
     rule = get_rule(rule)
     canonical = RectifiableForward(lrn)
+    # read once: each chunk asks for them
+    positions = positions.cpu()
     # neighbours share a chunk, because positions outside of the image for all of its units are not computed
     order = (positions[:, 0] * (positions[:, 1].max() + 1) + positions[:, 1]).argsort()
 
     def project_chunk(part: slice) -> tuple[Tensor, Tensor]:
-        chosen = order[part]
+        chosen, places = order[part].to(windows.device), positions[order[part]]
         if geometry is not None and geometry.one_by_one and rule.rectify is not None:
             # another image may take another way than that of the plan
             check_supported(model, layer, windows[chosen])
         with nullcontext() if rule.rectify is None else canonical:
             try:
-                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=geometry)
+                forward = _forward(model, layer, windows[chosen], places, geometry=geometry)
             except NotLocal:
-                forward = _forward(model, layer, windows[chosen], positions[chosen], geometry=None)
+                forward = _forward(model, layer, windows[chosen], places, geometry=None)
         units: tuple[Tensor, ...] = torch.arange(len(chosen), device=windows.device), channels[chosen]
         if forward.output.ndim == 4:
             units = *units, forward.rows, forward.columns
@@ -158,7 +160,7 @@ def project_windows(
 
     size = 1 if geometry is not None and geometry.one_by_one else chunk_size(windows)
     parts = list(in_chunks(project_chunk, len(windows), size))
-    place_of = order.argsort()
+    place_of = order.argsort().to(windows.device)
     pixels, values = (torch.cat(tensors)[place_of] for tensors in zip(*parts, strict=True))
     if not values.isfinite().all():
         unit = int(values.isfinite().logical_not().nonzero()[0])
@@ -191,21 +193,22 @@ def _forward(
         return _cropped_forward(model, layer, windows, positions, geometry.field)
     inputs = _leaf(windows)
     output = as_maps(activations(model, inputs, [layer])[layer])
-    return _Forward(inputs, output, positions[:, 0], positions[:, 1], lambda pixels: pixels)
+    rows, columns = positions.to(inputs.device).unbind(1)
+    return _Forward(inputs, output, rows, columns, lambda pixels: pixels)
 
 
 def _cropped_forward(
     model: nn.Module, layer: str, windows: Tensor, positions: Tensor, field: ReceptiveField
 ) -> _Forward:
     size = (windows.shape[2], windows.shape[3])
-    cropped = CroppedForward(field, positions, size)
+    cropped = CroppedForward(field, positions.cpu(), size)
     corners = cropped.corners
     inputs = _leaf(cut_or_zero(windows, corners, cropped.size))
     cropped.begin(inputs)
     with cropped:
         output = activations(model, inputs, [layer])[layer]
-    row, column = (torch.full_like(positions[:, 0], place) for place in cropped.units(output))
-    return _Forward(inputs, output, row, column, lambda pixels: cut_or_zero(pixels, -corners, size))
+    rows, columns = (torch.full((len(positions),), place, device=inputs.device) for place in cropped.units(output))
+    return _Forward(inputs, output, rows, columns, lambda pixels: cut_or_zero(pixels, -corners, size))
 
 
 def _leaf(inputs: Tensor) -> Tensor:
@@ -222,16 +225,16 @@ def cut_or_zero(images: Tensor, corners: Tensor, size: tuple[int, int]) -> Tenso
 
     Args:
         images: ``(N, C, H, W)``.
-        corners: ``(N, 2)``, top and left pixel of each window; it may lie outside of the image.
+        corners: ``(N, 2)`` on the CPU, top and left pixel of each window; it may lie outside of the image.
         size: Height and width of the windows.
 
     Returns:
         ``(N, C, *size)``.
     """
     low, high = torch.aminmax(corners, dim=0)
-    (top, left), (bottom, right) = low.tolist(), (high + torch.tensor(size, device=high.device)).tolist()
+    (top, left), (bottom, right) = low.tolist(), (high + torch.tensor(size, device="cpu")).tolist()
     height, width = images.shape[2:]
     before = max(-top, 0), max(-left, 0)
     behind = max(bottom - height, 0), max(right - width, 0)
     padded = F.pad(images, (before[1], behind[1], before[0], behind[0]))
-    return cut(padded, corners + torch.tensor(before, device=corners.device), size)
+    return cut(padded, (corners + torch.tensor(before, device="cpu")).to(images.device), size)

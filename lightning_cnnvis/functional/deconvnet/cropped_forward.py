@@ -29,7 +29,8 @@ class CroppedForward(TorchFunctionMode):
 
     Args:
         field: The receptive field of the units.
-        positions: ``(N, 2)``, row and column of each unit in its layer's map.
+        positions: ``(N, 2)`` on the CPU, row and column of each unit in its layer's map. What to compute follows from
+            them: on a device they would have to be waited for.
         image_size: Height and width of the images.
 
     Raises:
@@ -57,7 +58,7 @@ class CroppedForward(TorchFunctionMode):
 
     @property
     def corners(self) -> Tensor:
-        """``(N, 2)``, top and left pixel of these parts. They may leave their image."""
+        """``(N, 2)`` on the CPU, top and left pixel of these parts. They may leave their image."""
         corners = [
             extent.first + extent.step * self.positions[:, axis] for axis, extent in enumerate(self._held(self.fields))
         ]
@@ -159,7 +160,7 @@ class CroppedForward(TorchFunctionMode):
             behind &= extent.step * high + extent.last >= extent.limit
             if before or behind:
                 offsets = torch.arange(extent.first, extent.last + 1, device=tensor.device)
-                places = extent.step * self.positions[:, axis, None] + offsets
+                places = extent.step * self.positions[:, axis, None].to(tensor.device) + offsets
                 beyond = (places < 0) | (places >= extent.limit)
                 beyond = beyond[:, None, :, None] if axis == 0 else beyond[:, None, None, :]
                 outside = beyond if outside is None else outside | beyond

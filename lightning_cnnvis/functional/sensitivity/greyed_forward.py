@@ -48,7 +48,7 @@ def squares(size: tuple[int, int], patch: int, stride: int) -> Tensor:
         raise ValueError(
             f"patch={patch} is larger than the image of {size[0]} × {size[1]} pixels. Give at most {min(size)}."
         )
-    tops, lefts = (torch.tensor([*range(0, length - patch, stride), length - patch]) for length in size)
+    tops, lefts = (torch.tensor([*range(0, length - patch, stride), length - patch], device="cpu") for length in size)
     corners = torch.cartesian_prod(tops, lefts)
     return torch.cat([corners, corners + patch], dim=1)
 
