@@ -134,6 +134,48 @@ def test_counts_of_batches_may_be_missing():
     fit_weights(norm, weights, "test")
 
 
+def without_counts(weights):
+    """As networks were saved before batch normalisation counted batches."""
+    kept = {key: value for key, value in weights.items() if not key.endswith("num_batches_tracked")}
+    assert len(kept) < len(weights)
+    return kept
+
+
+ROUTES = {
+    "torchvision": ("torchvision:resnet18", lambda w: w),
+    "timm": ("timm:resnet18", lambda w: w),
+    "under a key": ("torchvision:resnet18", lambda w: {"state_dict": w, "epoch": 3}),
+    "compiled and parallel": ("torchvision:resnet18", lambda w: {f"module._orig_mod.{k}": v for k, v in w.items()}),
+    "in a module": ("torchvision:resnet18", lambda w: {f"model.{k}": v for k, v in w.items()}),
+}
+
+
+@pytest.mark.parametrize(("name", "wrap"), ROUTES.values(), ids=ROUTES)
+def test_counts_of_batches_may_be_missing_in_files(tmp_path, name, wrap):
+    library, _, architecture = name.partition(":")
+    make = torchvision.models.get_model if library == "torchvision" else pytest.importorskip("timm").create_model
+    network = make(architecture, num_classes=3)
+    loaded = load(saved(wrap(without_counts(network.state_dict())), tmp_path), name)
+    assert same(loaded.model, network)
+    assert loaded.absent == ()
+
+
+class Normalised(pl.LightningModule):
+    def __init__(self, classes: int = 3):
+        super().__init__()
+        self.network = torchvision.models.resnet18(num_classes=classes)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_counts_of_batches_may_be_missing_in_modules(tmp_path, classes):
+    trained, fresh = Normalised(classes), Normalised()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the head that was replaced
+        loaded = load(saved({"state_dict": without_counts(trained.state_dict())}, tmp_path), fresh)
+    assert loaded.absent == (() if classes == 3 else ("fc",))
+    assert torch.equal(fresh.network.layer4[1].bn2.running_var, trained.network.layer4[1].bn2.running_var)
+
+
 def test_what_the_network_itself_renames():
     old = nn.utils.weight_norm(nn.Conv2d(3, 2, 3))
     new = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 2, 3))

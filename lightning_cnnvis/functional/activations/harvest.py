@@ -15,6 +15,7 @@ from lightning_cnnvis.functional.deconvnet.projection import plan_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.network.saturation import Unsaturated
 from lightning_cnnvis.inputs.batches import values_of
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer, hook_layer
@@ -78,6 +79,8 @@ class Harvest:
         self._keep = False  # whether the inputs are the harvest's own copy
         self._sample_ids = torch.empty(0, device="cpu")
         self._handles: list[RemovableHandle] = []
+        self._unsaturated = Unsaturated()
+        self._bounded: dict[str, list[RemovableHandle]] = {}  # layers whose outputs have, or may have, an upper bound
 
     def number(self, first: int = 0, step: int = 1, stop: int | None = None) -> None:
         """Sets the sample ids of the coming images: by default 0, 1, 2 and so on.
@@ -104,14 +107,21 @@ class Harvest:
             get_layer(self.model, layer)  # before there is a hook
         self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
         for layer in self.channels:
+            module = get_layer(self.model, layer)
+            self._bounded[layer] = [
+                module.register_forward_pre_hook(self._enter),
+                # before the hook that takes the output in, and also if the forward pass fails
+                module.register_forward_hook(self._leave, always_call=True),
+            ]
             self._handles += hook_layer(self.model, layer, self._hook_of(layer))
         return self
 
     def __exit__(self, *_: object) -> None:
         """Removes the hooks."""
-        for handle in self._handles:
+        for handle in (*self._handles, *(handle for handles in self._bounded.values() for handle in handles)):
             handle.remove()
-        self._handles = []
+        self._handles, self._bounded = [], {}
+        self._unsaturated.end()
         self._inputs = self._expected = None
 
     def _begin(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
@@ -164,12 +174,29 @@ class Harvest:
             self._live.remove(layer)
             self.tops.pop(layer, None)
 
+    def _enter(self, *_: object) -> None:
+        self._unsaturated.__enter__()
+
+    def _leave(self, *_: object) -> None:
+        self._unsaturated.__exit__(None, None, None)
+
     def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, _: object, output: Tensor) -> None:
             if self._inputs is None or module in self._planned or layer not in self._live:
                 return
             with self._guarded(layer):
-                self.tops[layer].update(output, self._inputs, self._sample_ids, keep=self._keep)
+                unsaturated = self._unsaturated.of(output)
+                if unsaturated is output:
+                    # there is no upper bound: from now on, the layer runs as if it were not looked at
+                    for handle in self._bounded.pop(layer, ()):
+                        handle.remove()
+                self.tops[layer].update(
+                    output,
+                    self._inputs,
+                    self._sample_ids,
+                    keep=self._keep,
+                    unsaturated=None if unsaturated is output else unsaturated,
+                )
 
         return hook
 

@@ -22,7 +22,7 @@ from lightning_cnnvis.isolation import isolated
 NO_SAMPLE = -1
 """The sample id of a place that no image has taken."""
 
-_STATE = ("_values", "_sample_ids", "_positions", "_windows")
+_STATE = ("_values", "_strengths", "_sample_ids", "_positions", "_windows")
 
 
 class TopActivations:
@@ -30,10 +30,11 @@ class TopActivations:
 
     It takes batch by batch and needs no image twice: the window of the input that a new winner needs is cut out
     of the batch; see `WindowStore`. Everything stays on the device of the batches. The state takes at most
-    ``maps * k * (C * h * w * itemsize + 52)`` bytes for windows of ``C * h * w`` values, and less as long as the images
+    ``maps * k * (C * h * w * itemsize + 56)`` bytes for windows of ``C * h * w`` values, and less as long as the images
     so far do; twice as much for the moment in which kept images are cut up.
 
-    Equal activations are ranked by sample id, and within an image the first place in reading order counts. So the
+    Activations at the upper bound of a rectifier, such as a ReLU6's, are ranked by what they would be without it. Equal
+    ones are ranked by sample id, and within an image the first place in reading order counts. So the
     result does not depend on how the images are batched or distributed.
 
     Args:
@@ -54,6 +55,7 @@ class TopActivations:
         # The places of a map are in no order, so that a new winner replaces the weakest without moving the others.
         # float32 whatever the default type is, which Lightning may have changed; float64 once activations are
         self._values = torch.full((maps, k), -torch.inf, dtype=torch.float32, device=device)
+        self._strengths = self._values.clone()  # by which they are ranked
         self._sample_ids = torch.full((maps, k), NO_SAMPLE, device=device)
         self._positions = torch.zeros(maps, k, 2, dtype=torch.long, device=device)
         self._store = WindowStore(windows, maps * k, device)
@@ -100,7 +102,15 @@ class TopActivations:
         """
         return self._store.has_room(inputs)
 
-    def update(self, output: Tensor, inputs: Tensor, sample_ids: Tensor, *, keep: bool = False) -> None:
+    def update(
+        self,
+        output: Tensor,
+        inputs: Tensor,
+        sample_ids: Tensor,
+        *,
+        keep: bool = False,
+        unsaturated: Tensor | None = None,
+    ) -> None:
         """Takes in a batch.
 
         Args:
@@ -109,6 +119,8 @@ class TopActivations:
             sample_ids: ``(N,)``, a unique number for each image, the same whenever it comes. Images with a negative
                 number are skipped.
             keep: Whether ``inputs`` may be kept, because nothing will write into it.
+            unsaturated: The output as it would be without an upper bound, of the same shape, by which it is ranked;
+                see `Unsaturated`. None if there is no bound.
 
         Raises:
             ValueError: If the images do not have the size that the windows were planned for.
@@ -119,26 +131,31 @@ class TopActivations:
                 f"Images of {size} after images of {self.geometry.field.input_size}: top activations need images of "
                 "one size."
             )
-        output = as_maps(channels_first(output.detach(), self.geometry.channel_dim))
-        if len(self.channels) != output.shape[1]:
-            output = output.index_select(1, self.channels)
-        has_map = output.ndim == 4
-        strongest = output.amax((2, 3)) if has_map else output
+        maps = self._maps(output)
+        ranked = maps if unsaturated is None else self._maps(unsaturated)
+        has_map = maps.ndim == 4
+        strongest = maps.amax((2, 3)) if has_map else maps
+        strengths = strongest if unsaturated is None else ranked.amax((2, 3)) if has_map else ranked
 
         def enter(places: Tensor, rows: Tensor, samples: Tensor) -> None:
             positions = rows.new_zeros(len(rows), 2)
             if has_map:
 
                 def best(part: slice) -> Tensor:
-                    return output[samples[part], rows[part]].flatten(1).argmax(dim=1)
+                    return ranked[samples[part], rows[part]].flatten(1).argmax(dim=1)
 
-                places_in_map = torch.cat(list(in_chunks(best, len(rows), chunk_size(output))))
-                width = output.shape[3]
+                places_in_map = torch.cat(list(in_chunks(best, len(rows), chunk_size(ranked))))
+                width = ranked.shape[3]
                 positions = torch.stack([places_in_map // width, places_in_map % width], dim=1)
             self._positions.flatten(0, 1)[places] = positions
             self._store.put(places, inputs.detach(), samples, self.geometry.corners(positions), keep=keep)
 
-        self._admit(strongest.T, sample_ids.expand(len(self.channels), -1), enter)
+        self._admit(strongest.T, strengths.T, sample_ids.expand(len(self.channels), -1), enter)
+
+    def _maps(self, output: Tensor) -> Tensor:
+        """The maps ``(N, maps, H', W')`` of the channels that are followed, or their units ``(N, maps)``."""
+        maps = as_maps(channels_first(output.detach(), self.geometry.channel_dim))
+        return maps if len(self.channels) == maps.shape[1] else maps.index_select(1, self.channels)
 
     def merge(self, other: TopActivations) -> None:
         """Takes in other top activations of the same layer and channels; an image that both have seen counts once.
@@ -163,7 +180,7 @@ class TopActivations:
             for _ in in_chunks(copy, len(rows), chunk_size(windows[0])):
                 pass
 
-        self._admit(other._values, other._sample_ids, enter)
+        self._admit(other._values, other._strengths, other._sample_ids, enter)
 
     @property
     def batches(self) -> list[Tensor]:
@@ -173,7 +190,10 @@ class TopActivations:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the state takes, apart from the kept `batches`."""
-        return sum(x.nbytes for x in (self._values, self._sample_ids, self._positions)) + self._store.nbytes
+        return (
+            sum(x.nbytes for x in (self._values, self._strengths, self._sample_ids, self._positions))
+            + self._store.nbytes
+        )
 
     def __len__(self) -> int:
         """The number of feature maps."""
@@ -206,7 +226,7 @@ class TopActivations:
         Returns:
             The k strongest, at most as many as there are.
         """
-        order = _rank(self._values, self._sample_ids)[:, :k]
+        order = _rank(self._strengths, self._sample_ids)[:, :k]
         rows = torch.arange(len(order), device=order.device)[:, None]
         return self._copy(lambda state: state if state is self.channels else state[rows, order])
 
@@ -325,24 +345,26 @@ class TopActivations:
         return self.geometry.field_corners(positions) - self.geometry.corners(positions)
 
     def _ranked(self, state: Tensor) -> Tensor:
-        order = _rank(self._values, self._sample_ids)
+        order = _rank(self._strengths, self._sample_ids)
         return state[torch.arange(len(order), device=order.device)[:, None], order]
 
-    def _admit(self, values: Tensor, sample_ids: Tensor, enter: Callable[[Tensor, Tensor, Tensor], None]) -> None:
+    def _admit(
+        self, values: Tensor, strengths: Tensor, sample_ids: Tensor, enter: Callable[[Tensor, Tensor, Tensor], None]
+    ) -> None:
         """Admits the strongest of the candidates ``(maps, n)``.
 
         ``enter(places, rows, columns)`` sets positions and windows of those that get a place, numbered map by map.
         """
         k = self.k
-        values = values.to(torch.promote_types(values.dtype, self._values.dtype))
-        self._values = self._values.to(values.dtype)
+        values, strengths = (x.to(torch.promote_types(x.dtype, self._values.dtype)) for x in (values, strengths))
+        self._values, self._strengths = (x.to(values.dtype) for x in (self._values, self._strengths))
         known = (sample_ids[:, :, None] == self._sample_ids[:, None, :]).any(2)
-        values = values.masked_fill(known | (sample_ids < 0), -torch.inf)
-        candidates = torch.cat([self._values, values], 1), torch.cat([self._sample_ids, sample_ids], 1)
+        strengths = strengths.masked_fill(known | (sample_ids < 0), -torch.inf)
+        candidates = torch.cat([self._strengths, strengths], 1), torch.cat([self._sample_ids, sample_ids], 1)
         chosen = torch.zeros_like(candidates[0], dtype=torch.bool)
         chosen.scatter_(1, _rank(*candidates)[:, :k], True)
         # an empty place may stay empty
-        chosen[:, k:] &= values != -torch.inf
+        chosen[:, k:] &= strengths != -torch.inf
         entering, leaving = chosen[:, k:], ~chosen[:, :k]
         # where candidates are fewer than empty places, only the first of these are taken
         leaving &= leaving.cumsum(1) <= entering.sum(1, keepdim=True)
@@ -352,6 +374,7 @@ class TopActivations:
         # as many, row by row: a second `nonzero` would wait for the device once more
         places = leaving.flatten().byte().argsort(descending=True, stable=True)[: len(rows)]
         self._values.view(-1)[places] = values[rows, columns]
+        self._strengths.view(-1)[places] = strengths[rows, columns]
         self._sample_ids.view(-1)[places] = sample_ids[rows, columns]
         enter(places, rows, columns)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.channel_dim import as_maps
 from lightning_cnnvis.functional.deconvnet.conv_arithmetic import NotLocal
 from lightning_cnnvis.functional.deconvnet.cropped_forward import CroppedForward
+from lightning_cnnvis.functional.deconvnet.own_rectifier import pass_own_rectifier
 from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
@@ -154,6 +155,7 @@ def project_windows(
         values = forward.output.detach()[units]
         signal = torch.zeros_like(forward.output)
         signal[units] = values if start == "activation" else torch.ones_like(values)
+        pass_own_rectifier(forward.output)
         with RectifiedBackward(rule):
             (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
         return forward.place(pixels), values

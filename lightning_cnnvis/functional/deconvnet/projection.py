@@ -15,6 +15,7 @@ from lightning_cnnvis.functional.deconvnet.windows import cut
 from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.network.saturation import Unsaturated
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.isolation import check_has_values, isolated
 from lightning_cnnvis.layers import activations
@@ -126,7 +127,7 @@ def project(
             ``(N, T, K)``; the channels K may also be last in a map.
         channels: ``(N,)`` integers, the channel of each image's unit.
         positions: ``(N, 2)`` integers, row and column of each unit, or 0 and the token's number; None takes each
-            channel's strongest place.
+            channel's strongest place, before an upper bound such as ReLU6's.
         rule: Rule of the rectifiers on the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or another name
             registered in `RULES`, see `RectifiedBackward`; or a `Rule`.
         start: Value at which the way down begins: the unit's ``"activation"`` as in the paper, or ``"one"``.
@@ -197,7 +198,9 @@ def project(
 def _strongest_positions(model: nn.Module, images: Tensor, layer: str, channels: Tensor) -> Tensor:
     @torch.no_grad()
     def strongest(part: slice) -> Tensor:
-        output = as_maps(activations(model, images[part], [layer])[layer])
+        with Unsaturated() as unsaturated:
+            output = as_maps(activations(model, images[part], [layer])[layer])
+        output = unsaturated.of(output)
         maps = output[torch.arange(len(output), device=output.device), channels[part]]
         width = output.shape[3] if output.ndim == 4 else 1
         best = maps.reshape(len(maps), -1).argmax(dim=1)
