@@ -55,6 +55,7 @@ from lightning_cnnvis.functional.optimization.regularizers import (
 )
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomCrop, RandomRoll, Transform, resize
 from lightning_cnnvis.functional.registry import Registry
+from lightning_cnnvis.functional.sensitivity.correspondence import Correspondence, correspondence
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
@@ -75,6 +76,7 @@ __all__ = [
     "Bounds",
     "ColorNormBound",
     "Constraint",
+    "Correspondence",
     "Dream",
     "DreamOptions",
     "FeatureMask",
@@ -119,6 +121,7 @@ __all__ = [
     "alpha_norm",
     "channel",
     "class_logit",
+    "correspondence",
     "direction",
     "directions_between",
     "diversify",
