@@ -2,6 +2,7 @@
 from ._version import __version__ as __version__
 from .callbacks import ActivationMaximization as ActivationMaximization
 from .callbacks import ClassVisualization as ClassVisualization
+from .callbacks import Correspondence as Correspondence
 from .callbacks import DeconvNetProjection as DeconvNetProjection
 from .callbacks import DeepDream as DeepDream
 from .callbacks import FeatureConvergence as FeatureConvergence

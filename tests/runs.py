@@ -82,6 +82,7 @@ QUICK = {
     "maximize": {"layers": ["2"], "num_channels": 2, "steps": 2},
     "dream": {"layers": ["5"], "options": DreamOptions(octaves=1, steps=1), "zoom_frames": 2},
     "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
+    "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},
     "occlusion": {"probes": 2, "patch": 6, "stride": 5},
 }
 """Arguments of the methods' callbacks that make them as quick as can be."""

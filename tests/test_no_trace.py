@@ -58,6 +58,9 @@ class Odd(nn.Module):
 TOPS = functional.top_activations(Odd(), [IMAGES], ["model.6"], k=2)["model.6"]
 
 FUNCTIONS = {
+    "correspondence": lambda net, images: functional.correspondence(
+        net, images, {"eye": [[2, 3, 6, 8]] * len(images)}, ["model.2", "model.6"], input_spec=SPEC, random_sets=2
+    ),
     "dream": lambda net, images: functional.dream(net, images[:1], "model.6", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, images: functional.dream(net, None, "model.6", input_spec=SPEC, options=ONCE),
     "dream with a guide": lambda net, images: functional.dream(

@@ -4,6 +4,7 @@ from lightning_cnnvis.callbacks.activation_maximization import ActivationMaximiz
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback, callback_class, callback_of
 from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
+from lightning_cnnvis.callbacks.correspondence import Correspondence
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
@@ -15,6 +16,7 @@ from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationChe
 __all__ = [
     "ActivationMaximization",
     "ClassVisualization",
+    "Correspondence",
     "DeconvNetProjection",
     "DeepDream",
     "FeatureConvergence",

@@ -1,5 +1,12 @@
 """Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: one function per kind of figure."""
 
+from lightning_cnnvis.figures.correspondence import (
+    colours_of,
+    correspondence_figure,
+    delta_bars,
+    images_with_parts,
+    small_bars,
+)
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells, occlusion_figure, small_maps
@@ -11,11 +18,15 @@ __all__ = [
     "STRIP_SIDE",
     "Picture",
     "as_bytes",
+    "colours_of",
     "contrast",
+    "correspondence_figure",
+    "delta_bars",
     "evolution_strip",
     "forming_strip",
     "heat",
     "heat_over",
+    "images_with_parts",
     "inversion_caption",
     "inversion_pictures",
     "labelled_pictures",
@@ -24,6 +35,7 @@ __all__ = [
     "picture_grid",
     "picture_strip",
     "reduced",
+    "small_bars",
     "small_maps",
     "stacked",
     "state_of",

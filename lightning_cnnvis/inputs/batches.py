@@ -63,6 +63,30 @@ def _is_images(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim == 4 and (value.is_floating_point() or value.dtype == torch.uint8)
 
 
+def labels_of(batch: Any, count: int) -> list[int] | None:
+    """Finds the classes of a batch's images.
+
+    Args:
+        batch: The batch; see `images_of`.
+        count: The number of its images.
+
+    Returns:
+        The number of each image's class, from the last tensor of ``count`` integers; None if there is none.
+
+    Example:
+        >>> labels_of([torch.zeros(2, 3, 8, 8), torch.tensor([4, 1])], 2)
+        [4, 1]
+    """
+    found = [
+        value
+        for value in values_of(batch)
+        if isinstance(value, Tensor)
+        and value.shape in ((count,), (count, 1))
+        and not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    ]
+    return [int(label) for label in found[-1].flatten()] if found else None
+
+
 def values_of(batch: Any) -> Iterator[Any]:
     """Goes through everything in a nested batch, likely images first.
 

@@ -1,6 +1,7 @@
 """The package's own methods as attributes of whatever runs methods, so that editors and type checkers know them."""
 
 from lightning_cnnvis.methods.classes import CLASSES
+from lightning_cnnvis.methods.correspondence import CORRESPONDENCE
 from lightning_cnnvis.methods.deconv import DECONV
 from lightning_cnnvis.methods.dream import DREAM
 from lightning_cnnvis.methods.invert import INVERT
@@ -18,3 +19,4 @@ class BuiltinMethods:
     dream = MethodAttribute(DREAM)
     invert = MethodAttribute(INVERT)
     occlusion = MethodAttribute(OCCLUSION)
+    correspondence = MethodAttribute(CORRESPONDENCE)

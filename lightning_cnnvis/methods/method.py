@@ -177,6 +177,8 @@ class Method(Generic[P, R]):
         trial: ``(subject, options)`` -> quick options and what `prepare` would give, to try the settings out with
             before a training; None: `parts` finds out all that can be wrong.
         scalars: ``(options, part, result)`` -> numbers by tag.
+        tables: ``(options, part, result)`` -> tables by tag, the lines of CSV files. A later epoch's takes the place of
+            an earlier one's.
         plots: What the numbers are called in plots over the epochs, and how to read them, by the first part of their
             tags.
         error: First part of the tags of an error that is set against the accuracy; empty if there is none.
@@ -207,6 +209,7 @@ class Method(Generic[P, R]):
     prepare: Callable[[Subject, Any, Parts], Any] = _nothing_prepared
     trial: Callable[[Subject, Any], tuple[Any, Any]] | None = None
     scalars: Callable[[Any, str, Any], Mapping[str, float]] = lambda options, part, result: {}
+    tables: Callable[[Any, str, Any], Mapping[str, str]] = lambda options, part, result: {}
     plots: Mapping[str, ScalarPlot] = field(default_factory=dict)
     error: str = ""
     measured: Callable[[Mapping[str, Any]], Mapping[str, Mapping[int, float]]] = lambda state: {}

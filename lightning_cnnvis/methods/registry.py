@@ -24,6 +24,7 @@ BUILTIN = {
     "dream": "lightning_cnnvis.methods.dream",
     "invert": "lightning_cnnvis.methods.invert",
     "occlusion": "lightning_cnnvis.methods.occlusion",
+    "correspondence": "lightning_cnnvis.methods.correspondence",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 

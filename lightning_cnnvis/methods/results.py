@@ -35,6 +35,7 @@ class Result:
         parts: What the method's function returned, by part: by layer, or under ``""`` where there is one part.
         animations: Moving pictures by tag.
         scalars: Numbers by tag.
+        tables: Lines of CSV files by tag.
         skipped: Image files that could not be read, and why.
     """
 
@@ -42,17 +43,18 @@ class Result:
     parts: Mapping[str, Any] = field(kw_only=True)
     animations: Mapping[str, Animation] = field(default_factory=dict, kw_only=True)
     scalars: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    tables: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     skipped: Mapping[Path, str] = field(default_factory=dict, kw_only=True)
 
     def _repr_png_(self) -> bytes:
         return encode_png(stacked(list(self.pictures.values())))
 
     def save(self, path: str | Path) -> list[Path]:
-        """Writes the pictures and animations.
+        """Writes the pictures, animations and tables.
 
         Args:
             path: A file that ends in ``.png`` gets all pictures, one below the other; else a folder, in which each
-                picture and animation gets a file.
+                picture, animation and table gets a file.
 
         Returns:
             The files. Each is written under a temporary name first.
@@ -68,6 +70,7 @@ class Result:
             for tag, animation in self.animations.items():
                 gif = encode_gif(animation.frames, animation.seconds_per_frame)
                 files[path / f"{tag_path(tag)}.gif"] = gif
+            files |= {path / f"{tag_path(tag)}.csv": table.encode() for tag, table in self.tables.items()}
         for file, data in files.items():
             write(file, data)
         return list(files)

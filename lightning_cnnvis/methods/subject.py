@@ -29,6 +29,9 @@ class Images(Protocol):
     def photograph(self, spec: InputSpec) -> Tensor:
         """The first image, ``(C, H, W)`` in [0, 1], at its own size."""
 
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, Sequence[int | str] | None]]:
+        """Batches ``(N, C, H, W)`` in [0, 1], each with the number or name of its images' classes, where known."""
+
     def __len__(self) -> int:
         """The number of batches, 0 if it is not known."""
 

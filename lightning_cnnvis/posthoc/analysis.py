@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,6 +130,7 @@ class Analysis(BuiltinMethods):
         pictures: dict[str, Picture] = {}
         animations: dict[str, Animation] = {}
         scalars: dict[str, float] = {}
+        tables: dict[str, str] = {}
         # one copy for all parts: whatever isolates it again is given it back
         with isolated(self.model) as network:
             subject = replace(self.subject, network=network)
@@ -144,8 +145,11 @@ class Analysis(BuiltinMethods):
                     else:
                         pictures[tag] = drawing
                 scalars |= row.scalars(options, part, results[part])
+                tables |= row.tables(options, part, results[part])
         skipped = self.images.skipped if subject.images_used else {}
-        found: R = row.result(pictures, parts=results, animations=animations, scalars=scalars, skipped=skipped)
+        found: R = row.result(
+            pictures, parts=results, animations=animations, scalars=scalars, tables=tables, skipped=skipped
+        )
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -227,6 +231,9 @@ class _Watched:
 
     def photograph(self, spec: InputSpec) -> Tensor:
         return self.images.photograph(spec)
+
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, Sequence[int | str] | None]]:
+        return self.images.labelled(spec)
 
     def __len__(self) -> int:
         return len(self.images)

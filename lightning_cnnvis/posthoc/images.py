@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.inputs.batches import images_of, labels_of
 from lightning_cnnvis.inputs.feeding import fed, pictures
 from lightning_cnnvis.inputs.photographs import (
     IMAGE_SUFFIXES,
@@ -67,6 +67,17 @@ class Images(Protocol):
 
         Returns:
             ``(C, H, W)`` in [0, 1], at its own size.
+        """
+
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, Sequence[int | str] | None]]:
+        """Gives all images with their classes.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            Batches ``(N, C, H, W)`` in [0, 1], each with the number or name of its images' classes; None where they
+            are not known.
         """
 
     def __len__(self) -> int:
@@ -161,17 +172,30 @@ class ImageFiles:
         Returns:
             ``(C, H, W)`` in [0, 1], at its own size.
         """
-        return next(self._readable(spec.channels))
+        return next(picture for _, picture in self._readable(spec.channels))
+
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, list[int | str] | None]]:
+        """Gives the images that can be read with the names of their folders, if there are several.
+
+        Args:
+            spec: The network's input.
+
+        Yields:
+            An image ``(1, C, H, W)`` in [0, 1], and the name of its folder.
+        """
+        several = len({path.parent for path in self.paths}) > 1
+        for path, picture in self._readable(spec.channels, spec.size):
+            yield fit_photograph(picture, spec.size, self.resize)[None], [path.parent.name] if several else None
 
     def __len__(self) -> int:
         """Number of batches, at most."""
         return math.ceil(len(self.paths) / self.batch_size)
 
     def _fitted(self, spec: InputSpec) -> Iterator[Tensor]:
-        for picture in self._readable(spec.channels, spec.size):
+        for _, picture in self._readable(spec.channels, spec.size):
             yield fit_photograph(picture, spec.size, self.resize)
 
-    def _readable(self, channels: int, size: tuple[int, int] | None = None) -> Iterator[Tensor]:
+    def _readable(self, channels: int, size: tuple[int, int] | None = None) -> Iterator[tuple[Path, Tensor]]:
         found = False
         for path in self.paths:
             try:
@@ -180,7 +204,7 @@ class ImageFiles:
                 self._skip(path, str(error.__cause__))
                 continue
             found = True
-            yield picture
+            yield path, picture
         if not found:
             (path, reason), *_ = self.skipped.items()
             raise DataError(
@@ -254,6 +278,20 @@ class Batches:
             ``(C, H, W)`` in [0, 1].
         """
         return self.first(1, spec)[0]
+
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, list[int] | None]]:
+        """Gives the images of the batches with their classes.
+
+        Args:
+            spec: The network's input.
+
+        Yields:
+            Images ``(N, C, H, W)`` in [0, 1], and the numbers of their classes; None if the batch has none.
+        """
+        for batch in self.loader:
+            images = images_of(batch)
+            shown = pictures(images.float(), self.batch_spec or spec, spec).clamp(0, 1)
+            yield shown, labels_of(batch, len(images))
 
     def __len__(self) -> int:
         """Number of batches; 0 if it is unknown."""

@@ -57,7 +57,7 @@ class ImagesWithFixed:
     def __init__(self, images: Images, fixed: FixedImages) -> None:
         self._images = images
         self._fixed = fixed
-        self.batches = images.batches
+        self.batches, self.labelled = images.batches, images.labelled
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """The fixed images, ``(N, C, H, W)`` in [0, 1]. Every process must ask."""

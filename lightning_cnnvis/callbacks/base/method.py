@@ -142,6 +142,8 @@ class MethodCallback(VisualizationCallback):
         for tag, value in self.method.scalars(options, part, result).items():
             own = tag.startswith(f"{self.method.tag}/")
             context.sinks.scalar(self._tagged(tag) if own else tag, value, context.epoch)
+        for tag, table in self.method.tables(options, part, result).items():
+            context.sinks.table(self._tagged(tag), table)
         self._show_strip(context, options, part, result)
         return result
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Subset
 
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.inputs.batches import images_of
+from lightning_cnnvis.inputs.batches import images_of, labels_of
 from lightning_cnnvis.inputs.feeding import fed, pictures
 
 _LOADER_BITS = 32  # the sample ids of a loader begin at its index times 2 to this power
@@ -109,6 +109,14 @@ class RunImages:
         if images is None:
             raise ValueError("There is no batch with an image. Give a photograph.")
         return pictures(images[:count].detach().float().cpu(), self._batch_spec or spec, spec).clamp(0, 1)
+
+    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, list[int] | None]]:
+        """Batches ``(N, C, H, W)`` in [0, 1], on the CPU, each with its images' classes, where it has them."""
+        for loader, length in _loaders_and_lengths(self._trainer):
+            for batch in islice(_of_our_own(loader, 0, 1), length):
+                found = images_of(batch, self._get_images)
+                shown = pictures(found.detach().float().cpu(), self._batch_spec or spec, spec).clamp(0, 1)
+                yield shown, labels_of(batch, len(found))
 
     def photograph(self, spec: InputSpec) -> Tensor:
         """The first image, ``(C, H, W)`` in [0, 1], on the CPU."""
