@@ -22,6 +22,8 @@ from lightning_cnnvis.functional.network.canonical import LRNRule, RectifiableFo
 from lightning_cnnvis.functional.network.chunks import chunk_size, in_chunks, is_out_of_memory
 from lightning_cnnvis.functional.network.data_dependence import reads_values
 from lightning_cnnvis.functional.network.forward import noise_image
+from lightning_cnnvis.functional.network.place_dependence import depends_on_place
+from lightning_cnnvis.functional.network.precision import InPrecision
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, read_field, whole_image
 from lightning_cnnvis.functional.network.tracing import trace
 from lightning_cnnvis.layers import LayerError, activations, channel_dim, has_units
@@ -35,8 +37,9 @@ def plan_windows(
 ) -> Windows:
     """Checks that units of a layer can be projected by a rule, and plans the windows to compute them on.
 
-    The plan is tried out on an image of noise, so that a network whose units depend on their place in the image, such
-    as by coordinates among its inputs, gets whole images. The model must be isolated and in evaluation mode.
+    A network whose units depend on their place in the image, such as by coordinates among its inputs, gets whole
+    images; and so does one whose units differ on their windows for another reason, which is tried out on an image of
+    noise. The model must be isolated and in evaluation mode.
 
     Args:
         model: The network.
@@ -68,35 +71,92 @@ def plan_windows(
     if reads_values(model, layer, image):
         return replace(whole, one_by_one=True)
     field = read_field(output, nodes, size)
-    if windowed and not field.whole_image:
+    if windowed and not field.whole_image and not depends_on_place(model, layer, image):
+        trials = _Trials(model, layer, image, _places(field, image))
         for windows in (Windows(field, cropped=True), Windows(field)):
-            if _holds(windows, model, layer, image, output.detach()):
+            if trials.passed_by(windows):
                 return windows
     return whole
 
 
-@torch.no_grad()
-def _holds(windows: Windows, model: nn.Module, layer: str, image: Tensor, output: Tensor) -> bool:
-    """Checks that units at two corners and in the middle of the map are the same on their windows as on an image."""
-    rows, columns = output.shape[2:]
-    positions = torch.tensor([[0, 0], [rows // 2, columns // 2], [rows - 1, columns - 1]], device=image.device)
-    corners = windows.corners(positions)
-    inputs = cut(image.expand(len(positions), -1, -1, -1), corners, windows.size)
-    try:
-        within = windows.positions_within(positions, corners)
-        forward = _forward(model, layer, inputs, within, geometry=windows)
-    except NotLocal:
-        return False
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        # the whole image went well, so that the network refuses the window, in whatever way it does that
-        return False
-    units = forward.output[torch.arange(len(positions), device=positions.device), :, forward.rows, forward.columns]
-    expected = output[0, :, positions[:, 0], positions[:, 1]].T
-    # far above rounding errors, far below the difference of another unit
-    tolerance = torch.finfo(output.dtype).eps ** 0.25 * output.abs().max()
-    return bool(((units - expected).abs() <= tolerance).all())
+def _places(field: ReceptiveField, image: Tensor) -> Tensor:
+    """Chooses the units to try windows out on, ``(P, 2)`` on the CPU: more of them where windows are small."""
+    (rows, columns), (height, width) = field.map_shape[1:], Windows(field).size
+    low, high = (0, 0), (rows - 1, columns - 1)
+    candidates = [low, (rows // 2, columns // 2), high, (0, columns - 1), (rows - 1, 0)]
+    candidates += [(rows // 3, columns // 4), (rows // 4, 2 * columns // 3), (0, columns // 2), (rows // 2, 0)]
+    count = min(max(2 * image.shape[2] * image.shape[3] // (height * width), 3), len(candidates))
+    return torch.tensor(list(dict.fromkeys(candidates[:count])), device="cpu")
+
+
+class _Trials:
+    """Compares units on their windows with the same units on an image, up and down.
+
+    Rounding may make a difference by itself, such as by a rectifier that is just on or just off. Where there is one in
+    float32, float64 decides, in which windows that hold differ by less than any other type could tell.
+    """
+
+    def __init__(self, model: nn.Module, layer: str, image: Tensor, positions: Tensor) -> None:
+        self.model, self.layer, self.image, self.positions = model, layer, image, positions
+        self._wholes: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+
+    def passed_by(self, windows: Windows) -> bool:
+        """Tells whether units are the same on their windows as on an image.
+
+        Args:
+            windows: The windows.
+
+        Returns:
+            Whether they are.
+        """
+        try:
+            if self.image.dtype != torch.float64:
+                difference = self._difference(windows, torch.float32)
+                if difference <= 64 * torch.finfo(torch.float32).eps:
+                    return True
+                if difference > 0.1:  # no rounding is as large
+                    return False
+            return self._difference(windows, torch.float64) <= float(torch.finfo(torch.float64).eps) ** 0.5
+        except NotLocal:
+            return False
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # the whole image went well, so that the network refuses the window, in whatever way it does that, or the
+            # device has no float64
+            return False
+
+    def _difference(self, windows: Windows, dtype: torch.dtype) -> float:
+        """The largest difference of the activations, or of the pictures, over the largest value of these."""
+        corners = windows.corners(self.positions)
+        within = windows.positions_within(self.positions, corners)
+        with InPrecision(dtype):
+            image = self.image.to(dtype)
+            if dtype not in self._wholes:
+                whole = _forward(self.model, self.layer, image, self.positions, geometry=None)
+                self._wholes[dtype] = _up_and_down(
+                    whole, torch.zeros(len(within), dtype=torch.long, device=image.device)
+                )
+            inputs = cut(image.expand(len(within), -1, -1, -1), corners.to(image.device), windows.size)
+            forward = _forward(self.model, self.layer, inputs, within, geometry=windows)
+            units, pixels = _up_and_down(forward, torch.arange(len(within), device=image.device))
+            picture = torch.zeros_like(image)
+            height, width = windows.size
+            for part, (top, left) in zip(forward.place(pixels), corners.tolist(), strict=True):
+                picture[0, :, top : top + height, left : left + width] += part
+        differences = [
+            (found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(dtype).tiny)
+            for found, expected in zip((units, picture), self._wholes[dtype], strict=True)
+        ]
+        return float(torch.stack(differences).max())
+
+
+def _up_and_down(forward: _Forward, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Activations ``(P, K)`` of units in all channels, and the gradient that a signal from all of them brings."""
+    units = forward.output[samples, :, forward.rows, forward.columns]
+    weights = torch.linspace(-1, 2, units.shape[1], dtype=units.dtype, device=units.device)
+    (pixels,) = torch.autograd.grad((units * weights).sum(), forward.inputs)
+    return units.detach(), pixels
 
 
 def project_windows(

@@ -52,11 +52,11 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.read = False
         # by memory, since a view that is written to changes what it is a view of; held, so that none is used twice
-        self._dependent = {_memory(image): image}
+        self._dependent = {memory_of(image): image}
 
     def depends(self, values: Any) -> bool:
         """Whether a tensor among the values depends on the image."""
-        return any(_memory(tensor) in self._dependent for tensor in _tensors(values))
+        return any(memory_of(tensor) in self._dependent for tensor in tensors_in(values))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -66,7 +66,7 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.depends((args, kwargs)):
             self.read |= func.overloadpacket in _READERS or _selects_by_mask(func, args)
             written = args if func._schema.is_mutable else ()
-            self._dependent |= {_memory(tensor): tensor for tensor in _tensors((result, written))}
+            self._dependent |= {memory_of(tensor): tensor for tensor in tensors_in((result, written))}
         return result
 
 
@@ -96,13 +96,29 @@ _READERS = {
 def _selects_by_mask(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether the operation is ``x[mask]``, whose result has as many values as the mask has ones."""
     return func.overloadpacket is _aten.index and any(
-        index.dtype in (torch.bool, torch.uint8) for index in _tensors(args[1])
+        index.dtype in (torch.bool, torch.uint8) for index in tensors_in(args[1])
     )
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Finds the tensors in lists, tuples and mappings.
+
+    Args:
+        values: Whatever an operation takes or returns.
+
+    Returns:
+        The tensors, of any shape.
+    """
     return (value for value in tree_leaves(values) if isinstance(value, Tensor))
 
 
-def _memory(tensor: Tensor) -> int:
+def memory_of(tensor: Tensor) -> int:
+    """Identifies the memory of a tensor, which is that of its views.
+
+    Args:
+        tensor: A tensor of any shape.
+
+    Returns:
+        A number that no other memory has as long as the tensor is held.
+    """
     return int(tensor.untyped_storage()._cdata)
