@@ -14,9 +14,11 @@ from lightning_cnnvis.callbacks import callback_class
 from lightning_cnnvis.functional import (
     DreamOptions,
     InputSpec,
+    correspondence,
     dream,
     invert,
     maximize_activation,
+    occlusion,
     project,
     receptive_field,
 )
@@ -24,6 +26,7 @@ from lightning_cnnvis.functional.network.forward import plain_forward, staged_fo
 from lightning_cnnvis.layers import LayerError, activations, find_layer, get_layer, record, trace_layers
 from lightning_cnnvis.posthoc.layer_table import layer_table
 
+BOXES = torch.tensor([[0, 0, 4, 4]] * 3)
 SPEC = InputSpec(size=(16, 16))
 
 
@@ -136,6 +139,8 @@ def test_names_that_are_refused_everywhere(net, images, layer, message):
         lambda: receptive_field(net, layer, (16, 16)),
         lambda: maximize_activation(net, layer, [0], input_spec=SPEC, steps=1),
         lambda: invert(net, images, layer, input_spec=SPEC, steps=1),
+        lambda: occlusion(net, images, input_spec=SPEC, layer=layer, patch=8, stride=8),
+        lambda: correspondence(net, images, {"a": BOXES}, [layer], input_spec=SPEC),
         lambda: analysis.deconv([layer]),
         lambda: analysis.dream([layer]),
         lambda: analysis.invert([layer]),

@@ -210,3 +210,21 @@ def test_the_input_of_a_class_of_ones_own_is_said_in_arguments(tmp_path, capsys)
     assert "out/class_visualization/classes.png" in capsys.readouterr().out.split()
     assert "sigmoid" in fails(capsys, "classes", *sized, "--output_kind=tanh")
     assert "network='body' is not a module of Small" in fails(capsys, "layers", *sized, "--network=body")
+
+
+def test_one_call_of_a_layer_that_runs_several_times(tmp_path, photos, capsys):
+    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), tmp_path / "weights.pth")
+    command = ["weights.pth", "--model=torchvision:resnet18", f"--data={photos}", "--output=pictures", "--layers"]
+    main(["deconv", *command, "layer1.0.relu@2", "--num_channels=1", "--k=1"])
+    assert (tmp_path / "pictures/deconvnet/layer1.0.relu@2.png").is_file()
+    capsys.readouterr()
+    for layer, message in (
+        ("layer1.0.relu", "runs 2 times in one forward pass. Name a call: 'layer1.0.relu@1' or 'layer1.0.relu@2'."),
+        ("layer1.0.relu@9", "There is no 'layer1.0.relu@9': 'layer1.0.relu' runs 2 times in one forward pass."),
+        ("layer1.0.relu@0", "'layer1.0.relu@0' does not name a call of 'layer1.0.relu'."),
+        ("layer1.0.relu@x", "'layer1.0.relu@x' does not name a call of 'layer1.0.relu'."),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(["maximize", *command, layer])
+        assert exit_.value.code == 2
+        assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -116,7 +117,7 @@ class _Trials:
                     return True
                 if difference > 0.1:  # no rounding is as large
                     return False
-            return self._difference(windows, torch.float64) <= float(torch.finfo(torch.float64).eps) ** 0.5
+            return self._difference(windows, torch.float64) <= math.sqrt(torch.finfo(torch.float64).eps)
         except NotLocal:
             return False
         except Exception as error:

@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 
 from lightning_cnnvis.functional.network.canonical import RectifiableForward
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
-from lightning_cnnvis.functional.network.forward import is_about_shapes
+from lightning_cnnvis.functional.network.forward import OUTPUT, is_about_shapes
 from lightning_cnnvis.functional.network.graph import nodes_between
 from lightning_cnnvis.layers import LayerError, activations, check_call, check_takes_an_image, get_layer
 
@@ -49,7 +49,7 @@ def check_calls(model: nn.Module, layers: Sequence[str], image: Tensor) -> None:
 
     Args:
         model: The network, isolated and in evaluation mode.
-        layers: Names of layers.
+        layers: Names of layers; `OUTPUT` may be among them.
         image: ``(1, C, H, W)``.
 
     Raises:
@@ -65,7 +65,7 @@ def check_calls(model: nn.Module, layers: Sequence[str], image: Tensor) -> None:
         ...
         lightning_cnnvis.layers.LayerError: Layer '0' runs 2 times in one forward pass. Name a call: '0@1' or '0@2'.
     """
-    modules = {layer: get_layer(model, layer) for layer in layers}
+    modules = {layer: get_layer(model, layer) for layer in layers if layer != OUTPUT}
     runs: Counter[nn.Module] = Counter()
     handles = [
         module.register_forward_hook(lambda module, *_: runs.update([module])) for module in set(modules.values())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import model_options, plain_forward
+from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.functional.sensitivity.greyed_forward import greyed
 from lightning_cnnvis.functional.sensitivity.occlusion import check_images
 from lightning_cnnvis.inputs import InputSpec
@@ -111,6 +112,7 @@ def correspondence(
     distances: dict[str, dict[str, list[float]]] = {layer: {name: [] for name in sets} for layer in layers}
     with isolated(model) as network, torch.no_grad():
         images = images.detach().to(model_options(network)).contiguous()
+        check_calls(network, layers, images[:1])
         forward = plain_forward(network, layers)
         # One by one, and laid out alike, so that what a part does not change is the same to the last bit: the sign of a
         # rounding error is no sign.

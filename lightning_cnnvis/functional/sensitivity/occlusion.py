@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional.network.forward import OUTPUT, model_options, plain_forward
 from lightning_cnnvis.functional.network.output import ClassOutput, class_indices, read_output
+from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.functional.sensitivity.greyed_forward import GreyedForward, plan_greyed, squares
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
@@ -225,6 +226,7 @@ def _layer_to_follow(network: nn.Module, layer: str | None, image: Tensor) -> st
     if layer is None:
         _, rectified = trace_layers(network, image)
         return rectified[-1] if rectified else ""
+    check_calls(network, [layer], image)
     output = activations(network, image, [layer])[layer]
     if not has_units(network, layer, output):
         raise LayerError(
