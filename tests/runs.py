@@ -84,6 +84,7 @@ QUICK = {
     "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
     "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},
     "occlusion": {"probes": 2, "patch": 6, "stride": 5},
+    "invariance": {"layers": ["2"], "probes": 2, "sample": 4, "scales": [1, 1.5], "rotations": [0, 90], "colors": [0]},
 }
 """Arguments of the methods' callbacks that make them as quick as can be."""
 

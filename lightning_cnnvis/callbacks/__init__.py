@@ -11,6 +11,7 @@ from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.occlusion import Occlusion
+from lightning_cnnvis.callbacks.transformation_invariance import TransformationInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FilterRenormalization",
     "MethodCallback",
     "Occlusion",
+    "TransformationInvariance",
     "VisualizationCallback",
     "VisualizationCheckpoint",
     "VisualizationContext",

@@ -7,6 +7,7 @@ from lightning_cnnvis.figures.correspondence import (
     images_with_parts,
     small_bars,
 )
+from lightning_cnnvis.figures.invariance import invariance_figure, small_curves
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells, occlusion_figure, small_maps
@@ -27,6 +28,7 @@ __all__ = [
     "heat",
     "heat_over",
     "images_with_parts",
+    "invariance_figure",
     "inversion_caption",
     "inversion_pictures",
     "labelled_pictures",
@@ -36,6 +38,7 @@ __all__ = [
     "picture_strip",
     "reduced",
     "small_bars",
+    "small_curves",
     "small_maps",
     "stacked",
     "state_of",

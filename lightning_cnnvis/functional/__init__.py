@@ -57,6 +57,10 @@ from lightning_cnnvis.functional.optimization.transforms import RandomAffine, Ra
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.functional.sensitivity.correspondence import Correspondence, correspondence
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
+from lightning_cnnvis.functional.sensitivity.transformations import (
+    TransformationInvariance,
+    transformation_invariance,
+)
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
@@ -114,6 +118,7 @@ __all__ = [
     "TopActivations",
     "TotalVariation",
     "Transform",
+    "TransformationInvariance",
     "UniformStart",
     "VisualizationOptions",
     "Visualizations",
@@ -144,6 +149,7 @@ __all__ = [
     "resize",
     "top_activations",
     "total_variation",
+    "transformation_invariance",
     "visualize_classes",
     "with_steps",
     "zoom",

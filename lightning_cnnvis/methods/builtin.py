@@ -4,6 +4,7 @@ from lightning_cnnvis.methods.classes import CLASSES
 from lightning_cnnvis.methods.correspondence import CORRESPONDENCE
 from lightning_cnnvis.methods.deconv import DECONV
 from lightning_cnnvis.methods.dream import DREAM
+from lightning_cnnvis.methods.invariance import INVARIANCE
 from lightning_cnnvis.methods.invert import INVERT
 from lightning_cnnvis.methods.maximize import MAXIMIZE
 from lightning_cnnvis.methods.method import MethodAttribute
@@ -20,3 +21,4 @@ class BuiltinMethods:
     invert = MethodAttribute(INVERT)
     occlusion = MethodAttribute(OCCLUSION)
     correspondence = MethodAttribute(CORRESPONDENCE)
+    invariance = MethodAttribute(INVARIANCE)

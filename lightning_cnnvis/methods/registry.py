@@ -25,6 +25,7 @@ BUILTIN = {
     "invert": "lightning_cnnvis.methods.invert",
     "occlusion": "lightning_cnnvis.methods.occlusion",
     "correspondence": "lightning_cnnvis.methods.correspondence",
+    "invariance": "lightning_cnnvis.methods.invariance",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 
