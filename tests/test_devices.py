@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pretended import DEVICE, Mixed, Pretended, moved, pretend, reads
-from runs import IMAGES, QUICK, SPEC, every_callback, fit, loader, network
+from runs import IMAGES, LABELS, QUICK, SPEC, every_callback, fit, loader, network
 from torch import nn
 
 import lightning_cnnvis
@@ -29,16 +29,22 @@ FACTORIES = {
     "triu_indices", "zeros",
 }  # fmt: skip
 
+# which make numbers of torch's default dtype, whatever they are given
+OF_FLOATS = {"empty", "eye", "fftfreq", "linspace", "ones", "rand", "randn", "rfftfreq", "zeros"}
+
 OPTIONS = {name: {key: value for key, value in options.items() if key != "probes"} for name, options in QUICK.items()}
 
 
 def test_every_tensor_is_made_on_a_device_that_is_named():
+    """And of a dtype, where it would be the default one."""
     careless = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).startswith("torch."):
                 continue
-            if node.func.attr in FACTORIES and "device" not in {keyword.arg for keyword in node.keywords}:
+            named = {keyword.arg for keyword in node.keywords}
+            needed = {"device", *(["dtype"] if node.func.attr in OF_FLOATS else [])}
+            if node.func.attr in FACTORIES and not needed <= named:
                 careless.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {ast.unparse(node)}")
     assert careless == []
 
@@ -51,7 +57,7 @@ def tensors_of(value: object) -> list[torch.Tensor]:
 def test_the_default_device_changes_no_method(name):
     # on the meta device, a tensor of ours would have no values, and a draw with a generator of the CPU fails
     def run(net):
-        return analyze(net, IMAGES, input_spec=SPEC).look(name, OPTIONS.get(name, {}))
+        return analyze(net, [(IMAGES, LABELS)], input_spec=SPEC).look(name, OPTIONS.get(name, {}))
 
     expected, net = run(network()), network()
     with torch.device("meta"):

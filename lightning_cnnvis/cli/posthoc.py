@@ -168,7 +168,7 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return accelerator() or torch.device("cpu")
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, dtype=torch.float32, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0]

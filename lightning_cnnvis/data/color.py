@@ -30,13 +30,12 @@ def recolor(images: Tensor, random: Tensor) -> Tensor:
     brightness = 0.4 * (random[:, 3] - 0.5)
     tint = 2 ** (0.7 * (random[:, 4:7] - 0.5))
 
-    luma = torch.tensor([[0.299, 0.587, 0.114]], device=images.device)
+    luma = images.new_tensor([[0.299, 0.587, 0.114]])
+    identity = torch.eye(3, dtype=images.dtype, device=images.device)
     to_grey = luma.expand(3, 3)
-    to_chroma = torch.eye(3, device=images.device) - to_grey
-    about_grey_axis = torch.tensor(
-        [[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=images.device
-    ) / math.sqrt(3)
-    turned = _each(hue.cos()) * torch.eye(3, device=images.device) + _each(hue.sin()) * about_grey_axis
+    to_chroma = identity - to_grey
+    about_grey_axis = images.new_tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    turned = _each(hue.cos()) * identity + _each(hue.sin()) * about_grey_axis
     matrix = _each(contrast) * (to_grey + _each(saturation) * (to_chroma @ turned))
     # contrast is about the image's mean grey, which therefore moves by the brightness only
     mean_grey = (images.mean((2, 3)) @ luma.T).squeeze(1)

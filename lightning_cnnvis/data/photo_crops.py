@@ -288,7 +288,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
         crops = [self.crop(index) for index in indices]
         pixels = torch.stack([self._pixels(crop) for crop in crops]).float() / 255
         pixels = recolor(pixels, torch.tensor([crop.color for crop in crops], dtype=torch.float32, device="cpu"))
-        mean, std = (torch.tensor(values, device="cpu").view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return list(zip((pixels - mean) / std, [crop.label for crop in crops], strict=True))
 
     def _pixels(self, crop: Crop) -> Tensor:

@@ -115,7 +115,7 @@ class LayerEvolution:
             The change since the epoch shown before.
         """
         projections, sample_ids, dead = projections.cpu(), top.sample_ids.cpu(), (top.values[:, 0] <= 0).cpu()
-        unknown = torch.tensor(torch.nan, device="cpu")
+        unknown = torch.tensor(torch.nan, dtype=torch.float32, device="cpu")
         convergence = Convergence(
             epoch,
             unknown.expand(len(projections)) if self.projections is None else similarity(projections, self.projections),

@@ -100,7 +100,7 @@ def on_image(found: Occlusion, values: Tensor) -> Tensor:
     corners = found.boxes.cpu().view(*found.grid, 4)
     centres = corners[:, 0, 0::2].float().mean(1), corners[0, :, 1::2].float().mean(1)
     rows, columns = (
-        (torch.arange(length, device="cpu")[:, None] + 0.5 - centre).abs().argmin(1)
+        (torch.arange(length, dtype=torch.float32, device="cpu")[:, None] + 0.5 - centre).abs().argmin(1)
         for length, centre in zip(found.image_size, centres, strict=True)
     )
     return values.cpu().view(found.grid)[rows][:, columns]
@@ -182,10 +182,10 @@ def _label_map(labels: Tensor, class_name: Callable[[int], str], side: int) -> I
     """The most probable class at each place as colours, with a legend beside it, the most frequent first."""
     classes, counts = torch.unique(labels, return_counts=True)
     order = counts.argsort(descending=True, stable=True)[: len(_LABELS)]
-    colours = torch.tensor(_OTHERS, device="cpu").expand(*labels.shape, 3).clone()
+    colours = torch.tensor(_OTHERS, dtype=torch.float32, device="cpu").expand(*labels.shape, 3).clone()
     legend = []
     for colour, place in zip(_LABELS, order.tolist(), strict=False):
-        colours[labels == classes[place]] = torch.tensor(colour, device="cpu")
+        colours[labels == classes[place]] = colours.new_tensor(colour)
         legend.append((colour, class_name(int(classes[place])), float(counts[place]) / labels.numel()))
     others = 1 - sum(share for *_, share in legend)
     if len(classes) > len(legend):

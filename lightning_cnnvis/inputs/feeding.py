@@ -223,5 +223,6 @@ def _lines(fitted: list[_Line], enough: float) -> list[tuple[float, float]] | No
 
 
 def _quantiles(values: Tensor) -> Tensor:
-    places = torch.linspace(0, values.numel() - 1, 257, device=values.device).round().long()
+    # in integers, which are exact for any number of values
+    places = torch.arange(257, device=values.device) * (values.numel() - 1) // 256
     return values.flatten().sort().values[places]

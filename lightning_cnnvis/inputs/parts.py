@@ -119,7 +119,7 @@ def fit_box(box: Sequence[int], photograph: Tensor, size: tuple[int, int]) -> li
             f"The box {list(box)} is empty or not within the photograph of {height} × {width} pixels. Give top, left, "
             "bottom and right; bottom and right are exclusive."
         )
-    mask = torch.zeros(1, height, width)
+    mask = torch.zeros(1, height, width, dtype=torch.float32, device="cpu")
     mask[:, top:bottom, left:right] = 1
     fitted = fit_photograph(mask, size)[0] >= 0.5
     rows, columns = (fitted.any(dim=dim).nonzero().flatten().tolist() for dim in (1, 0))

@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_depths
 from lightning_cnnvis.functional.network.output import class_indices
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.sensitivity.correspondence import RANDOM, Correspondence, check_boxes, correspondence
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.one_class import of_one_class
@@ -142,7 +143,7 @@ def same_places(count: int, size: tuple[int, int]) -> dict[str, Tensor]:
     found = {}
     for name, shares in places.items():
         top, left = (min(max(0, round(n * share - side / 2)), n - side) for n, share in zip(size, shares, strict=True))
-        found[name] = torch.tensor([[top, left, top + side, left + side]] * count)
+        found[name] = torch.tensor([[top, left, top + side, left + side]] * count, device="cpu")
     return found
 
 
@@ -199,7 +200,8 @@ def _fitted(files: Sequence[str | Path], boxes: Boxes | None, spec: InputSpec) -
             [
                 _fitted_box(f"Part {name!r} in {file}", box, photograph, spec.size)
                 for file, box, photograph in zip(files, own, photographs, strict=True)
-            ]
+            ],
+            device="cpu",
         )
     return MarkedImages(images, parts)
 
@@ -238,8 +240,7 @@ def _run(
 
 def _trial(subject: Subject, options: CorrespondenceOptions) -> tuple[CorrespondenceOptions, MarkedImages]:
     """Two images of noise."""
-    generator = torch.Generator().manual_seed(options.seed)
-    images = torch.rand(2, *subject.input_spec.shape, generator=generator)
+    images = uniform((2, *subject.input_spec.shape), options.seed)
     places = same_places(2, subject.input_spec.size)
     return replace(options, random_sets=1), MarkedImages(images, {"centre": places["centre"]})
 

@@ -156,7 +156,7 @@ def _run(subject: Subject, options: PhotographOptions, part: str, layers: Sequen
 def _trial(subject: Subject, options: PhotographOptions) -> tuple[PhotographOptions, Tensor]:
     """A single step on a blank picture."""
     once = replace(options, zoom_frames=0, options=DreamOptions(octaves=1, steps=1))
-    return once, torch.zeros(subject.input_spec.shape, device="cpu")
+    return once, torch.zeros(subject.input_spec.shape, dtype=torch.float32, device="cpu")
 
 
 def _merge(results: Sequence[Dreams]) -> Dreams:

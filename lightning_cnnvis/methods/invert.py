@@ -10,13 +10,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.inversion.methods import InversionMethod, check_method
 from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.inputs.photographs import check_photographs, read_photographs
 from lightning_cnnvis.layers import naming_layer
@@ -120,10 +120,7 @@ def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[s
 
 def _trial(subject: Subject, options: InvertOptions) -> tuple[InvertOptions, Tensor]:
     """A single step on noise."""
-    generator = torch.Generator().manual_seed(options.seed)
-    return replace(options, restarts=1, steps=1), torch.rand(
-        1, *subject.input_spec.shape, generator=generator, device="cpu"
-    )
+    return replace(options, restarts=1, steps=1), uniform((1, *subject.input_spec.shape), options.seed)
 
 
 def _merge(results: Sequence[LayerInversions]) -> LayerInversions:

@@ -19,6 +19,7 @@ from lightning_cnnvis.functional.deconvnet.projection import Projections, projec
 from lightning_cnnvis.functional.deconvnet.rules import Rule, UnsupportedOperationError, get_rule
 from lightning_cnnvis.functional.deconvnet.supported_ops import fitting_rule
 from lightning_cnnvis.functional.network.output import class_indices
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.sensitivity.greyed_forward import squares
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
 from lightning_cnnvis.inputs.photographs import check_photographs, read_photographs
@@ -186,13 +187,12 @@ def _projections(subject: Subject, options: OcclusionOptions, inputs: Tensor, fo
 
 def _trial(subject: Subject, options: OcclusionOptions) -> tuple[OcclusionOptions, Tensor]:
     """One square that covers noise."""
-    generator = torch.Generator().manual_seed(0)
     shorter = min(subject.input_spec.size)
     count = len(options.classes or [0])
     once = OcclusionOptions(
         options.layer, classes=options.classes, patch=shorter, stride=max(subject.input_spec.size), rule=options.rule
     )
-    return once, torch.rand(count, *subject.input_spec.shape, generator=generator, device="cpu")
+    return once, uniform((count, *subject.input_spec.shape))
 
 
 def _merge(results: Sequence[OccludedImages]) -> OccludedImages:

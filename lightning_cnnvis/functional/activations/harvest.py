@@ -77,7 +77,7 @@ class Harvest:
         self._inputs: Tensor | None = None
         self._expected: Tensor | None = None
         self._keep = False  # whether the inputs are the harvest's own copy
-        self._sample_ids = torch.empty(0, device="cpu")
+        self._sample_ids = torch.empty(0, dtype=torch.long, device="cpu")
         self._handles: list[RemovableHandle] = []
         self._unsaturated = Unsaturated()
         self._bounded: dict[str, list[RemovableHandle]] = {}  # layers whose outputs have, or may have, an upper bound

@@ -25,7 +25,8 @@ class WindowStore:
 
     def __init__(self, geometry: Windows, places: int, device: torch.device, windows: Tensor | None = None) -> None:
         self._geometry = geometry
-        self._windows = torch.empty(0, device=device) if windows is None else windows  # empty until the first cut
+        # empty until the first cut
+        self._windows = torch.empty(0, dtype=torch.float32, device=device) if windows is None else windows
         self._kept: list[Tensor] = []
         self._images = torch.full((places,), -1, device=device)  # among those of the kept batches; -1 once cut
         self._corners = torch.zeros(places, 2, dtype=torch.long, device=device)

@@ -14,6 +14,7 @@ from lightning_cnnvis.functional.deconvnet.rules import RectifiedBackward, Rule,
 from lightning_cnnvis.functional.network.canonical import RESPONSE_NORMS, RectifiableForward
 from lightning_cnnvis.functional.network.graph import children, kind, nodes_between, output_shape
 from lightning_cnnvis.functional.network.tracing import trace
+from lightning_cnnvis.functional.noise import gaussian
 from lightning_cnnvis.layers import activations
 
 
@@ -187,7 +188,7 @@ def _same_way_down(node: Node, other: Node) -> bool:
     """Tells whether an operation passes a signal on in the same way for two images, apart from rectifiers."""
     if output_shape(node) != output_shape(other):
         return False
-    signal = torch.randn(output_shape(node), generator=torch.Generator().manual_seed(0), device="cpu")
+    signal = gaussian(output_shape(node))
     meta = node._input_metadata[0]
     signal = signal.to(meta.device, meta.dtype)
     with RectifiedBackward(_BARE):

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from lightning_cnnvis.channel_dim import channels_first
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
 from lightning_cnnvis.functional.network.output import tensor_of
+from lightning_cnnvis.functional.noise import gaussian
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError, activations, bringing_channels_first, channel_dim, hook_layer
 
@@ -161,9 +162,7 @@ def _narrowing_pass(
 
 def _can_narrow(model: nn.Module, layers: Sequence[str], probe: Tensor) -> bool:
     """Tries on different samples, one for each layer, whether samples can leave on the way."""
-    noise = torch.randn(
-        (len(layers), *probe.shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
-    ).to(probe)
+    noise = gaussian((len(layers), *probe.shape[1:])).to(probe)
     with torch.no_grad():
         expected = plain_forward(model, layers)(noise)
         try:
@@ -195,8 +194,7 @@ def noise_image(model: nn.Module, input_size: tuple[int, int], channels: int | N
         convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
         # that of a lazy convolution is 0 before its first pass
         channels = next((m.in_channels for m in convolutions if m.in_channels), 3)
-    noise = torch.randn(1, channels, *input_size, generator=torch.Generator().manual_seed(0), device="cpu")
-    return noise.to(weights)
+    return gaussian((1, channels, *input_size)).to(weights)
 
 
 def model_options(model: nn.Module) -> Tensor:
@@ -212,7 +210,9 @@ def model_options(model: nn.Module) -> Tensor:
         >>> model_options(nn.Conv2d(3, 8, 3).double()).dtype
         torch.float64
     """
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0, device="cpu"))
+    weight: Tensor | None = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return torch.empty(0, dtype=torch.float32, device="cpu")
     if is_lazy(weight):  # a lazy module has no values yet
         return torch.empty(0, dtype=weight.dtype, device=weight.device)
     return weight.detach().new_empty(0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from lightning_cnnvis.functional.network.graph import children, kind
+from lightning_cnnvis.functional.noise import gaussian
 from lightning_cnnvis.inputs import InputSpec, OutputKind
 from lightning_cnnvis.inputs.batches import named_parts
 from lightning_cnnvis.layers import LayerError
@@ -162,8 +163,7 @@ def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> Clas
         >>> read_output(net, InputSpec(size=(2, 2)), torch.zeros(1, 3, 2, 2))
         ClassOutput(kind='probabilities', count=5, two_sided=False)
     """
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(inputs.shape, generator=generator, device="cpu").to(inputs)
+    noise = gaussian(inputs.shape).to(inputs)
     # of two images, since a network may refuse a batch of another size than one
     with torch.enable_grad():
         outputs = [tensor_of(model(image.requires_grad_())) for image in (inputs.detach().clone(), noise)]

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
 from lightning_cnnvis.functional.optimization.objectives import Objective
 from lightning_cnnvis.functional.optimization.progress import report
@@ -197,7 +198,7 @@ def _optimize_part(
     else:
         size = (batch.starts.shape[-2], batch.starts.shape[-1])
         params = recipe.parameterization.encode(batch.starts[part].to(like))
-    uniforms = [_draw(phase, generators).to(like) for phase in recipe.phases]
+    numbers = [_draw(phase, generators).to(like) for phase in recipe.phases]
     # the normalisation as a factor and an offset, computed once: otherwise its constants are copied from the host at
     # every step
     offset = input_spec.normalize(like.new_zeros(1, input_spec.channels, 1, 1))
@@ -206,7 +207,7 @@ def _optimize_part(
     state = recipe.optimizer.init(params)
     losses, frames = [], []
     step = since_reset = 0
-    for phase, uniform in zip(recipe.phases, uniforms, strict=True):
+    for phase, drawn in zip(recipe.phases, numbers, strict=True):
         input_size = _scaled(input_spec.size, phase.input_scale)
         if phase.reset:
             state, since_reset = recipe.optimizer.init(params), 0
@@ -215,7 +216,7 @@ def _optimize_part(
             images = recipe.parameterization.decode(params, size)
             if step in batch.frames:
                 frames.append(images.detach())
-            seen = phase.transform(images, uniform[index], input_size) if phase.transform else images
+            seen = phase.transform(images, drawn[index], input_size) if phase.transform else images
             inputs = resize(seen, input_size) * factor + offset
             rescued = rescue if recipe.rescue and step < RESCUE_STEPS else None
             loss, slope = gradient(inputs.detach(), rescued)
@@ -247,7 +248,7 @@ def _optimize_part(
 def _draw(phase: Phase, generators: Sequence[torch.Generator]) -> Tensor:
     """Draws uniform numbers ``(steps, N, draws)`` for the phase's transform."""
     draws = phase.transform.draws if phase.transform else 0
-    return torch.stack([torch.rand(phase.steps, draws, generator=g, device="cpu") for g in generators], 1)
+    return torch.stack([uniform((phase.steps, draws), g) for g in generators], 1)
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -348,7 +348,7 @@ def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
         raise ValueError(f"count={count} is too few for both ends. Give at least 2.")
     first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
     angle = (first @ second).clamp(-1, 1).acos()
-    part = torch.linspace(0, 1, count, device=first.device)[:, None]
+    part = torch.linspace(0, 1, count, dtype=first.dtype, device=first.device)[:, None]
     if angle < 1e-4:
         return first.expand(count, -1)
     return ((1 - part) * angle).sin() / angle.sin() * first + (part * angle).sin() / angle.sin() * second

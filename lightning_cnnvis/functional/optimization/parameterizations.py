@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_cnnvis.functional.noise import gaussian, uniform
 from lightning_cnnvis.functional.optimization.regularizers import channel_values
 from lightning_cnnvis.inputs import IMAGENET_MEAN
 
@@ -63,7 +65,7 @@ class ImageStatistics:
         """
         if channels == 3:
             return cls(_NATURAL_MEAN, _NATURAL_COVARIANCE)
-        variance = round(torch.tensor(_NATURAL_COVARIANCE, device="cpu").mean().item(), 4)
+        variance = round(sum(itertools.chain(*_NATURAL_COVARIANCE)) / 9, 4)
         covariance = tuple(tuple(variance if i == j else 0.0 for j in range(channels)) for i in range(channels))
         return cls((sum(_NATURAL_MEAN) / 3,) * channels, covariance)
 
@@ -104,12 +106,10 @@ def _spectrum_decay(images: Tensor) -> float:
     window = torch.hann_window(height, periodic=False, dtype=images.dtype, device="cpu").outer(
         torch.hann_window(width, periodic=False, dtype=images.dtype, device="cpu")
     )
-    images = images.cpu() - images.cpu().mean((-2, -1), keepdim=True)
+    images = images - images.mean((-2, -1), keepdim=True)
     power = torch.fft.rfft2(images * window).abs().square().mean((0, 1))
     frequency = _frequencies(height, width).to(images.dtype)
-    low = 2 / min(height, width)
-    first, last = torch.tensor([low, 0.25], device="cpu").log().tolist()
-    edges = torch.linspace(first, last, 9, device="cpu").exp()
+    edges = torch.linspace(math.log(2 / min(height, width)), math.log(0.25), 9, dtype=torch.float32, device="cpu").exp()
     points = []
     for lower, upper in itertools.pairwise(edges):
         ring = (frequency >= lower) & (frequency < upper)
@@ -191,7 +191,7 @@ class Pixels:
         Returns:
             ``(N, C, H, W)``, in units from the centre.
         """
-        return self.init_std * torch.stack([torch.randn(shape, generator=g, device="cpu") for g in generators])
+        return self.init_std * torch.stack([gaussian(shape, g) for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
         """Measures pixels from the centre.
@@ -257,7 +257,7 @@ class Fourier:
         """
         channels, height, width = shape
         spectrum = (channels, height, width // 2 + 1, 2)
-        return self.init_std * torch.stack([torch.randn(spectrum, generator=g, device="cpu") for g in generators])
+        return self.init_std * torch.stack([gaussian(spectrum, g) for g in generators])
 
     def encode(self, images: Tensor) -> Tensor:
         """Finds the coefficients of images; black and white are first moved inside the open interval (0, 1).
@@ -303,7 +303,8 @@ def _mix(matrix: Tensor, images: Tensor) -> Tensor:
 
 def _frequencies(height: int, width: int) -> Tensor:
     """Computes the cycles per pixel of each coefficient of ``rfft2``."""
-    rows, columns = torch.fft.fftfreq(height, device="cpu"), torch.fft.rfftfreq(width, device="cpu")
+    rows = torch.fft.fftfreq(height, dtype=torch.float32, device="cpu")
+    columns = torch.fft.rfftfreq(width, dtype=torch.float32, device="cpu")
     return torch.hypot(rows[:, None], columns[None])
 
 
@@ -373,7 +374,7 @@ class UniformStart(Pixels):
         Returns:
             ``(N, C, H, W)``, in units from the centre.
         """
-        noise = torch.stack([2 * torch.rand(shape, generator=g, device="cpu") - 1 for g in generators])
+        noise = torch.stack([2 * uniform(shape, g) - 1 for g in generators])
         rank = max(1, round(0.95 * noise[0].numel()))
         quantile = noise.flatten(1).kthvalue(rank, dim=1).values
         return noise * (self.init_std / quantile).view(-1, 1, 1, 1)

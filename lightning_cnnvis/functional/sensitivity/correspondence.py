@@ -125,11 +125,12 @@ def correspondence(
                     for layer in layers:
                         signs[layer].append((before[layer] - after[layer]).sign().flatten().to(torch.int8))
                 for layer in layers:
-                    distances[layer][name] += [
-                        float((a != b).double().mean()) for a, b in combinations(signs[layer], 2)
-                    ]
+                    # counted on the device, and read once
+                    unlike = torch.stack([(a != b).sum() for a, b in combinations(signs[layer], 2)])
+                    distances[layer][name] += [count / signs[layer][0].numel() for count in unlike.tolist()]
     values = {
-        layer: {name: torch.tensor(d, dtype=torch.float64) for name, d in of.items()} for layer, of in distances.items()
+        layer: {name: torch.tensor(d, dtype=torch.float64, device="cpu") for name, d in of.items()}
+        for layer, of in distances.items()
     }
     return Correspondence(
         parts={name: boxes for name, boxes in named.items() if name != RANDOM},
@@ -160,7 +161,7 @@ def check_boxes(name: str, boxes: Tensor | Sequence[Sequence[int]], count: int, 
         raise ValueError(f"Part {name!r} must have boxes of 4 numbers: top, left, bottom and right.")
     if len(boxes) != count:
         raise ValueError(f"Part {name!r} has {len(boxes)} boxes for {count} images. Give one for each image.")
-    found = torch.as_tensor(boxes).cpu()
+    found = torch.as_tensor(boxes, device="cpu")
     if found.is_floating_point() and not torch.equal(found, found.round()):
         raise ValueError(f"Part {name!r} has a box that does not begin or end at whole pixels. Round it.")
     for n, box in enumerate(found.long().tolist()):
@@ -179,10 +180,13 @@ def _random_parts(parts: Sequence[Tensor], size: tuple[int, int], sets: int, see
     drawn = []
     for n in range(sets):
         sides = parts[n % len(parts)][:, 2:] - parts[n % len(parts)][:, :2]
-        room = torch.tensor(size) - sides + 1
+        room = torch.tensor(size, device="cpu") - sides + 1
         # the place of an image does not depend on how many there are after it
         corners = torch.stack(
-            [torch.stack([torch.randint(int(side), (), generator=generator) for side in of]) for of in room]
+            [
+                torch.stack([torch.randint(int(side), (), generator=generator, device="cpu") for side in of])
+                for of in room
+            ]
         )
         drawn.append(torch.cat([corners, corners + sides], dim=1))
     return torch.stack(drawn)
