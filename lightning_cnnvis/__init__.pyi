@@ -10,6 +10,7 @@ from .callbacks import FeatureInversion as FeatureInversion
 from .callbacks import FilterRenormalization as FilterRenormalization
 from .callbacks import MethodCallback as MethodCallback
 from .callbacks import Occlusion as Occlusion
+from .callbacks import Patches as Patches
 from .callbacks import TransformationInvariance as TransformationInvariance
 from .callbacks import VisualizationCheckpoint as VisualizationCheckpoint
 from .data import CIFAR10 as CIFAR10

@@ -83,6 +83,7 @@ QUICK = {
     "dream": {"layers": ["5"], "options": DreamOptions(octaves=1, steps=1), "zoom_frames": 2},
     "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
     "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},
+    "patches": {"num_channels": 2, "k": 2, "patch": 6, "stride": 5},
     "occlusion": {"probes": 2, "patch": 6, "stride": 5},
     "invariance": {"layers": ["2"], "probes": 2, "sample": 4, "scales": [1, 1.5], "rotations": [0, 90], "colors": [0]},
 }

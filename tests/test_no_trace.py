@@ -81,6 +81,7 @@ FUNCTIONS = {
     ),
     "visualize_classes": lambda net, images: functional.visualize_classes(net, [0, "dog"], input_spec=SPEC, steps=2),
     "occlusion": lambda net, images: functional.occlusion(net, images[:2], input_spec=SPEC, patch=6, stride=5),
+    "patches": lambda net, images: functional.patches(net, [images], "model.10", [0, 2], k=2, patch=6, stride=5),
     "project": lambda net, images: functional.project(net, images, "model.6", CHANNELS),
     "project, whole": lambda net, images: functional.project(net, images, "model.6", CHANNELS, windowed=False),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),

@@ -11,6 +11,7 @@ from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.occlusion import Occlusion
+from lightning_cnnvis.callbacks.patches import Patches
 from lightning_cnnvis.callbacks.transformation_invariance import TransformationInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
@@ -25,6 +26,7 @@ __all__ = [
     "FilterRenormalization",
     "MethodCallback",
     "Occlusion",
+    "Patches",
     "TransformationInvariance",
     "VisualizationCallback",
     "VisualizationCheckpoint",

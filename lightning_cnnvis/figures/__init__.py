@@ -12,6 +12,7 @@ from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pic
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells, occlusion_figure, small_maps
 from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
+from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pictures, patches_figure
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.pictures import Picture, as_bytes
 
@@ -34,6 +35,10 @@ __all__ = [
     "labelled_pictures",
     "occlusion_cells",
     "occlusion_figure",
+    "outlined",
+    "part_pictures",
+    "patch_pictures",
+    "patches_figure",
     "picture_grid",
     "picture_strip",
     "reduced",

@@ -57,6 +57,7 @@ from lightning_cnnvis.functional.optimization.transforms import RandomAffine, Ra
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.functional.sensitivity.correspondence import Correspondence, correspondence
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
+from lightning_cnnvis.functional.sensitivity.patches import Patches, patches
 from lightning_cnnvis.functional.sensitivity.transformations import (
     TransformationInvariance,
     transformation_invariance,
@@ -100,6 +101,7 @@ __all__ = [
     "Optimized",
     "Optimizer",
     "Parameterization",
+    "Patches",
     "Phase",
     "Pixels",
     "Preset",
@@ -143,6 +145,7 @@ __all__ = [
     "neuron",
     "occlusion",
     "optimize",
+    "patches",
     "preset_recipe",
     "project",
     "receptive_field",

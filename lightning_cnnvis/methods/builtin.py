@@ -9,6 +9,7 @@ from lightning_cnnvis.methods.invert import INVERT
 from lightning_cnnvis.methods.maximize import MAXIMIZE
 from lightning_cnnvis.methods.method import MethodAttribute
 from lightning_cnnvis.methods.occlusion import OCCLUSION
+from lightning_cnnvis.methods.patches import PATCHES
 
 
 class BuiltinMethods:
@@ -22,3 +23,4 @@ class BuiltinMethods:
     occlusion = MethodAttribute(OCCLUSION)
     correspondence = MethodAttribute(CORRESPONDENCE)
     invariance = MethodAttribute(INVARIANCE)
+    patches = MethodAttribute(PATCHES)

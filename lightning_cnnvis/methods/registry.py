@@ -26,6 +26,7 @@ BUILTIN = {
     "occlusion": "lightning_cnnvis.methods.occlusion",
     "correspondence": "lightning_cnnvis.methods.correspondence",
     "invariance": "lightning_cnnvis.methods.invariance",
+    "patches": "lightning_cnnvis.methods.patches",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 
