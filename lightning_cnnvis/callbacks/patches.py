@@ -15,7 +15,7 @@ class Patches(MethodCallback, method=PATCHES):
     See `patches` for the method and its source. Each epoch that is shown takes a pass over the validation images.
 
     Pictures: ``patches/<layer>``, each unit's images with the parts outlined, and the parts below;
-    ``patches_evolution/<layer>``, the strongest image of each unit, a row a unit, a column an epoch. Scalars:
+    ``patches/evolution/<layer>``, the strongest image of each unit, a row a unit, a column an epoch. Scalars:
     ``patches_area/<layer>``, the share of the images that is outlined.
 
     Args:

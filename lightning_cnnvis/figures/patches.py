@@ -14,7 +14,7 @@ from lightning_cnnvis.functional.sensitivity.patches import Patches
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.pictures import Picture
 
-DIMMED = 0.35
+DIMMED = 0.55
 """Brightness of what does not excite the unit."""
 
 
@@ -32,7 +32,7 @@ def outlined(images: Tensor, regions: Tensor) -> Tensor:
         >>> region = torch.zeros(1, 5, 5, dtype=torch.bool)
         >>> region[0, 1:4, 1:4] = True
         >>> outlined(torch.ones(1, 1, 5, 5), region)[0, 2].sum(1)
-        tensor([1.7500, 0.9353, 1.8569, 0.9353, 1.7500])
+        tensor([2.7500, 1.3353, 2.2569, 1.3353, 2.7500])
     """
     if images.shape[1] != 3:
         images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)

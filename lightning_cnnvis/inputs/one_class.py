@@ -13,12 +13,12 @@ class OneClassError(ValueError):
 
 
 def of_one_class(
-    labelled: Iterable[tuple[Tensor, Sequence[int | str] | None]], count: int, wanted: Sequence[int | str] = ()
+    labelled: Iterable[tuple[Tensor, Sequence[int | str]]], count: int, wanted: Sequence[int | str] = ()
 ) -> Tensor:
     """Takes the first images of one class.
 
     Args:
-        labelled: Batches ``(N, C, H, W)``, each with the classes of its images; None where they are not known.
+        labelled: Batches ``(N, C, H, W)``, each with the classes of its images.
         count: Number of images.
         wanted: Number and name of the class; that of which there are enough images first if empty.
 
@@ -26,15 +26,10 @@ def of_one_class(
         ``(count, C, H, W)``; those of the class with most images where there are fewer.
 
     Raises:
-        OneClassError: If the classes are not known, or there are fewer than two images of one.
+        OneClassError: If there are fewer than two images of a class.
     """
     found: dict[int | str, list[Tensor]] = {}
     for images, labels in labelled:
-        if labels is None:
-            raise OneClassError(
-                "The classes of the images are not known: no batch has a tensor of integers, or no folder is one of "
-                "several. Give images of one class, or parts in a file."
-            )
         for image, label in zip(images, labels, strict=True):
             if not wanted or label in wanted:
                 of_class = found.setdefault(label, [])

@@ -5,7 +5,7 @@ Zeiler & Fergus 2013 (arXiv 1311.2901), section 4.4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +18,13 @@ from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_depths
 from lightning_cnnvis.functional.network.output import class_indices
 from lightning_cnnvis.functional.noise import uniform
+from lightning_cnnvis.functional.network.output import class_indices, read_output, tensor_of
 from lightning_cnnvis.functional.sensitivity.correspondence import RANDOM, Correspondence, check_boxes, correspondence
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.one_class import of_one_class
 from lightning_cnnvis.inputs.parts import Boxes, PartsError, fit_box, read_parts
 from lightning_cnnvis.inputs.photographs import check_photographs, fit_photograph, read_photograph
+from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
@@ -47,7 +49,7 @@ class CorrespondenceOptions:
             right, in pixels of the photograph, or a YAML file ``{part: {image: [top, left, bottom, right]}}``; or boxes
             ``(N, 4)`` by name. Five places that are the same in all images if None.
         of_class: Name or number of the class whose images are taken where none are given; the first of which there are
-            enough if None.
+            enough if None. Where the data do not tell the classes, they are what the network takes the images for.
         count: Number of images of the class.
         random_sets: Number of sets of random parts to compare to.
         seed: Seed of the random parts.
@@ -219,7 +221,22 @@ def _of_class(subject: Subject, options: CorrespondenceOptions) -> Tensor:
     if options.of_class is not None:
         (number,) = class_indices([options.of_class], subject.number_of_classes(), spec)
         wanted = [number, spec.class_name(number)]
-    return of_one_class(subject.images.labelled(spec), options.count, wanted)
+    with isolated(subject.network) as network, torch.no_grad():
+        return of_one_class(_labelled(replace(subject, network=network)), options.count, wanted)
+
+
+def _labelled(subject: Subject) -> Iterator[tuple[Tensor, Sequence[int | str]]]:
+    """The images with their classes; those that the network takes them for where the data do not tell."""
+    spec = subject.input_spec
+    output = read_output(subject.network, spec, subject.blank())
+    for images, labels in subject.images.labelled(spec):
+        if labels is not None:
+            yield images, labels
+        elif output is None:  # any two are as good as any others
+            yield images, [0] * len(images)
+        else:
+            logits = tensor_of(subject.network(subject.to_network(spec.normalize(images))))
+            yield images, output.labels(logits).tolist()
 
 
 def _run(

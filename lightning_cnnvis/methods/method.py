@@ -192,6 +192,8 @@ class Method(Generic[P, R]):
             must be asked for.
         refuse_layer: ``(network, layer, image)``: raises a ValueError that says why the method cannot be used on a
             layer.
+        suits: ``(subject, layer)`` -> whether the method is for such a layer. A report on layers that it is not for
+            leaves it out.
         needs_output: Whether weights that end before the network does are of no use to it.
 
     Example:
@@ -220,6 +222,7 @@ class Method(Generic[P, R]):
     report: Mapping[str, Any] | None = field(default_factory=dict)
     evolve: Mapping[str, Any] | None = None
     refuse_layer: Callable[[Any, str, Tensor], None] | None = None
+    suits: Callable[[Subject, str], bool] = lambda subject, layer: True
     needs_output: bool = False
 
     def __post_init__(self) -> None:

@@ -207,7 +207,7 @@ def _strip(options: PatchesOptions, layer: str, result: LayerPatches) -> Strip:
     found = result.patches
     first = slice(None, None, found.k)
     return Strip(
-        f"{PATCHES.tag}_evolution/{layer}",
+        f"{PATCHES.tag}/evolution/{layer}",
         f"{layer} · evolution",
         list(result.labels),
         result.strongest,
@@ -256,5 +256,6 @@ PATCHES = Method(
     result=PatchesResult,
     section=_sections,
     report={"num_channels": 4, "k": 3},
+    suits=lambda subject, layer: layer in _shapes(subject),
 )
 register_method(PATCHES)

@@ -103,7 +103,9 @@ def collect(
     left_out: list[str] = []
     results: list[Result] = []
     for method in options.methods:
-        of_method = layers if layers is not None or method.refuse_layer is None else passable
+        of_method = (
+            passable if layers is None and method.refuse_layer is not None else _suited(analysis, method, layers)
+        )
         try:
             if of_method is not None and not of_method:
                 raise ValueError("There is no layer that it can be used on.")
@@ -112,7 +114,7 @@ def collect(
         except DataError:
             raise
         except ValueError as error:
-            if layers is not None and "layers" in method.fields:
+            if of_method and layers is not None and "layers" in method.fields:
                 raise
             left_out.append(f"{method.name}: {error}")
             continue
@@ -128,6 +130,11 @@ def collect(
         curves=tuple(curves),
         left_out=tuple(left_out),
     )
+
+
+def _suited(analysis: Analysis, method: Method[..., Any], layers: Sequence[str] | None) -> Sequence[str] | None:
+    """Those of the named layers that a method is for."""
+    return layers and [layer for layer in layers if method.suits(analysis.subject, layer)]
 
 
 def _facts(analysis: Analysis, results: Sequence[Result]) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from runs import IMAGES, LABELS, SIDE, SPEC, Classifier, fit, loader, network
+from torch import nn
 
 from lightning_cnnvis import Correspondence, analyze
 from lightning_cnnvis.callbacks import callback_class
@@ -47,8 +48,16 @@ def test_fewer_images_than_were_asked_for():
         analysis([(IMAGES[:2], LABELS[:2])]).correspondence(["2"])
     with pytest.raises(ValueError, match="fewer than two images of class 2"):
         analysis([(IMAGES[:2], LABELS[:2])]).correspondence(["2"], of_class="emu")
-    with pytest.raises(ValueError, match="The classes of the images are not known"):
-        analysis(IMAGES).correspondence(["2"])
+
+
+def test_images_without_classes():
+    with torch.no_grad():
+        predicted = network().eval()(IMAGES).argmax(1)
+    found = analysis(IMAGES).correspondence(["2"], count=2)
+    wanted = next(int(n) for place, n in enumerate(predicted) if (predicted[: place + 1] == n).sum() == 2)
+    torch.testing.assert_close(found.images, IMAGES[predicted == wanted][:2])
+    features = analyze(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), IMAGES, input_spec=SPEC)
+    torch.testing.assert_close(features.correspondence(count=2).images, IMAGES[:2])
 
 
 @pytest.mark.parametrize("size", [(16, 16), (9, 24), (3, 2), (1, 1)])

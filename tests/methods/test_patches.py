@@ -66,6 +66,15 @@ def test_networks_and_layers_that_have_maps():
     assert not found.sections
 
 
+def test_a_report_on_layers_shows_those_without_a_map():
+    shown = analysis()
+    found = collect(shown, ["2", "8"], options=ReportOptions(show=["patches"]))
+    assert {tile.label.split()[0] for tile in found.sections[0].blocks[0].tiles} == {"8"}
+    found = collect(shown, ["2"], options=ReportOptions(show=["patches", "maximize"], steps=1))
+    assert [section.title for section in found.sections] == ["What feature maps respond to most"]
+    assert found.left_out == ("patches: There is no layer that it can be used on.",)
+
+
 def test_images_in_grey_that_are_not_square():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 10 * 16, 4))
     images = torch.rand(3, 1, 12, 18, generator=torch.Generator().manual_seed(0))
@@ -95,7 +104,7 @@ def test_the_callback(tmp_path):
     fit(tmp_path, shown, module=Classifier())
     folder = tmp_path / "cnnvis"
     assert len(list((folder / "patches" / "8").glob("*.png"))) == 2
-    assert (folder / "patches_evolution" / "8").is_dir()
+    assert (folder / "patches" / "evolution" / "8").is_dir()
     assert len(shown.state_dict()["strips"]["8"]["columns"]) == 2
 
 
