@@ -16,9 +16,8 @@ from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_depths
-from lightning_cnnvis.functional.network.output import class_indices
-from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.network.output import class_indices, read_output, tensor_of
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.sensitivity.correspondence import RANDOM, Correspondence, check_boxes, correspondence
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.one_class import of_one_class
