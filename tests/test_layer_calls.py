@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torchvision
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.nn import functional as F
 
@@ -267,3 +268,33 @@ def test_callbacks_take_calls(tmp_path, images, method):
         assert any("relu@2" in name for name in files)
         assert any("relu@1" in name for name in files)
     assert files
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("relu", "Name a call: 'relu@1' or 'relu@2'"),
+        ("net.relu@9", "There is no 'relu@9'"),
+        ("net.relu@0", "Calls are counted from 1"),
+        ("relu@x", "does not name a call"),
+    ],
+)
+@pytest.mark.parametrize("method", ["deconv", "maximize", "dream", "invert"])
+def test_callbacks_refuse_before_the_training_starts(tmp_path, images, method, layer, message):
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, torch.tensor([0, 1, 1])), batch_size=3)
+    callback = callback_class(method)(layers=[layer], input_spec=SPEC)
+    run = Run()
+    before = {name: value.clone() for name, value in run.state_dict().items()}
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path,
+        callbacks=[callback],
+        max_epochs=1,
+        logger=False,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    with pytest.raises(MisconfigurationException, match=re.escape(message)):
+        trainer.fit(run, data, data)
+    assert all(torch.equal(value, before[name]) for name, value in run.state_dict().items())

@@ -86,6 +86,15 @@ def without_norm() -> Classifier:
     return module
 
 
+def saturated() -> Classifier:
+    """Units at an upper bound, whose activation before the rectifier is noted while the validation runs."""
+    module = Classifier()
+    for name, child in module.model.named_children():
+        if isinstance(child, nn.ReLU):
+            module.model[int(name)] = nn.ReLU6(inplace=True)
+    return module
+
+
 class Notes(DummyLogger):
     """Notes the losses that the run logs, step by step."""
 
@@ -137,6 +146,7 @@ def assert_same(outcome_, expected):
         pytest.param({}, id="batch norm"),
         pytest.param({"make": lambda: Classifier(dropout=True)}, id="dropout"),
         pytest.param({"make": frozen_norm}, id="frozen batch norm"),
+        pytest.param({"make": saturated}, id="upper bounds"),
         pytest.param({"accumulate_grad_batches": 2}, id="accumulation"),
         pytest.param({"precision": "bf16-mixed"}, id="bf16-mixed"),
         pytest.param({"precision": "bf16-true"}, id="bf16-true"),

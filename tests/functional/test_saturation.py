@@ -34,6 +34,7 @@ BOUNDED = {
     "clamp in place": lambda: Function(lambda x: x.clamp_(0, 6)),
     "clip": lambda: Function(lambda x: torch.clip(x, min=0, max=6)),
     "scaled": lambda: Function(lambda x: F.relu6(x * 6) / 6),
+    "scaled in place": lambda: Function(lambda x: x.mul(6).clamp_(0.0, 6.0).div_(6.0)),
     "then flattened": lambda: Function(lambda x: F.relu6(x).view(x.shape[0], -1, *x.shape[2:]).contiguous()),
     "before dropout": lambda: nn.Sequential(nn.ReLU6(), nn.Dropout(), nn.Identity()),
     "timm": lambda: timm.layers.BatchNormAct2d(4, act_layer=nn.ReLU6),
@@ -42,6 +43,7 @@ BOUNDED_FOR_GRADIENTS = {
     "Hardtanh around 0": nn.Hardtanh,
     "Hardsigmoid": nn.Hardsigmoid,
     "hardsigmoid in place": lambda: Function(lambda x: F.hardsigmoid(x, inplace=True)),
+    "timm's hard sigmoid": timm.layers.HardSigmoid,
     "clamp_max": lambda: Function(lambda x: x.relu().clamp_max(6)),
     "minimum": lambda: Function(lambda x: torch.minimum(x.relu(), torch.tensor(6.0))),
 }

@@ -86,8 +86,8 @@ class Unsaturated(TorchDispatchMode):  # type: ignore[no-untyped-call]
             output = result[0] if isinstance(result, tuple) else result
             if before is not None:
                 values = _BOUNDS[name](output, before, *args[1:], **kwargs)
-            elif known is not None and not func._schema.is_mutable:
-                moved = func(known, *args[1:], **kwargs)
+            elif known is not None:
+                moved = func(known.clone() if func._schema.is_mutable else known, *args[1:], **kwargs)
                 values = moved[0] if isinstance(moved, tuple) else moved
             else:
                 values = None

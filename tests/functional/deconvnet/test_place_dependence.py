@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_cnnvis.functional import project
+from lightning_cnnvis.functional import project, top_activations
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows
 from lightning_cnnvis.functional.network.place_dependence import depends_on_place
 from lightning_cnnvis.functional.network.precision import InPrecision
@@ -158,9 +158,9 @@ POSITIONS = torch.tensor([[0, 0], [0, 39], [39, 3], [20, 20], [1, 17], [30, 38]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("make", DEPENDENT.values(), ids=DEPENDENT)
-def test_they_get_whole_images(images, make, dtype):
-    net, images = network(make()).to(dtype), images.to(dtype)
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_they_get_whole_images(images, name, dtype):
+    net, images = network(DEPENDENT[name]()).to(dtype), images.to(dtype)
     plan = plan_windows(net, "4", images, rule="gradient")
     assert plan.size == (SIZE, SIZE)
     assert not plan.cropped
@@ -168,6 +168,12 @@ def test_they_get_whole_images(images, make, dtype):
     found, whole = (project(net, images, "4", channels, POSITIONS, rule="gradient", windowed=w) for w in (True, False))
     assert torch.equal(found.full(), whole.full())
     assert torch.equal(found.activations, whole.activations)
+    top = top_activations(net, [images], ["4"], 1)["4"]
+    samples, places = top.sample_ids[:, 0], top.positions[:, 0]
+    whole = project(net, images[samples], "4", channels, places, rule="gradient", windowed=False)
+    near = {torch.float32: 1e-6, torch.bfloat16: 0.03, torch.float64: 1e-12}[dtype]
+    found = top.project(net, "4", rule="gradient")
+    assert (found.full() - whole.full()).abs().max() <= near * whole.full().abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
