@@ -69,7 +69,8 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device_type in {"cpu", _device_type(owner)}:
-            stack.enter_context(torch.autocast(device_type, enabled=False))
+            if torch.amp.is_autocast_available(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_switches())
         stack.enter_context(_checkpointing_off())

@@ -95,6 +95,23 @@ def as_bytes(pictures: Tensor) -> Tensor:
     return pictures.detach().float().nan_to_num().clamp(0, 1).mul(255).round().byte().cpu()
 
 
+def from_bytes(pictures: Tensor) -> Tensor:
+    """Scales pictures of bytes to [0, 1].
+
+    Args:
+        pictures: uint8 of any shape.
+
+    Returns:
+        The same shape, float32 whatever torch's default dtype is.
+
+    Example:
+        >>> import torch
+        >>> from_bytes(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([0., 1.])
+    """
+    return pictures.float() / 255
+
+
 def as_picture(frame: Tensor) -> Picture:
     """Turns a frame into a picture.
 

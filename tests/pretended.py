@@ -13,8 +13,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lightning_cnnvis.functional.inversion import metrics, results
-
 aten = torch.ops.aten
 DEVICE = torch.device("lazy:0")  # a kind that every torch knows, and none has
 
@@ -22,6 +20,8 @@ _TRANSFERS = {aten._to_copy.default, aten.copy_.default}
 _READS = {aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default, aten.masked_select.default}
 # which take no number of the host beside tensors of the device
 _STRICT = {aten.mm.default, aten.addmm.default, aten.convolution.default, aten.stack.default, aten.cat.default}
+# which MPS does not have
+_ABSENT = {torch.float64, torch.complex128}
 
 
 class Mixed(RuntimeError):
@@ -95,6 +95,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     args, kwargs = tree_map(lambda value: value.held if isinstance(value, Pretended) else value, (args, kwargs))
     result = func(*args, **kwargs)
+    if target_is_there and any(leaf.dtype in _ABSENT for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)):
+        raise TypeError(f"{func}: the device has no float64, at {_place()}")
     known = {id(tensor.held): tensor for tensor in there}
 
     def wrapped(value: Any) -> Any:
@@ -132,10 +134,7 @@ def pretend(monkeypatch: Any) -> Iterator[None]:
 
     reads.clear()
     with monkeypatch.context() as patch, _Factories():
-        patch.setattr("lightning_cnnvis.isolation._device_type", lambda _: "cpu")  # for autocast, which knows few
         patch.setattr(torch, "tensor", tensor)
-        # which TorchMetrics counts with a list as an index, that torch would bring to a real device itself
-        patch.setattr(results, "psnr", lambda images, others: Pretended(metrics.psnr(images.held, others.held)))
         patch.setattr(torch.Tensor, "tolist", tolist)
         yield
 

@@ -7,10 +7,14 @@ import copy
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from pretended import DEVICE, Mixed, Pretended, moved, pretend, reads
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs import IMAGES, LABELS, QUICK, SPEC, every_callback, fit, loader, network
 from torch import nn
 
@@ -113,6 +117,7 @@ def test_a_network_without_values_is_refused(work):
 # A device that is not there.
 
 CHANNELS = torch.tensor([0, 1, 2])
+NOSE = {"nose": [[2, 3, 8, 8]] * 3}
 ONCE = DreamOptions(octaves=2, steps=2)
 
 FUNCTIONS = {
@@ -129,6 +134,21 @@ FUNCTIONS = {
     "invert, 2014": lambda net, images, to: (
         functional.invert(net, images[:1], "2", input_spec=SPEC, steps=3, method="mahendran2014").images
     ),
+    "occlusion": lambda net, images, to: functional.occlusion(net, images, input_spec=SPEC, patch=6).probabilities,
+    "correspondence": lambda net, images, to: torch.tensor(
+        functional.correspondence(net, images, NOSE, ["2"], input_spec=SPEC).deltas["2"]["nose"],
+        dtype=torch.float64,
+        device="cpu",
+    ),
+    "invariance": lambda net, images, to: functional.transformation_invariance(
+        net, images, ["2"], input_spec=SPEC
+    ).distances["2"]["rotation"],
+    "zoom": lambda net, images, to: torch.stack(
+        [*functional.zoom(net, images[0], "5", input_spec=SPEC, frames=2, options=ONCE)]
+    ),
+    "layers": lambda net, images, to: (
+        functional.invert_layers(net, images[:1], ["2", "5"], input_spec=SPEC, steps=2).images
+    ),
     "top activations": lambda net, images, to: functional.top_activations(net, [images], ["5"], k=2)["5"].values,
     "projections of top activations": lambda net, images, to: (
         functional.top_activations(net, [images], ["5"], k=2)["5"].project(net, "5").pixels
@@ -144,7 +164,7 @@ def held(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("default", [None, DEVICE], ids=["", "the default device"])
 def test_functions_work_on_a_device(name, default, monkeypatch):
     images = IMAGES[:3] * 2 - 1
-    pixels = IMAGES[:3] if name == "dream" else images
+    pixels = IMAGES[:3] if name in ("dream", "zoom") else images
     expected = FUNCTIONS[name](network().eval(), pixels.clone(), lambda tensor: tensor)
     net = network().eval()
     with pretend(monkeypatch), default or nullcontext():
@@ -172,6 +192,11 @@ READS = {
     "dream": 4,
     "invert": 7,
     "invert, 2014": 7,
+    "occlusion": 5,
+    "correspondence": 3,
+    "invariance": 11,
+    "zoom": 8,
+    "layers": 10,
     "top activations": 6,
     "projections of top activations": 9,
 }
@@ -216,3 +241,31 @@ def test_a_batch_is_picked_up_with_one_read_a_layer(monkeypatch):
             functional.top_activations(moved(copy.deepcopy(net)), loader_of, ["2", "5"], k=2)
         counts.append(sum(reads.values()))
     assert counts[1] - counts[0] <= 4 * 2
+
+
+READS_OF_A_RUN = 600
+"""How often all callbacks together wait in two epochs, each shown, and the checks of what they are asked for."""
+
+
+class _SingleDevice(SingleDeviceStrategy):
+    """Trains on the pretended device."""
+
+    def __init__(self) -> None:
+        super().__init__(device=DEVICE, accelerator=_NoAccelerator())
+
+
+class _NoAccelerator(CPUAccelerator):
+    def setup_device(self, device: torch.device) -> None:
+        """Checks nothing: the base class asks for the CPU."""
+
+
+def test_callbacks_work_on_a_device(tmp_path, monkeypatch):
+    fit(tmp_path / "cpu", *callbacks())
+    with pretend(monkeypatch):
+        fit(tmp_path / "device", *callbacks(), accelerator="auto", strategy=_SingleDevice())
+    drawn = sorted(path.relative_to(tmp_path / "cpu") for path in (tmp_path / "cpu").rglob("*.png"))
+    assert drawn
+    assert sum(reads.values()) <= READS_OF_A_RUN, reads
+    for path in drawn:
+        here, there = (np.asarray(Image.open(tmp_path / run / path), np.int16) for run in ("cpu", "device"))
+        assert np.abs(here - there).max() <= 2, path

@@ -28,7 +28,7 @@ from lightning_cnnvis.figures.layout import (
 from lightning_cnnvis.figures.projections import contrast
 from lightning_cnnvis.functional.deconvnet.projection import Projections
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion
-from lightning_cnnvis.pictures import Picture
+from lightning_cnnvis.pictures import Picture, from_bytes
 
 # from violet over green to yellow, evenly in lightness
 _HEAT = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
@@ -182,7 +182,7 @@ def _label_map(labels: Tensor, class_name: Callable[[int], str], side: int) -> I
     """The most probable class at each place as colours, with a legend beside it, the most frequent first."""
     classes, counts = torch.unique(labels, return_counts=True)
     order = counts.argsort(descending=True, stable=True)[: len(_LABELS)]
-    colours = torch.tensor(_OTHERS, dtype=torch.float32, device="cpu").expand(*labels.shape, 3).clone()
+    colours = torch.tensor(_OTHERS, dtype=torch.uint8, device="cpu").expand(*labels.shape, 3).clone()
     legend = []
     for colour, place in zip(_LABELS, order.tolist(), strict=False):
         colours[labels == classes[place]] = colours.new_tensor(colour)
@@ -190,9 +190,9 @@ def _label_map(labels: Tensor, class_name: Callable[[int], str], side: int) -> I
     others = 1 - sum(share for *_, share in legend)
     if len(classes) > len(legend):
         legend.append((_OTHERS, "others", others))
-    drawn = tile(colours.movedim(-1, 0) / 255, side)
+    drawn = tile(from_bytes(colours.movedim(-1, 0)), side)
     if max(drawn.size) < side:
-        drawn = tile(colours.movedim(-1, 0) / 255, side, smooth=True)
+        drawn = tile(from_bytes(colours.movedim(-1, 0)), side, smooth=True)
     return beside([drawn, _legend(legend)], gap=3 * GAP)
 
 

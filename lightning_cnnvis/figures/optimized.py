@@ -22,7 +22,7 @@ from lightning_cnnvis.figures.layout import (
     tile,
 )
 from lightning_cnnvis.functional.visualization.results import Visualizations
-from lightning_cnnvis.pictures import Picture
+from lightning_cnnvis.pictures import Picture, from_bytes
 
 
 def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:
@@ -65,7 +65,7 @@ def labelled_pictures(
         The figure.
     """
     tiles = [
-        captioned(captioned(tile(picture / 255, side, smooth=True), state, faint=True), one_line(label))
+        captioned(captioned(tile(from_bytes(picture), side, smooth=True), state, faint=True), one_line(label))
         for picture, label, state in zip(pictures, labels, states, strict=True)
     ]
     rows = max(1, round(math.sqrt(len(tiles) / 1.5)))
@@ -118,7 +118,9 @@ def picture_strip(
         ]
         return captioned(mosaic(cells, 1, gap=10), head)
 
-    columns = [cells_of(column.pictures / 255, column.captions, f"epoch {column.epoch}") for column in strip.columns]
+    columns = [
+        cells_of(from_bytes(column.pictures), column.captions, f"epoch {column.epoch}") for column in strip.columns
+    ]
     if original is not None:
         blank = ["\n" * caption.count("\n") for caption in strip.columns[0].captions]
         columns.insert(0, cells_of([original] * len(labels), blank, "original"))

@@ -27,7 +27,7 @@ from lightning_cnnvis.figures.layout import (
 )
 from lightning_cnnvis.functional.deconvnet.projection import Projections
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.pictures import Picture, as_bytes
+from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
 STRIP_SIDE = 56
 """Length of the longer side of a strip's pictures in pixels."""
@@ -183,7 +183,7 @@ def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) 
         (column.patches, (width + GAP, 0)),
         (column.fixed, (0, height + GAP)),
     ):
-        cell.paste(tile(pictures[row] / 255, STRIP_SIDE), place)
+        cell.paste(tile(from_bytes(pictures[row]), STRIP_SIDE), place)
     if changed:
         draw.rectangle((width + GAP, 0, 2 * width + GAP - 1, height - 1), outline=MARK, width=2)
     if not column.similarity[row].isnan():

@@ -133,7 +133,7 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
             figures.as_bytes(result.images), result.labels, states, title("Classes"), note
         ),
         f"{CLASSES.tag}/forming": figures.forming_strip(
-            [figures.as_bytes(frames) / 255 for frames in result.frames[first]],
+            [figures.from_bytes(figures.as_bytes(frames)) for frames in result.frames[first]],
             frame_steps(result.losses.shape[1]),
             result.labels[first],
             states[first],
@@ -155,7 +155,7 @@ def _scalars(options: ClassesOptions, part: str, result: Visualizations) -> Mapp
 def _strip(options: ClassesOptions, part: str, result: Visualizations) -> Strip:
     first = slice(None, None, options.samples_per_class)
     states = [figures.state_of(result, n) for n in range(len(result.labels))]
-    small = figures.as_bytes(figures.reduced(figures.as_bytes(result.images[first]) / 255, FRAME_SIDE))
+    small = figures.as_bytes(figures.reduced(figures.from_bytes(figures.as_bytes(result.images[first])), FRAME_SIDE))
     return Strip(
         f"{CLASSES.tag}/evolution", "Classes · evolution", result.labels[first], small, states[first], side=FRAME_SIDE
     )

@@ -264,7 +264,7 @@ def _tracks(evolution: LayerEvolution, spec: InputSpec) -> tuple[Track, ...]:
             changed.append(before is not None and int(column.sample_ids[n]) != before)
             before = int(column.sample_ids[n])
         rows = [
-            _row([getattr(column, of)[n] / 255 for column in evolution.columns])
+            _row([figures.from_bytes(getattr(column, of)[n]) for column in evolution.columns])
             for of in ("projections", "patches", "fixed")
         ]
         rows.append(_row([sources[n]] * len(evolution.columns)))

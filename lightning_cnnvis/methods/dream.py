@@ -178,7 +178,7 @@ def _draw(subject: Subject, options: PhotographOptions, part: str, result: Dream
 
 
 def _strip(options: PhotographOptions, part: str, result: Dreams) -> Strip:
-    small = figures.as_bytes(figures.reduced(result.pictures / 255, STRIP_SIDE))
+    small = figures.as_bytes(figures.reduced(figures.from_bytes(result.pictures), STRIP_SIDE))
     return Strip(
         f"{DREAM.tag}/evolution",
         "DeepDream · evolution",
@@ -195,7 +195,7 @@ def _sections(
 ) -> list[Section]:
     found: Dreams = result.parts[""]
     (original,) = page_pictures(found.photograph[None])
-    tiles = page_tiles(found.pictures / 255, list(found.dreams))
+    tiles = page_tiles(figures.from_bytes(found.pictures), list(found.dreams))
     note = "A photograph in which each layer sees more of what it sees: low layers give strokes, high layers objects."
     return [Section("Dreams", (Series(original, tiles),), note)]
 

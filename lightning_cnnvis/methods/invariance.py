@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.evolution.accuracy import require
 from lightning_cnnvis.functional.network.output import class_indices
+from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.sensitivity.transformations import (
     TRANSFORMATIONS,
     TransformationInvariance,
@@ -224,7 +225,6 @@ def _run(
 
 def _trial(subject: Subject, options: InvarianceOptions) -> tuple[InvarianceOptions, tuple[Tensor, list[Tensor]]]:
     """One step of each transformation, on noise."""
-    generator = torch.Generator().manual_seed(0)
     count = len(options.classes or [0])
     once = InvarianceOptions(
         options.layers,
@@ -235,7 +235,7 @@ def _trial(subject: Subject, options: InvarianceOptions) -> tuple[InvarianceOpti
         rotations=[0],
         contrasts=[1],
     )
-    return once, (torch.rand(count, *subject.input_spec.shape, generator=generator, device="cpu"), [])
+    return once, (uniform((count, *subject.input_spec.shape)), [])
 
 
 def _merge(results: Sequence[ImageInvariance]) -> ImageInvariance:

@@ -109,7 +109,7 @@ def correspondence(
     named = {name: check_boxes(name, boxes, len(images), size) for name, boxes in parts.items()}
     random = named[RANDOM][None] if RANDOM in named else _random_parts(list(named.values()), size, random_sets, seed)
     sets = {name: boxes[None] for name, boxes in named.items()} | {RANDOM: random}
-    distances: dict[str, dict[str, list[float]]] = {layer: {name: [] for name in sets} for layer in layers}
+    unlike: dict[str, dict[str, list[Tensor]]] = {layer: {name: [] for name in sets} for layer in layers}
     with isolated(model) as network, torch.no_grad():
         images = images.detach().to(model_options(network)).contiguous()
         check_calls(network, layers, images[:1])
@@ -125,12 +125,11 @@ def correspondence(
                     for layer in layers:
                         signs[layer].append((before[layer] - after[layer]).sign().flatten().to(torch.int8))
                 for layer in layers:
-                    # counted on the device, and read once
-                    unlike = torch.stack([(a != b).sum() for a, b in combinations(signs[layer], 2)])
-                    distances[layer][name] += [count / signs[layer][0].numel() for count in unlike.tolist()]
+                    unlike[layer][name] += [(a != b).sum() for a, b in combinations(signs[layer], 2)]
+    # counted on the device, and read at the end
     values = {
-        layer: {name: torch.tensor(d, dtype=torch.float64, device="cpu") for name, d in of.items()}
-        for layer, of in distances.items()
+        layer: {name: torch.stack(counts).cpu().double() / untouched[0][layer].numel() for name, counts in of.items()}
+        for layer, of in unlike.items()
     }
     return Correspondence(
         parts={name: boxes for name, boxes in named.items() if name != RANDOM},

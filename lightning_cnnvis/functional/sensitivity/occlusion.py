@@ -183,19 +183,19 @@ def _of_image(
     if output is not None:
         probabilities = output.probabilities(untouched[OUTPUT])
         found["classes"] = probabilities.argmax(1) if given is None else image.new_tensor([given], dtype=torch.long)
-        found["untouched_probabilities"] = probabilities[:, found["classes"][0]]
+        found["untouched_probabilities"] = probabilities.index_select(1, found["classes"])[:, 0]
     if layer:
         strengths = _activities(untouched[layer])
         found["channels"] = strengths.argmax(1)
-        found["untouched_activities"] = strengths[:, found["channels"][0]]
+        found["untouched_activities"] = strengths.index_select(1, found["channels"])[:, 0]
 
     def read(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         read: dict[str, Tensor] = {}
         if output is not None:
-            read["probabilities"] = output.probabilities(outputs[OUTPUT])[:, found["classes"][0]]
+            read["probabilities"] = output.probabilities(outputs[OUTPUT]).index_select(1, found["classes"])[:, 0]
             read["top_classes"] = output.labels(outputs[OUTPUT])
         if layer:
-            read["activities"] = _activities(outputs[layer])[:, found["channels"][0]]
+            read["activities"] = _activities(outputs[layer]).index_select(1, found["channels"])[:, 0]
         return read
 
     chunks = list(forward.read(image, read))

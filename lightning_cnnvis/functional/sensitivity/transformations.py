@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,15 +49,26 @@ def _moved(pictures: Tensor, fill: Tensor, *, down: float = 0.0, scale: float = 
     """Moves, scales and turns about the centre. What comes in is filled: colours are taken as differences from it."""
     if (down, scale, angle) == (0.0, 1.0, 0.0):
         return pictures
-    moved: Tensor = transforms.affine(
-        pictures - fill,
-        angle=angle,
-        translate=[0.0, down],
-        scale=scale,
-        shear=[0.0, 0.0],
-        interpolation=InterpolationMode.BILINEAR,
-    )
+    with _default_dtype(pictures.dtype):  # in which torchvision numbers the pixels
+        moved: Tensor = transforms.affine(
+            pictures - fill,
+            angle=angle,
+            translate=[0.0, down],
+            scale=scale,
+            shear=[0.0, 0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )
     return moved + fill
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _contrasted(pictures: Tensor, factor: float, _: Tensor) -> Tensor:
@@ -237,11 +249,12 @@ def transformation_invariance(
         output = read_output(network, input_spec, torch.zeros_like(images[:1]))
         forward = plain_forward(network, [*layers, OUTPUT] if output is not None else layers)
         targets = None if output is None else _targets(classes, output, forward, images, input_spec)
+        numbers = [None] * len(images) if targets is None else targets.tolist()
         found = [
-            _of_one(image, None if targets is None else int(targets[n]), forward, layers, chosen, output, input_spec)
-            for n, image in enumerate(images)
+            _of_one(image, number, forward, layers, chosen, output, input_spec)
+            for image, number in zip(images, numbers, strict=True)
         ]
-    strengths = {name: torch.tensor(values, device="cpu") for name, values in chosen.items()}
+    strengths = {name: torch.tensor(values, dtype=torch.float32, device="cpu") for name, values in chosen.items()}
     distances, probabilities = zip(*found, strict=True)
     return TransformationInvariance(
         tuple(layers),
@@ -309,15 +322,12 @@ def transformed(images: Tensor, name: str, strengths: Sequence[float], input_spe
     """
     kind, pictures = TRANSFORMATIONS[name], input_spec.denormalize(images)
     fill = input_spec.denormalize(torch.zeros_like(images[0, :, :1, :1]))
-    changed = [kind.apply(picture[None], strength, fill) for picture, strength in zip(pictures, strengths, strict=True)]
-    # what changes nothing is the image itself, to the last bit
-    whole = zip(images, pictures, changed, strict=True)
-    return torch.cat(
-        [
-            image[None] if new is old or torch.equal(new[0], old) else input_spec.normalize(new)
-            for image, old, new in whole
-        ]
+    changed = torch.cat(
+        [kind.apply(picture[None], strength, fill) for picture, strength in zip(pictures, strengths, strict=True)]
     )
+    # what changes nothing is the image itself, to the last bit
+    same = (changed == pictures).all(3).all(2).all(1)
+    return torch.where(same[:, None, None, None], images, input_spec.normalize(changed))
 
 
 def _targets(
