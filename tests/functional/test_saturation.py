@@ -281,3 +281,12 @@ def test_windows_of_saturated_units_equal_whole_images(images):
         assert torch.allclose(windowed.full(), whole.full(), atol=1e-5)
     pixels, _ = project_windows(net, images, "3", channels, windowed.positions, rule="guided")
     assert pixels.flatten(1).any(1).all()
+
+
+def test_scripted_layers_are_not_followed(images):
+    """They may be fused, and would not be in the mode that follows bounds."""
+    net = network(nn.Sequential(torch.jit.script(nn.ReLU6())))
+    with torch.no_grad(), Harvest(net, {"1": None, "3": None}, k=2, rule="gradient") as harvest:
+        assert list(harvest._bounded) == ["1"]
+        net(images)
+    assert len(harvest.tops["3"]) == 4

@@ -108,11 +108,12 @@ class Harvest:
         self._handles = [self.model.register_forward_pre_hook(self._begin, with_kwargs=True)]
         for layer in self.channels:
             module = get_layer(self.model, layer)
-            self._bounded[layer] = [
-                module.register_forward_pre_hook(self._enter),
-                # before the hook that takes the output in, and also if the forward pass fails
-                module.register_forward_hook(self._leave, always_call=True),
-            ]
+            if not any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):  # which may be fused
+                self._bounded[layer] = [
+                    module.register_forward_pre_hook(self._enter),
+                    # before the hook that takes the output in, and also if the forward pass fails
+                    module.register_forward_hook(self._leave, always_call=True),
+                ]
             self._handles += hook_layer(self.model, layer, self._hook_of(layer))
         return self
 
