@@ -41,7 +41,7 @@ def outlined(images: Tensor, regions: Tensor) -> Tensor:
     # a pixel of the region that touches one outside of it
     eroded = 1 - torch.nn.functional.max_pool2d(1 - inside, 3, 1, 1)
     line = (inside > eroded).to(images.dtype)
-    colour = torch.tensor(MARK, dtype=images.dtype).view(1, 3, 1, 1) / 255
+    colour = torch.tensor(MARK, dtype=images.dtype, device=images.device).view(1, 3, 1, 1) / 255
     return shown * (1 - line) + colour * line
 
 

@@ -242,6 +242,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
         inversion,
         inversion_batch,
         inversion_rates,
+        occlusion,
     )
 }
 

@@ -72,6 +72,14 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "maximize_activation, directions": lambda net, x: functional.maximize_activation(
         net, "5", torch.eye(5, dtype=x.dtype, device=x.device)[:2], input_spec=SPEC, steps=2
     ),
+    "occlusion": lambda net, x: (
+        found := functional.occlusion(net, x, input_spec=SPEC, layer="5", patch=6, stride=3),
+        found.harm,
+    ),
+    "correspondence": lambda net, x: functional.correspondence(
+        net, x, {"eye": [[2, 3, 6, 8]] * len(x)}, ["2", "5"], input_spec=SPEC, random_sets=2
+    ),
+    "patches": lambda net, x: functional.patches(net, [x], "8", [0, 2], k=2, patch=6, stride=3),
     "dream": lambda net, x: functional.dream(net, SPEC.denormalize(x[:1]), "5", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, x: functional.dream(net, None, "5", input_spec=SPEC, options=ONCE),
     "dream with a guide": lambda net, x: functional.dream(net, x[:1], "5", input_spec=SPEC, options=ONCE, guide=x[1]),
