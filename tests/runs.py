@@ -147,7 +147,13 @@ OPTIMISATION = tuple(
     f"functional.{module}.optimize"
     for module in ("visualization.classes", "visualization.units", "deepdream.octaves", "inversion.reconstruction")
 )
-FIGURES = tuple(f"figures.{name}" for name in ("top_features", "labelled_pictures", "inversion_pictures"))
+FIGURES = tuple(
+    f"figures.{name}"
+    for name in (
+        "top_features", "labelled_pictures", "inversion_pictures", "occlusion_figure", "correspondence_figure",
+        "patches_figure", "invariance_figure",
+    )
+)  # fmt: skip
 
 
 def pictures(folder: Path) -> dict[str, bytes]:
