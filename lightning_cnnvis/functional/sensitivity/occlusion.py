@@ -251,13 +251,15 @@ def over_pixels(values: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         >>> over_pixels(torch.tensor([[1.0, 3.0]]), torch.tensor([[0, 0, 1, 2], [0, 1, 1, 3]]), (1, 4)).tolist()
         [[[1.0, 2.0, 3.0, 0.0]]]
     """
-    weighted = torch.cat([values.double(), values.new_ones(1, len(boxes), dtype=torch.float64)])
+    # on the CPU: MPS has no float64, and CUDA adds in any order
+    own, boxes = values.cpu().double(), boxes.cpu()
+    weighted = torch.cat([own, own.new_ones(1, len(boxes))])
     # each box adds its value from its first corner on, and takes it away after its sides
     sums = weighted.new_zeros(len(weighted), (size[0] + 1) * (size[1] + 1))
     for row, column, sign in ((0, 1, 1), (0, 3, -1), (2, 1, -1), (2, 3, 1)):
         sums.index_add_(1, boxes[:, row] * (size[1] + 1) + boxes[:, column], sign * weighted)
     sums = sums.view(-1, size[0] + 1, size[1] + 1).cumsum(1).cumsum(2)[:, :-1, :-1]
-    return (sums[:-1] / sums[-1].clamp(min=1)).to(values.dtype)
+    return (sums[:-1] / sums[-1].clamp(min=1)).to(values.dtype).to(values.device)
 
 
 def check_images(images: Tensor) -> None:

@@ -70,10 +70,11 @@ class Patches:
         """``(U, 4)``, the box around the most harmful square and what is connected to it; the image if nothing is."""
         height, width = self.images.shape[2:]
         found = []
-        for drops in self.drops:
+        boxes = self.boxes.cpu()
+        for drops in self.drops.cpu():
             members = _connected(drops.view(self.grid))
             if members:
-                chosen = self.boxes[[row * self.grid[1] + column for row, column in sorted(members)]]
+                chosen = boxes[[row * self.grid[1] + column for row, column in sorted(members)]]
                 found.append([*chosen[:, :2].amin(0).tolist(), *chosen[:, 2:].amax(0).tolist()])
             else:
                 found.append([0, 0, height, width])
@@ -192,10 +193,12 @@ def patches_of(model: nn.Module, top: TopActivations, layer: str, *, patch: int,
     with isolated(model) as network, torch.no_grad():
         forward = plan_greyed(network, [layer], images[:1], boxes)
         # an image is covered once, however many units it excites
-        for sample in dict.fromkeys(ids.tolist()):
-            if sample == NO_SAMPLE:
-                continue
-            own = (ids == sample).nonzero().flatten()
+        of_sample: dict[int, list[int]] = {}
+        for number, sample in enumerate(ids.tolist()):
+            if sample != NO_SAMPLE:
+                of_sample.setdefault(sample, []).append(number)
+        for numbers in of_sample.values():
+            own = torch.tensor(numbers, device=images.device)
             wanted = channels[own]
             untouched = top.values.flatten()[own].to(images.dtype)
             drops[own] = (untouched - _activations(forward, layer, images[own[:1]], wanted)).T
