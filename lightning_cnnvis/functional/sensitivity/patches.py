@@ -189,8 +189,8 @@ def patches_of(model: nn.Module, top: TopActivations, layer: str, *, patch: int,
     boxes = squares(top.geometry.field.input_size, patch, stride)
     images, ids = top.windows.flatten(0, 1), top.sample_ids.flatten()
     channels = top.channels.repeat_interleave(top.k)
-    drops = images.new_zeros(len(images), len(boxes))
     with isolated(model) as network, torch.no_grad():
+        drops = images.new_zeros(len(images), len(boxes))
         forward = plan_greyed(network, [layer], images[:1], boxes)
         # an image is covered once, however many units it excites
         of_sample: dict[int, list[int]] = {}
