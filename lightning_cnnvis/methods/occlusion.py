@@ -83,11 +83,13 @@ class OccludedImages:
         occlusion: What the network says.
         projections: Each image's strongest activation of its feature map, projected to pixels; None where the layer
             cannot be projected.
+        class_names: Name of each image's class; none if the network is not a classifier.
     """
 
     images: Tensor
     occlusion: Occlusion
     projections: Projections | None
+    class_names: tuple[str, ...] = ()
 
 
 class OcclusionResult(Result):
@@ -168,7 +170,9 @@ def _run(
         stride=stride,
         classes=classes,
     )
-    return OccludedImages(images, found, _projections(subject, options, inputs, found))
+    numbers = [] if found.classes is None else found.classes.tolist()
+    names = tuple(map(subject.input_spec.class_name, numbers))
+    return OccludedImages(images, found, _projections(subject, options, inputs, found), names)
 
 
 def _projections(subject: Subject, options: OcclusionOptions, inputs: Tensor, found: Occlusion) -> Projections | None:
@@ -201,6 +205,7 @@ def _merge(results: Sequence[OccludedImages]) -> OccludedImages:
         torch.cat([result.images for result in results]),
         Occlusion.cat([result.occlusion for result in results]),
         Projections.cat(projections) if len(projections) == len(results) else None,
+        tuple(name for result in results for name in result.class_names),
     )
 
 
@@ -222,11 +227,11 @@ def _scalars(options: OcclusionOptions, part: str, result: OccludedImages) -> Ma
 def _strip(options: OcclusionOptions, part: str, result: OccludedImages) -> Strip:
     found = result.occlusion
     captions = [""] * len(result.images)
-    if found.probabilities is not None and found.untouched_probabilities is not None and found.classes is not None:
+    if found.probabilities is not None and found.untouched_probabilities is not None:
         captions = [
-            f"class {int(number)}\n{float(before):.2f} to {float(values.min()):.2f}"
-            for number, before, values in zip(
-                found.classes, found.untouched_probabilities, found.probabilities, strict=True
+            f"{name}\n{float(before):.2f} to {float(values.min()):.2f}"
+            for name, before, values in zip(
+                result.class_names, found.untouched_probabilities, found.probabilities, strict=True
             )
         ]
     return Strip(

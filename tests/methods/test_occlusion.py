@@ -48,6 +48,7 @@ def test_fewer_images_than_were_asked_for_and_shares_of_them():
     assert shares[2] is None
     joined, whole = METHOD.merge(shares[:2]), METHOD.run(subject, options, "", [0, 1, 2], images)
     assert joined.occlusion.classes.tolist() == [1, 0]
+    assert joined.class_names == ("dog", "cat")
     assert torch.equal(joined.occlusion.probabilities, whole.occlusion.probabilities)
     assert torch.equal(joined.projections.pixels, whole.projections.pixels)
 

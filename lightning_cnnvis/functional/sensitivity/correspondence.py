@@ -96,7 +96,7 @@ def correspondence(
         >>> list(found.deltas["1"]), found.pairs
         (['nose', 'random'], {'nose': 3, 'random': 30})
     """
-    check_images(images)
+    check_images(images, input_spec)
     if len(images) < 2:
         raise ValueError("A correspondence compares images, but there is only one. Give at least two.")
     if not parts:

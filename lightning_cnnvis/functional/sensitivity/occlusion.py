@@ -103,7 +103,7 @@ def occlusion(
     layer: str | None = None,
     patch: int = 32,
     stride: int = 8,
-    classes: Sequence[int | str] | Tensor | None = None,
+    classes: Sequence[int | str] | Tensor | int | str | None = None,
 ) -> Occlusion:
     """Slides a grey square over images, and records what the network says (Zeiler & Fergus 2013, Figs 6 and 7).
 
@@ -140,7 +140,7 @@ def occlusion(
         >>> found.probabilities.shape, found.grid, found.layer
         (torch.Size([2, 16]), (4, 4), '1')
     """
-    check_images(images)
+    check_images(images, input_spec)
     size = (images.shape[2], images.shape[3])
     boxes = squares(size, patch, stride)
     with isolated(model) as network, torch.no_grad():
@@ -208,14 +208,20 @@ def _activities(output: Tensor) -> Tensor:
 
 
 def _given_classes(
-    classes: Sequence[int | str] | Tensor | None, count: int, output: ClassOutput | None, input_spec: InputSpec
+    classes: Sequence[int | str] | Tensor | int | str | None,
+    count: int,
+    output: ClassOutput | None,
+    input_spec: InputSpec,
 ) -> list[int] | None:
     """The class of each image; None leaves it to the network."""
     if classes is None:
         return None
     if output is None:
         raise ValueError("classes were given, but the network does not return logits (N, classes). Leave them out.")
-    indices = class_indices(classes.tolist() if isinstance(classes, Tensor) else classes, output.count, input_spec)
+    if isinstance(classes, Tensor):
+        classes = classes.flatten().tolist()
+    several = [classes] if isinstance(classes, int | str) else classes
+    indices = class_indices(several, output.count, input_spec)
     if len(indices) not in (1, count):
         raise ValueError(f"There are {len(indices)} classes for {count} images. Give one, or one for each image.")
     return indices * count if len(indices) == 1 else indices
@@ -262,16 +268,22 @@ def over_pixels(values: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return (sums[:-1] / sums[-1].clamp(min=1)).to(values.dtype).to(values.device)
 
 
-def check_images(images: Tensor) -> None:
+def check_images(images: Tensor, input_spec: InputSpec) -> None:
     """Refuses what are not images.
 
     Args:
         images: Anything.
+        input_spec: The network's input.
 
     Raises:
-        ValueError: If it is not ``(N, C, H, W)`` of floating-point values.
+        ValueError: If it is not ``(N, C, H, W)`` of floating-point values, with the input's channels.
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images has shape {tuple(images.shape)}: it must be (N, C, H, W) with at least one image.")
     if not images.is_floating_point():
         raise ValueError(f"images is {images.dtype}. Give the network's normalised floating-point input.")
+    if images.shape[1] != input_spec.channels:
+        raise ValueError(
+            f"images has {images.shape[1]} channels, and the network's input {input_spec.channels}: give images of as "
+            "many, or input_spec=InputSpec(channels=...)."
+        )

@@ -131,6 +131,9 @@ def test_classes_by_name_and_by_number():
     net, images = network_of("plain").double(), images_of(3, 14, 14).double()
     named = occlusion(net, images, input_spec=spec, patch=5, classes=["dog", 0])
     assert named.classes.tolist() == [3, 0]
+    for one in ("dog", 3, [3], torch.tensor(3)):
+        of_one = occlusion(net, images, input_spec=spec, patch=5, classes=one)
+        assert of_one.classes.tolist() == [3, 3]
     top = occlusion(net, images, input_spec=spec, patch=5)
     with torch.no_grad():
         logits = net(images)
@@ -199,6 +202,7 @@ def test_what_is_read_off_the_result():
         ({"classes": ["cat"]}, "There is no class named 'cat'"),
         ({"classes": [0, 1, 2]}, "There are 3 classes for 2 images"),
         ({"classes": []}, "classes="),
+        ({"images": torch.zeros(2, 1, 12, 16)}, "images has 1 channels, and the network's input 3"),
         ({"images": torch.zeros(3, 12, 16)}, r"images has shape \(3, 12, 16\)"),
         ({"images": torch.zeros(0, 3, 12, 16)}, r"images has shape \(0, 3, 12, 16\)"),
         ({"images": torch.zeros(2, 3, 12, 16, dtype=torch.uint8)}, "images is torch.uint8"),
