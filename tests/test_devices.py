@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from pretended import DEVICE, Mixed, Pretended, moved, pretend, reads
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from runs import IMAGES, LABELS, QUICK, SPEC, every_callback, fit, loader, network
+from runs import IMAGES, LABELS, QUICK, SPEC, Classifier, every_callback, fit, loader, network
 from torch import nn
 
 import lightning_cnnvis
@@ -265,11 +266,46 @@ class _NoAccelerator(CPUAccelerator):
 
 def test_callbacks_work_on_a_device(tmp_path, monkeypatch):
     fit(tmp_path / "cpu", *callbacks())
+    waited, emptied = [], []
+    base = "lightning_cnnvis.callbacks.base.callback."
+    monkeypatch.setattr(f"{base}synchronize", waited.append)
+    monkeypatch.setattr(f"{base}empty_cache", lambda: emptied.append(DEVICE))
     with pretend(monkeypatch):
         fit(tmp_path / "device", *callbacks(), accelerator="auto", strategy=_SingleDevice())
     drawn = sorted(path.relative_to(tmp_path / "cpu") for path in (tmp_path / "cpu").rglob("*.png"))
     assert drawn
     assert sum(reads.values()) <= READS_OF_A_CALLBACK * len(callbacks()), reads
+    shown = sum(isinstance(callback, VisualizationCallback) for callback in callbacks())
+    assert waited == emptied == [DEVICE] * 2 * shown  # in each of two epochs
     for path in drawn:
         here, there = (np.asarray(Image.open(tmp_path / run / path), np.int16) for run in ("cpu", "device"))
         assert np.abs(here - there).max() <= 2, path
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_function_takes_a_network_without_values(name):
+    with pytest.raises(ValueError, match=r"Sequential is on the meta device: 0\.weight .* Make the network on"):
+        FUNCTIONS[name](network().to("meta"), IMAGES[:3].clone(), lambda tensor: tensor)
+
+
+class _NotMoved(SingleDeviceStrategy):
+    """Leaves the network where it is, which Lightning's own strategies cannot do."""
+
+    def __init__(self) -> None:
+        super().__init__(device=torch.device("cpu"), accelerator=CPUAccelerator())
+
+    def model_to_device(self) -> None:
+        """Moves nothing: there are no values to move."""
+
+    def teardown(self) -> None:
+        """Moves nothing back."""
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn"])
+def test_no_callback_takes_a_network_without_values(tmp_path, on_error):
+    for callback in every_callback(on_error=on_error):
+        if isinstance(callback, VisualizationCallback):
+            module = Classifier()
+            module.model.to("meta")
+            with pytest.raises(MisconfigurationException, match=r"Sequential is on the meta device: 0\.weight has"):
+                fit(tmp_path, callback, module=module, accelerator="auto", strategy=_NotMoved())

@@ -34,7 +34,7 @@ from lightning_cnnvis.callbacks.base.timing import CostAccount
 from lightning_cnnvis.functional.optimization.progress import listening
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
-from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.isolation import check_has_values, isolated
 from lightning_cnnvis.methods.subject import Images
 from lightning_cnnvis.sinks import Sinks
 
@@ -254,6 +254,10 @@ class VisualizationCallback(pl.Callback):
         """Starts the clock; finds the network, the folder, and the input if it is known by now; then checks."""
         self._cost.start()
         self._target = self._find_target(pl_module)
+        try:
+            check_has_values(self._target[0])  # only now: some strategies make the values
+        except ValueError as error:
+            raise MisconfigurationException(f"{self._who}: {error}") from error
         self._sinks = Sinks.of(trainer)
         known = getattr(getattr(trainer, "datamodule", None), "input_spec", None)
         known = known if isinstance(known, InputSpec) else None
