@@ -18,6 +18,7 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from runs import IMAGES, LABELS, QUICK, SPEC, Classifier, every_callback, fit, loader, network
 from torch import nn
+from torchvision.models import SwinTransformer, VisionTransformer
 
 import lightning_cnnvis
 from lightning_cnnvis import analyze, functional
@@ -309,3 +310,49 @@ def test_no_callback_takes_a_network_without_values(tmp_path, on_error):
             module.model.to("meta")
             with pytest.raises(MisconfigurationException, match=r"Sequential is on the meta device: 0\.weight has"):
                 fit(tmp_path, callback, module=module, accelerator="auto", strategy=_NotMoved())
+
+
+class _Branches(nn.Module):
+    """Concatenates, adds, and uses one rectifier twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 5, padding=2)
+        self.relu, self.join, self.add = nn.ReLU(), nn.Conv2d(8, 4, 3, groups=2), nn.Conv2d(4, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        joined = self.join(torch.cat([self.relu(self.left(images)), torch.relu(self.right(images))], 1))
+        return (self.add(joined) + self.relu(joined)).mean((2, 3))
+
+
+NETWORKS = {
+    "response normalisation": (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.LocalResponseNorm(3), nn.MaxPool2d(3, 2), nn.ReLU()),
+        "4",
+        {"lrn": "gradient"},
+    ),
+    "branches": (_Branches, "relu@2", {}),
+    "tokens": (
+        lambda: VisionTransformer(16, 4, 2, 2, 8, 16, num_classes=3),
+        "encoder.layers.encoder_layer_1",
+        {"rule": "gradient"},
+    ),
+    "channels last": (
+        lambda: SwinTransformer([2, 2], 8, [2, 2], [2, 2], [2, 2], num_classes=3),
+        "features.1",
+        {"rule": "gradient"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("default", [None, DEVICE], ids=["", "the default device"])
+def test_units_of_other_networks_are_projected_on_a_device(kind, default, monkeypatch):
+    make, layer, options = NETWORKS[kind]
+    torch.manual_seed(0)
+    net = make().eval()
+    expected = functional.project(copy.deepcopy(net), IMAGES[:3].clone(), layer, CHANNELS, **options).full()
+    with pretend(monkeypatch), default or nullcontext():
+        images = Pretended(IMAGES[:3].clone())
+        found = functional.project(moved(net), images, layer, Pretended(CHANNELS), **options).full()
+    torch.testing.assert_close(held(found), expected, rtol=1e-4, atol=1e-5)
