@@ -12,6 +12,7 @@ from .callbacks import MethodCallback as MethodCallback
 from .callbacks import Occlusion as Occlusion
 from .callbacks import Patches as Patches
 from .callbacks import TransformationInvariance as TransformationInvariance
+from .callbacks import UnitInvariance as UnitInvariance
 from .callbacks import VisualizationCheckpoint as VisualizationCheckpoint
 from .data import CIFAR10 as CIFAR10
 from .data import ImageFolder as ImageFolder

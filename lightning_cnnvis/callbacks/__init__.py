@@ -13,6 +13,7 @@ from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.occlusion import Occlusion
 from lightning_cnnvis.callbacks.patches import Patches
 from lightning_cnnvis.callbacks.transformation_invariance import TransformationInvariance
+from lightning_cnnvis.callbacks.unit_invariance import UnitInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Occlusion",
     "Patches",
     "TransformationInvariance",
+    "UnitInvariance",
     "VisualizationCallback",
     "VisualizationCheckpoint",
     "VisualizationContext",

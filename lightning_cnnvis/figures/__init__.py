@@ -14,6 +14,7 @@ from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells,
 from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
 from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pictures, patches_figure
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
+from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
 from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "strip_column",
     "tile",
     "top_features",
+    "unit_invariance_figure",
 ]

@@ -62,6 +62,7 @@ from lightning_cnnvis.functional.sensitivity.transformations import (
     TransformationInvariance,
     transformation_invariance,
 )
+from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
@@ -122,6 +123,7 @@ __all__ = [
     "Transform",
     "TransformationInvariance",
     "UniformStart",
+    "UnitInvariance",
     "VisualizationOptions",
     "Visualizations",
     "YosinskiPrior",
@@ -153,6 +155,7 @@ __all__ = [
     "top_activations",
     "total_variation",
     "transformation_invariance",
+    "unit_invariance",
     "visualize_classes",
     "with_steps",
     "zoom",

@@ -288,10 +288,11 @@ def _strip(options: InvarianceOptions, part: str, result: ImageInvariance) -> St
         means = [found.distances[layer][name].nanmean(0) for layer in found.layers]
         # a scale that stays the same over the epochs: features of two different images lie about this far apart
         pictures.append(figures.small_curves(means, strengths, 1.5, STRIP_SIZE))
-        captions.append(" · ".join(f"{float(found.area(layer, name).nanmean()):.2f}" for layer in found.layers))
+        ends = dict.fromkeys([found.layers[0], found.layers[-1]])
+        captions.append(" … ".join(f"{float(found.area(layer, name).nanmean()):.2f}" for layer in ends))
     return Strip(
         f"{INVARIANCE.tag}/evolution",
-        f"Invariance · {', '.join(found.layers)} · evolution",
+        f"Invariance · {' to '.join(dict.fromkeys([found.layers[0], found.layers[-1]]))} · evolution",
         list(found.strengths),
         torch.stack(pictures),
         captions,

@@ -27,6 +27,7 @@ BUILTIN = {
     "correspondence": "lightning_cnnvis.methods.correspondence",
     "invariance": "lightning_cnnvis.methods.invariance",
     "patches": "lightning_cnnvis.methods.patches",
+    "unit_invariance": "lightning_cnnvis.methods.unit_invariance",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 
