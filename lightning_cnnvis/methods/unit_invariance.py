@@ -6,7 +6,7 @@ Berkes & Wiskott 2006 (https://doi.org/10.1162/neco.2006.18.8.1868).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.functional.optimization.recipes import Recipe
-from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
+from lightning_cnnvis.functional.sensitivity.unit_invariance import NoResponseError, UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.visualization.presets import check_preset
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
@@ -47,7 +47,7 @@ class UnitInvarianceOptions:
         seed: Seed of the choice and of the stimuli.
 
     Raises:
-        ValueError: If an option is out of range, there is no such layer or channel, or a unit does not respond.
+        ValueError: If an option is out of range, there is no such layer or channel, or no unit responds.
     """
 
     layers: Sequence[str] | None = None
@@ -115,18 +115,34 @@ def _run(
     channels: Sequence[int],
     images: Tensor | None,
 ) -> UnitInvariance:
-    return unit_invariance(
-        subject.network,
-        part,
-        channels,
-        input_spec=subject.input_spec,
-        images=None if images is None else _most_exciting(subject, part, channels, images),
-        num_directions=options.num_directions,
-        frequencies=options.frequencies,
-        preset=options.preset,
-        steps=options.steps,
-        seed=options.seed,
-    )
+    starts = [None] * len(channels) if images is None else _most_exciting(subject, part, channels, images)[:, None]
+    found = [_of_channel(subject, options, part, *one) for one in zip(channels, starts, strict=True)]
+    alive = [one for one in found if isinstance(one, UnitInvariance)]
+    silent = [one for one in found if isinstance(one, NoResponseError)]
+    if not alive:
+        raise silent[0]
+    return UnitInvariance.cat(alive)
+
+
+def _of_channel(
+    subject: Subject, options: UnitInvarianceOptions, layer: str, channel: int, image: Tensor | None
+) -> UnitInvariance | NoResponseError:
+    """The directions of one unit, or the error of a dead one, which keeps nothing from the others."""
+    try:
+        return unit_invariance(
+            subject.network,
+            layer,
+            [channel],
+            input_spec=subject.input_spec,
+            images=image,
+            num_directions=options.num_directions,
+            frequencies=options.frequencies,
+            preset=options.preset,
+            steps=options.steps,
+            seed=options.seed,
+        )
+    except NoResponseError as error:
+        return error
 
 
 def _most_exciting(subject: Subject, layer: str, channels: Sequence[int], images: Tensor) -> Tensor:
@@ -136,10 +152,6 @@ def _most_exciting(subject: Subject, layer: str, channels: Sequence[int], images
         outputs = [activations(network, image[None], [layer])[layer][0] for image in inputs]
     peaks = torch.stack([output.reshape(len(output), -1).amax(1) for output in outputs]).cpu()
     return images[peaks[:, list(channels)].argmax(0)]
-
-
-def _trial(subject: Subject, options: UnitInvarianceOptions) -> tuple[UnitInvarianceOptions, None]:
-    return replace(options, real=False, steps=1, num_directions=1, frequencies=1), None
 
 
 def _draw(
@@ -196,7 +208,6 @@ UNIT_INVARIANCE = Method(
     run=_run,
     merge=UnitInvariance.cat,
     draw=_draw,
-    trial=_trial,
     scalars=_scalars,
     plots={
         "unit_invariance_curvature": ScalarPlot(
@@ -206,6 +217,5 @@ UNIT_INVARIANCE = Method(
     },
     strip=_strip,
     result=UnitInvarianceResult,
-    report={"num_channels": 1},
 )
 register_method(UNIT_INVARIANCE)

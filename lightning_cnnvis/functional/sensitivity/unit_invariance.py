@@ -26,6 +26,10 @@ from lightning_cnnvis.layers import activations
 _COLOR_FREQUENCIES = 1  # of the differences between colours, which networks see at low frequencies
 
 
+class NoResponseError(ValueError):
+    """A unit does not respond to its stimulus."""
+
+
 @dataclass(frozen=True, eq=False)
 class UnitInvariance:
     """What N units of a layer do not care about, and what they are selective for.
@@ -137,8 +141,8 @@ def unit_invariance(
 
     Raises:
         LayerError: If the layer does not exist, or has no units.
-        ValueError: If shapes do not fit, a channel or position is out of range, an option is out of range, or a unit
-            does not respond to its stimulus.
+        NoResponseError: If a unit does not respond to its stimulus, as a dead one does not.
+        ValueError: If shapes do not fit, or a channel, a position or an option is out of range.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -315,7 +319,7 @@ def _of_one(
         stimulus = _refined(unit, stimulus, waves)
     (value,), (gradient,) = unit(stimulus[None], with_gradient=True)
     if not value > 0 or not radius > 0:
-        raise ValueError(
+        raise NoResponseError(
             f"Channel {channel} of layer {unit.layer!r} does not respond to its stimulus: its activation is "
             f"{float(value):.3g}. Give an image that excites it."
         )
