@@ -86,6 +86,12 @@ FUNCTIONS = {
     "project, whole": lambda net, images: functional.project(net, images, "model.6", CHANNELS, windowed=False),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),
     "top_activations": lambda net, images: functional.top_activations(net, [images], ["model.2", "model.6"], k=2),
+    "transformation_invariance": lambda net, images: functional.transformation_invariance(
+        net, images, ["model.6"], input_spec=SPEC, rotations=[0, 90]
+    ),
+    "unit_invariance": lambda net, images: functional.unit_invariance(
+        net, "model.2", [0], input_spec=SPEC, images=images[:1], num_directions=1, frequencies=1
+    ),
     "TopActivations.project": lambda net, _: TOPS.project(net, "model.6"),
 }
 
