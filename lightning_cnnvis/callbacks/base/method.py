@@ -91,7 +91,7 @@ class MethodCallback(VisualizationCallback):
     def visualize(self, context: VisualizationContext) -> bool:
         """Runs the method, each process on its share of the items, and draws what came of it."""
         options, shown = self.options_in(context), 0
-        prepared = self.prepare(context, options, self._parts)
+        prepared = self._on_all(lambda: self.prepare(context, options, self._parts))
         for part, items in self._parts.items():
             stop_on_sigterm(context.trainer)
             with self.guarded(context.epoch, part or None):
@@ -166,17 +166,17 @@ class MethodCallback(VisualizationCallback):
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)
         if self.method.merge is None:
-            return self._run_whole(lambda: run(items, prepared))
+            return self._on_all(lambda: to_cpu(run(items, prepared)))
         share = items[own_share(len(items))]
         results = gather_results(lambda: to_cpu(run(share, prepared)) if share else None)
         shares = [result for result in results if result is not None]
         return self.method.merge(shares) if len(shares) > 1 else shares[0] if shares else None
 
     @staticmethod
-    def _run_whole(work: Callable[[], Any]) -> Any:
+    def _on_all(work: Callable[[], Any]) -> Any:
         """Does work that is not shared out on every process; a failure on one is a failure on all."""
         results: list[Any] = []
-        gather_results(lambda: results.append(to_cpu(work())))
+        gather_results(lambda: results.append(work()))
         return results[0]
 
     @property
