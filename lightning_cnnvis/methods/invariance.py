@@ -337,5 +337,6 @@ INVARIANCE = Method(
     probes=lambda options: options.count if options.images is None else 0,
     result=InvarianceResult,
     section=_sections,
+    report={"count": 3, "sample": 0},
 )
 register_method(INVARIANCE)

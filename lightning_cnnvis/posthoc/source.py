@@ -60,6 +60,8 @@ class ImageSource:
                     f"{data!r} is not a file, a folder or a data module: {error} This package has "
                     f"{', '.join(runs.own_data_modules())}."
                 ) from error
+        if isinstance(data, Sequence) and not len(data):
+            raise DataError("data is empty. Name at least one image, a folder of them, or a data module.")
         if isinstance(data, Sequence) and all(isinstance(one, str | Path) for one in data):
             return files([Path(one) for one in data])
         return data

@@ -203,3 +203,9 @@ def test_results_are_saved_as_files(network, images, tmp_path):
     height = sum(picture.shape[0] for picture in result.pictures.values())
     assert Image.open(one).height == height
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("data", [[], ()])
+def test_no_data_is_said_to_be_none(data):
+    with pytest.raises(DataError, match="data is empty"):
+        _ = analyze(nn.Sequential(nn.Conv2d(3, 4, 3)), data, input_spec=InputSpec(size=(8, 8))).images
