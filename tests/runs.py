@@ -152,7 +152,7 @@ FIGURES = tuple(
     f"figures.{name}"
     for name in (
         "top_features", "labelled_pictures", "inversion_pictures", "occlusion_figure", "correspondence_figure",
-        "patches_figure", "invariance_figure",
+        "patches_figure", "invariance_figure", "unit_invariance_figure",
     )
 )  # fmt: skip
 

@@ -175,6 +175,8 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             for layer, top in tops.items():
                 activations = zip(top.channels.tolist(), top.values[:, 0].tolist(), strict=True)
                 self._strongest[layer] = Strongest(context.epoch, dict(activations))
+            # planned anew for images of another size than the input's: the next epoch compares with these
+            self._windows |= {layer: top.geometry for layer, top in tops.items()}
             self._tops = context.epoch, tops
         return self._tops[1]
 

@@ -15,7 +15,7 @@ class UnitInvariance(MethodCallback, method=UNIT_INVARIANCE):
 
     The stimuli are optimised from the same noise at every epoch. See `unit_invariance` for the method and its source.
 
-    Pictures: ``unit_invariance/<layer>``, a row a direction; ``unit_invariance_evolution/<layer>``, the stimuli, a
+    Pictures: ``unit_invariance/<layer>``, a row a direction; ``unit_invariance/evolution/<layer>``, the stimuli, a
     column an epoch.
 
     Scalars: ``unit_invariance_curvature/<change>/<layer>``, the curvature of the activation in the direction of shifts,

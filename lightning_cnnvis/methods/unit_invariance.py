@@ -189,7 +189,7 @@ def _scalars(options: UnitInvarianceOptions, part: str, result: UnitInvariance) 
 
 def _strip(options: UnitInvarianceOptions, part: str, result: UnitInvariance) -> Strip:
     return Strip(
-        f"{UNIT_INVARIANCE.tag}_evolution/{part}",
+        f"{UNIT_INVARIANCE.tag}/evolution/{part}",
         f"Stimuli of units · {part} · evolution",
         [f"#{channel}" for channel in result.channels],
         figures.as_bytes(figures.reduced(result.stimuli, STRIP_SIDE)),

@@ -240,7 +240,7 @@ def full_disk(patch):
 
 
 EVERY = tuple(callback_class(name).__name__ for name in method_names())
-OPTIMIZING = ("ClassVisualization", "ActivationMaximization", "DeepDream", "FeatureInversion")
+OPTIMIZING = ("ClassVisualization", "ActivationMaximization", "DeepDream", "FeatureInversion", "UnitInvariance")
 
 
 STAGES = {

@@ -139,12 +139,19 @@ class _Trials:
                     whole, torch.zeros(len(within), dtype=torch.long, device=image.device)
                 )
             inputs = cut(image.expand(len(within), -1, -1, -1), corners.to(image.device), windows.size)
-            forward = _forward(self.model, self.layer, inputs, within, geometry=windows)
-            units, pixels = _up_and_down(forward, torch.arange(len(within), device=image.device))
+
+            def work(part: slice) -> tuple[Tensor, Tensor]:
+                forward = _forward(self.model, self.layer, inputs[part], within[part], geometry=windows)
+                units, pixels = _up_and_down(forward, torch.arange(len(within[part]), device=image.device))
+                return units, forward.place(pixels)
+
+            # at once, or as many as fit
+            parts = in_chunks(work, len(within), len(within))
+            units, pixels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
             picture = torch.zeros_like(image)
             height, width = windows.size
-            for part, (top, left) in zip(forward.place(pixels), corners.tolist(), strict=True):
-                picture[0, :, top : top + height, left : left + width] += part
+            for window, (top, left) in zip(pixels, corners.tolist(), strict=True):
+                picture[0, :, top : top + height, left : left + width] += window
         differences = [
             (found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(dtype).tiny)
             for found, expected in zip((units, picture), self._wholes[dtype], strict=True)
