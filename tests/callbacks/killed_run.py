@@ -76,18 +76,22 @@ def strips_of(checkpoint: dict[str, Any]) -> Iterator[list[int]]:
 def main(folder: Path, kills: int, epochs: int, seed: int) -> None:
     torch.set_num_threads(1)
     chance = random.Random(seed)
+    shows = sum(isinstance(callback, VisualizationCallback) for callback in every_callback())
     train(folder / "whole", epochs, None)
     parts, reached = folder / "parts", [0]
     last = parts / "checkpoints" / "last.ckpt"
     while len(reached) <= kills:
-        # six callbacks show each epoch: in the first two epochs after the resume, but not beyond the last one
-        moments = chance.randint(1, 12 if reached[-1] < epochs - 2 else 5)
+        # as many callbacks show each epoch: in the first two epochs after the resume, but not beyond the last one
+        moments = chance.randint(1, 2 * shows if reached[-1] < epochs - 2 else shows - 1)
         if not killed_after(moments, chance.uniform(0, 0.05), parts, epochs, last if last.exists() else None):
             raise RuntimeError(f"The run ended before it was killed; it had reached epochs {reached}.")
         reached.append(torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0)
-    train(parts, epochs, last)
-    strips = list(strips_of(torch.load(last, weights_only=True)))
-    (folder / "report.json").write_text(json.dumps({"reached": reached, "strips": strips}))
+    train(parts, epochs, last if last.exists() else None)
+    strips, whole = (
+        list(strips_of(torch.load(one / "checkpoints" / "last.ckpt", weights_only=True)))
+        for one in (parts, folder / "whole")
+    )
+    (folder / "report.json").write_text(json.dumps({"reached": reached, "strips": strips, "whole": whole}))
 
 
 if __name__ == "__main__":

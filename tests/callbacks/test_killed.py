@@ -27,7 +27,7 @@ def test_a_run_killed_20_times_goes_on_without_a_hole_or_a_double(tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert len(report["reached"]) == 21
     assert report["reached"] == sorted(report["reached"])
-    assert len(report["strips"]) == 6
+    assert len(report["strips"]) == len(report["whole"]) >= 6
     assert all(strip == list(range(1, 13)) for strip in report["strips"])
     assert pictures(tmp_path / "parts" / "cnnvis") == pictures(tmp_path / "whole" / "cnnvis")
     assert not list((tmp_path / "parts" / "cnnvis").rglob(".*"))
