@@ -17,10 +17,15 @@ from lightning_cnnvis.functional.inversion.representations import FeatureMask
 from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
+from lightning_cnnvis.functional.optimization.augmentations import ColorShift, InOrder, RandomBoxes, RandomFlip
 from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds, optimize
+from lightning_cnnvis.functional.optimization.magnitude import FixedMagnitude
+from lightning_cnnvis.functional.optimization.network_priors import BatchNormPrior, NetworkPrior
+from lightning_cnnvis.functional.optimization.norms import DifferenceNorm, RootNorm
 from lightning_cnnvis.functional.optimization.objectives import (
     Objective,
     channel,
+    class_log_probability,
     class_logit,
     direction,
     directions_between,
@@ -30,7 +35,14 @@ from lightning_cnnvis.functional.optimization.objectives import (
     layer_energy,
     neuron,
 )
-from lightning_cnnvis.functional.optimization.optimizers import AdaGrad, Adam, Momentum, Optimizer, PyramidDescent
+from lightning_cnnvis.functional.optimization.optimizers import (
+    AdaGrad,
+    Adam,
+    Momentum,
+    Nadam,
+    Optimizer,
+    PyramidDescent,
+)
 from lightning_cnnvis.functional.optimization.parameterizations import (
     Fourier,
     GaussianStart,
@@ -78,18 +90,23 @@ __all__ = [
     "Adam",
     "AlphaNorm",
     "Batch",
+    "BatchNormPrior",
     "Both",
     "Bounds",
     "ColorNormBound",
+    "ColorShift",
     "Constraint",
     "Correspondence",
+    "DifferenceNorm",
     "Dream",
     "DreamOptions",
     "FeatureMask",
+    "FixedMagnitude",
     "Fourier",
     "GaussianStart",
     "Harvest",
     "ImageStatistics",
+    "InOrder",
     "InputSpec",
     "InversionMethod",
     "InversionOptions",
@@ -97,6 +114,8 @@ __all__ = [
     "Inversions",
     "MethodOfLayer",
     "Momentum",
+    "Nadam",
+    "NetworkPrior",
     "Objective",
     "Occlusion",
     "Optimized",
@@ -109,7 +128,9 @@ __all__ = [
     "Projections",
     "PyramidDescent",
     "RandomAffine",
+    "RandomBoxes",
     "RandomCrop",
+    "RandomFlip",
     "RandomRoll",
     "ReceptiveField",
     "Recipe",
@@ -117,6 +138,7 @@ __all__ = [
     "Rectifier",
     "Registry",
     "Regularizer",
+    "RootNorm",
     "Rule",
     "TopActivations",
     "TotalVariation",
@@ -129,6 +151,7 @@ __all__ = [
     "YosinskiPrior",
     "alpha_norm",
     "channel",
+    "class_log_probability",
     "class_logit",
     "correspondence",
     "direction",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_cnnvis.functional.network.forward import Forward, model_options, plain_forward
+from lightning_cnnvis.functional.optimization.network_priors import NetworkPrior
 from lightning_cnnvis.functional.optimization.objectives import Objective
 
 Gradient = Callable[[Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
@@ -25,6 +26,7 @@ def model_gradient(
     *,
     precision: Literal["float32", "bfloat16"] = "float32",
     forward: Forward | None = None,
+    network_prior: NetworkPrior | None = None,
 ) -> Gradient:
     """Makes the function that computes an objective's losses and gradients for a part of the images.
 
@@ -34,6 +36,7 @@ def model_gradient(
         part: Range of the images that the batch holds.
         precision: ``"float32"``, or ``"bfloat16"`` to run the passes under autocast.
         forward: The pass that records the activations; None runs the model to the deepest layer.
+        network_prior: A penalty on what the layers see, added to the losses; None adds none.
 
     Returns:
         A function of the inputs.
@@ -49,8 +52,11 @@ def model_gradient(
         with ExitStack() as stack:
             if precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+            penalties = stack.enter_context(network_prior.watching(model)) if network_prior else []
             recorded = forward(leaf)
         loss = loss_of({layer: activations.to(inputs.dtype) for layer, activations in recorded.items()})
+        for penalty in penalties:
+            loss = loss + penalty.to(inputs.dtype)
         with nullcontext() if rescue is None else _Rescue(rescue):
             (slope,) = torch.autograd.grad(loss.sum(), leaf)
         return loss.detach(), slope.to(inputs.dtype)

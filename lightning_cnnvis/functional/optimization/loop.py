@@ -8,7 +8,7 @@ image's own generator, every step is computed row by row, and nothing is average
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,10 @@ from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.optimization.gradients import Gradient, model_gradient
 from lightning_cnnvis.functional.optimization.objectives import Objective
+from lightning_cnnvis.functional.optimization.optimizers import State
 from lightning_cnnvis.functional.optimization.progress import report
 from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
-from lightning_cnnvis.functional.optimization.transforms import resize
+from lightning_cnnvis.functional.optimization.transforms import Transform, resize
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
@@ -43,6 +44,7 @@ class Batch:
             a diversity term. They stay in one chunk.
         chunk: Number of images that are optimised at a time; halved when memory runs out.
         frames: Steps after which a copy of the images is kept; 0 is the start.
+        transparency: Whether to add up how strongly each pixel was pulled; see `Optimized`.
 
     Raises:
         ValueError: If there are no seeds, not as many starts as seeds, or not a whole number of groups, or if
@@ -59,6 +61,7 @@ class Batch:
     group: int = 1
     chunk: int = 16
     frames: Sequence[int] = ()
+    transparency: bool = False
 
     def __post_init__(self) -> None:
         """Checks that the numbers fit together."""
@@ -84,6 +87,8 @@ class Optimized:
         frames: ``(N, F, C, H, W)``, the images after the F requested steps, in ascending order.
         rescued: ``(N,)`` bool, whether gradients had to pass through dead ReLUs.
         dead: ``(N,)`` bool, whether the objective had no gradient at the last step.
+        transparency: ``(N, H, W)``, the absolute gradient of the objective with respect to each pixel, summed over the
+            steps, mean over the channels (Fel et al. 2023, arXiv 2306.06805); None if not requested.
     """
 
     images: Tensor
@@ -91,6 +96,7 @@ class Optimized:
     frames: Tensor
     rescued: Tensor
     dead: Tensor
+    transparency: Tensor | None = None
 
 
 def image_seeds(seed: int, *identities: object) -> list[int]:
@@ -132,7 +138,7 @@ def optimize(
         input_spec: Size, channels and normalisation of the network's input.
         gradient_of: A function that takes a part of the images and returns the function that computes their losses
             and gradients; None takes `model_gradient`. A dream goes tile by tile here, and inversion lets each image
-            leave the forward pass at its own layer.
+            leave the forward pass at its own layer. The recipe's network prior is not asked then.
 
     Returns:
         The images, on the model's device, with their history.
@@ -173,7 +179,11 @@ def optimize(
     def work(groups: slice) -> Optimized:
         part = slice(groups.start * group, groups.stop * group)
         gradient = (
-            gradient_of(part) if gradient_of else model_gradient(network, objective, part, precision=recipe.precision)
+            gradient_of(part)
+            if gradient_of
+            else model_gradient(
+                network, objective, part, precision=recipe.precision, network_prior=recipe.network_prior
+            )
         )
         return _optimize_part(gradient, recipe, batch, part, input_spec=input_spec, like=_like(network))
 
@@ -192,63 +202,134 @@ def _optimize_part(
 ) -> Optimized:
     """Runs the loop for the images of one chunk; ``like`` has the device and dtype of the work."""
     generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds[part]]
-    if batch.starts is None:
-        size = batch.size or input_spec.size
-        params = recipe.parameterization.init(generators, (input_spec.channels, *size)).to(like)
-    else:
-        size = (batch.starts.shape[-2], batch.starts.shape[-1])
-        params = recipe.parameterization.encode(batch.starts[part].to(like))
+    way = _Way.start(recipe, batch, part, generators, input_spec, like)
     numbers = [_draw(phase, generators).to(like) for phase in recipe.phases]
     # the normalisation as a factor and an offset, computed once: otherwise its constants are copied from the host at
     # every step
     offset = input_spec.normalize(like.new_zeros(1, input_spec.channels, 1, 1))
     factor = input_spec.normalize(like.new_ones(1, input_spec.channels, 1, 1)) - offset
     dead = rescue = torch.zeros(len(generators), dtype=torch.bool, device=like.device)
-    state = recipe.optimizer.init(params)
     losses, frames = [], []
-    step = since_reset = 0
+    pulled = like.new_zeros(len(generators), *way.size) if batch.transparency else None
     for phase, drawn in zip(recipe.phases, numbers, strict=True):
         input_size = _scaled(input_spec.size, phase.input_scale)
-        if phase.reset:
-            state, since_reset = recipe.optimizer.init(params), 0
+        way.enter(phase)
         for index in range(phase.steps):
-            params = params.detach().requires_grad_()
-            images = recipe.parameterization.decode(params, size)
-            if step in batch.frames:
-                frames.append(images.detach())
-            seen = phase.transform(images, drawn[index], input_size) if phase.transform else images
-            inputs = resize(seen, input_size) * factor + offset
-            rescued = rescue if recipe.rescue and step < RESCUE_STEPS else None
-            loss, slope = gradient(inputs.detach(), rescued)
+            images = way.images()
+            if way.step in batch.frames:
+                frames.append(resize(images.detach(), way.size))
+            rescued = rescue if recipe.rescue and way.step < RESCUE_STEPS else None
+            leaf = images.detach().requires_grad_()
+            loss = slope = torch.zeros((), dtype=like.dtype, device=like.device)
+            for view in _views(leaf, phase.transform_at(index), drawn[index], input_size):
+                inputs = view * factor + offset
+                of_view, slope_of_view = gradient(inputs.detach(), rescued)
+                loss = loss + of_view / phase.copies
+                slope = slope + torch.autograd.grad(inputs, leaf, slope_of_view)[0] / phase.copies
             dead = slope.flatten(1).abs().amax(1) == 0
             if rescued is not None:
                 rescue = rescue | dead
-            penalty = torch.zeros_like(loss)
-            for regularizer in recipe.regularizers:
-                penalty = penalty + regularizer(images)
-            if recipe.prior:
-                penalty = penalty + recipe.prior * params.flatten(1).square().mean(1)
-            (steepest,) = torch.autograd.grad((inputs * slope).sum() + penalty.sum(), params)
+            if pulled is not None:
+                pulled = pulled + resize(slope.abs().mean(1, keepdim=True), way.size).squeeze(1)
+            penalty = way.penalty(images)
+            (steepest,) = torch.autograd.grad((images * slope).sum() + penalty.sum(), way.params)
             losses.append(loss + penalty.detach())
-            step, since_reset = step + 1, since_reset + 1
-            report(part.start * recipe.steps + step * len(generators), len(batch.seeds) * recipe.steps)
-            with torch.no_grad():
-                lr = phase.lr_at(index)
-                decayed = params * (1 - lr * phase.decay)
-                params, state = recipe.optimizer.step(decayed, steepest, state, lr, since_reset)
-                if recipe.constraint is not None:
-                    params = recipe.constraint(params, steepest, step)
-    final = recipe.parameterization.decode(params.detach(), size)
-    if step in batch.frames:
+            way.take_step(steepest, phase, phase.lr_at(index))
+            report(part.start * recipe.steps + way.step * len(generators), len(batch.seeds) * recipe.steps)
+    final = resize(way.images().detach(), way.size)
+    if way.step in batch.frames:
         frames.append(final)
     kept = torch.stack(frames, 1) if frames else final.new_zeros(len(final), 0, *final.shape[1:])
-    return Optimized(final, torch.stack(losses, 1), kept, rescue, dead)
+    return Optimized(final, torch.stack(losses, 1), kept, rescue, dead, pulled)
+
+
+@dataclass
+class _Way:
+    """The way of a chunk of images through the phases of a recipe: where they are, and the optimiser's state.
+
+    Attributes:
+        recipe: The recipe.
+        size: Height and width that the images have in the end.
+        shown: Height and width that they have now.
+        params: Their parameters.
+        state: The optimiser's state.
+        step: Number of steps taken.
+        since_reset: Number of steps taken since the state was made.
+    """
+
+    recipe: Recipe
+    size: tuple[int, int]
+    shown: tuple[int, int]
+    params: Tensor
+    state: State
+    step: int = 0
+    since_reset: int = 0
+
+    @classmethod
+    def start(
+        cls,
+        recipe: Recipe,
+        batch: Batch,
+        part: slice,
+        generators: Sequence[torch.Generator],
+        input_spec: InputSpec,
+        like: Tensor,
+    ) -> _Way:
+        """Starts from the batch's images, or from noise."""
+        if batch.starts is None:
+            size = batch.size or input_spec.size
+            shown = _scaled(size, recipe.phases[0].image_scale)
+            params = recipe.parameterization.init(generators, (input_spec.channels, *shown)).to(like)
+        else:
+            size = shown = (batch.starts.shape[-2], batch.starts.shape[-1])
+            params = recipe.parameterization.encode(batch.starts[part].to(like))
+        return cls(recipe, size, shown, params, recipe.optimizer.init(params))
+
+    def images(self) -> Tensor:
+        """Computes the images; what is computed from them is differentiable with respect to the parameters."""
+        self.params = self.params.detach().requires_grad_()
+        return self.recipe.parameterization.decode(self.params, self.shown)
+
+    def enter(self, phase: Phase) -> None:
+        """Resamples the images to the phase's size, and forgets the optimiser's state where it no longer fits."""
+        wanted = _scaled(self.size, phase.image_scale)
+        if wanted != self.shown:
+            with torch.no_grad():
+                self.params = self.recipe.parameterization.encode(resize(self.images(), wanted))
+            self.shown = wanted
+        elif not phase.reset:
+            return
+        self.state, self.since_reset = self.recipe.optimizer.init(self.params.detach()), 0
+
+    def penalty(self, images: Tensor) -> Tensor:
+        """Computes the penalties ``(N,)`` of the images."""
+        penalty = images.new_zeros(len(images))
+        for regularizer in self.recipe.regularizers:
+            penalty = penalty + regularizer(images)
+        if self.recipe.prior:
+            penalty = penalty + self.recipe.prior * self.params.flatten(1).square().mean(1)
+        return penalty
+
+    @torch.no_grad()
+    def take_step(self, steepest: Tensor, phase: Phase, lr: float) -> None:
+        """Takes a step down the gradient."""
+        self.step, self.since_reset = self.step + 1, self.since_reset + 1
+        decayed = self.params * (1 - lr * phase.decay)
+        self.params, self.state = self.recipe.optimizer.step(decayed, steepest, self.state, lr, self.since_reset)
+        if self.recipe.constraint is not None:
+            self.params = self.recipe.constraint(self.params, steepest, self.step)
+
+
+def _views(images: Tensor, transform: Transform | None, drawn: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Yields what the network is shown of the images, ``(N, C, *size)``, once for each of a step's copies."""
+    for numbers in drawn:
+        yield resize(transform(images, numbers, size) if transform else images, size)
 
 
 def _draw(phase: Phase, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draws uniform numbers ``(steps, N, draws)`` for the phase's transform."""
+    """Draws uniform numbers ``(steps, copies, N, draws)`` for the phase's transform."""
     draws = phase.transform.draws if phase.transform else 0
-    return torch.stack([uniform((phase.steps, draws), g) for g in generators], 1)
+    return torch.stack([uniform((phase.steps, phase.copies, draws), g) for g in generators], 2)
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -102,6 +102,36 @@ def class_logit(classes: Sequence[int], output: ClassOutput | None = None) -> Ob
     return _per_image(torch.tensor(list(classes), device="cpu"), OUTPUT, score)
 
 
+def class_log_probability(classes: Sequence[int], output: ClassOutput | None = None) -> Objective:
+    """Raises the logarithm of a class's probability: minus the cross-entropy, as inversions of a network do.
+
+    It rises also where other logits fall, and hardly changes once the class is reached.
+
+    Args:
+        classes: Class index of each image.
+        output: The meaning of the output, as `read_output` finds it; None takes it for logits of classes that exclude
+            each other.
+
+    Returns:
+        The objective; its loss is minus the log-probability.
+
+    Example:
+        >>> loss = class_log_probability([1]).bind(slice(None), torch.device("cpu"))
+        >>> loss({OUTPUT: torch.tensor([[0.0, 0.0]])}).exp()
+        tensor([2.])
+    """
+
+    def score(outputs: Tensor, index: Tensor) -> Tensor:
+        scores = outputs if output is None else output.scores(outputs)
+        if output is None or output.kind == "softmax":
+            scores = scores.log_softmax(1)
+        elif output.kind == "sigmoid":
+            scores = F.logsigmoid(scores)
+        return scores[_rows(scores), index]
+
+    return _per_image(torch.tensor(list(classes), device="cpu"), OUTPUT, score)
+
+
 def channel(layer: str, channels: Sequence[int]) -> Objective:
     """Raises the mean of a channel's map, or a unit of a fully connected layer (Erhan et al. 2009).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,6 +94,42 @@ class Adam:
         root = (second / (1 - self.beta2**count)).sqrt()
         update = first / (1 - self.beta1**count) / (root + self.eps)
         return params - lr * update, (first, second)
+
+
+@dataclass(frozen=True)
+class Nadam(Adam):
+    """Adam with Nesterov's momentum (Dozat 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ).
+
+    The momentum of step t is β₁ (1 - 0.96^(0.004 t) / 2), as in Keras and PyTorch. Arguments as for `Adam`.
+
+    Example:
+        >>> nadam, params = Nadam(), torch.zeros(1, 2)
+        >>> stepped, _ = nadam.step(params, torch.tensor([[3.0, -4.0]]), nadam.init(params), lr=0.1, count=1)
+        >>> stepped.sign()
+        tensor([[-1.,  1.]])
+    """
+
+    def step(self, params: Tensor, gradient: Tensor, state: State, lr: float, count: int) -> tuple[Tensor, State]:
+        """Takes a step.
+
+        Args:
+            params: ``(N, ...)``.
+            gradient: Gradient of the loss, of the same shape.
+            state: Moments from `init` or from the last step.
+            lr: Learning rate.
+            count: Number of steps since `init`, this one included.
+
+        Returns:
+            The new parameters and the new state, of the same shapes.
+        """
+        first = state[0].lerp(gradient, 1 - self.beta1)
+        second = state[1].lerp(gradient.square(), 1 - self.beta2)
+        momenta = [self.beta1 * (1 - 0.5 * 0.96 ** (0.004 * t)) for t in range(1, count + 2)]
+        so_far = math.prod(momenta[:count])
+        ahead = momenta[count] / (1 - so_far * momenta[count]) * first
+        now = (1 - momenta[count - 1]) / (1 - so_far) * gradient
+        root = (second / (1 - self.beta2**count)).sqrt()
+        return params - lr * (ahead + now) / (root + self.eps), (first, second)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_cnnvis.functional.noise import gaussian, uniform
 from lightning_cnnvis.functional.optimization.regularizers import channel_values
+from lightning_cnnvis.functional.optimization.spectrum import frequencies, tabulate
 from lightning_cnnvis.inputs import IMAGENET_MEAN
 
 # The mean is ImageNet's. The rest was measured with `ImageStatistics.measure` on 5000 photographs of 64×64 pixels
@@ -37,6 +38,8 @@ class ImageStatistics:
         covariance: Covariance ``(C, C)`` of the channels over all pixels.
         decay: Exponent a of the amplitude spectrum, which falls off as 1 / frequency^a; about 1 for photographs
             (Field 1987, https://doi.org/10.1364/JOSAA.4.002379).
+        spectrum: Logarithm of the mean amplitude less that power law, for each decorrelated colour a table by scale and
+            direction, see `spectrum`; empty for the power law only. `FixedMagnitude` uses it.
 
     Example:
         >>> ImageStatistics.natural(3).decay
@@ -50,6 +53,7 @@ class ImageStatistics:
     mean: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     decay: float = _NATURAL_DECAY
+    spectrum: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @classmethod
     def natural(cls, channels: int = 3) -> ImageStatistics:
@@ -77,9 +81,9 @@ class ImageStatistics:
             images: ``(N, C, H, W)`` in [0, 1], at least 4 pixels a side.
 
         Returns:
-            The mean and covariance of the channels, and the slope of the radially averaged amplitude spectrum
+            The mean and covariance of the channels, the slope of the radially averaged amplitude spectrum
             between the lowest frequency and half the Nyquist frequency, where neither the image's frame nor
-            JPEG rules it.
+            JPEG rules it, and what differs from that slope by scale and direction.
 
         Raises:
             ValueError: If ``images`` has another shape or is not finite.
@@ -92,23 +96,22 @@ class ImageStatistics:
         pixels = images.transpose(0, 1).flatten(1)
         mean, centred = pixels.mean(1), pixels - pixels.mean(1, keepdim=True)
         covariance = centred @ centred.T / pixels.shape[1]
+        decay = _spectrum_decay(images)
+        plain = torch.linalg.solve(_root(covariance), centred).unflatten(1, (len(images), -1)).transpose(0, 1)
+        amplitude = torch.fft.rfft2(_windowed(plain.unflatten(2, images.shape[-2:]))).abs().mean(0)
         return cls(
             tuple(mean.tolist()),
             tuple(tuple(row) for row in covariance.tolist()),
-            _spectrum_decay(images),
+            decay,
+            tuple(tuple(map(tuple, rows)) for rows in tabulate(amplitude, images.shape[-1], decay).tolist()),
         )
 
 
 def _spectrum_decay(images: Tensor) -> float:
     """Fits the exponent a of the amplitude spectrum 1 / f^a, by least squares to octave-balanced radial means."""
     height, width = images.shape[-2:]
-    # without the Hann window, the jump between opposite edges would add a spectrum of its own
-    window = torch.hann_window(height, periodic=False, dtype=images.dtype, device="cpu").outer(
-        torch.hann_window(width, periodic=False, dtype=images.dtype, device="cpu")
-    )
-    images = images - images.mean((-2, -1), keepdim=True)
-    power = torch.fft.rfft2(images * window).abs().square().mean((0, 1))
-    frequency = _frequencies(height, width).to(images.dtype)
+    power = torch.fft.rfft2(_windowed(images)).abs().square().mean((0, 1))
+    frequency = frequencies(height, width)[0].to(images.dtype)
     edges = torch.linspace(math.log(2 / min(height, width)), math.log(0.25), 9, dtype=torch.float32, device="cpu").exp()
     points = []
     for lower, upper in itertools.pairwise(edges):
@@ -120,6 +123,14 @@ def _spectrum_decay(images: Tensor) -> float:
     x, y = torch.tensor(points, dtype=torch.float64, device="cpu").T
     slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
     return float(-slope / 2)
+
+
+def _windowed(images: Tensor) -> Tensor:
+    """Fades each image out towards its edges: the jump between opposite edges would add a spectrum of its own."""
+    rows, columns = (
+        torch.hann_window(side, periodic=False, dtype=images.dtype, device="cpu") for side in images.shape[-2:]
+    )
+    return (images - images.mean((-2, -1), keepdim=True)) * rows.outer(columns)
 
 
 class Parameterization(Protocol):
@@ -270,7 +281,7 @@ class Fourier:
         """
         offset, color = self._color(images)
         logits = torch.logit(images, eps=_SMALLEST) - offset
-        spectrum = torch.fft.rfft2(_mix(torch.linalg.inv(color), logits), norm="ortho")
+        spectrum = torch.fft.rfft2(mix(torch.linalg.inv(color), logits), norm="ortho")
         return torch.view_as_real(spectrum / self._scale(images, images.shape[-2:]))
 
     def decode(self, params: Tensor, size: tuple[int, int]) -> Tensor:
@@ -285,7 +296,7 @@ class Fourier:
         """
         offset, color = self._color(params)
         spectrum = torch.view_as_complex(params) * self._scale(params, size)
-        return torch.sigmoid(_mix(color, torch.fft.irfft2(spectrum, s=size, norm="ortho")) + offset)
+        return torch.sigmoid(mix(color, torch.fft.irfft2(spectrum, s=size, norm="ortho")) + offset)
 
     def _color(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Looks up offset ``(C, 1, 1)`` and colour matrix ``(C, C)`` before the sigmoid."""
@@ -296,22 +307,37 @@ class Fourier:
         return _spectrum_scale(size[0], size[1], statistics.decay, like.dtype, str(like.device))
 
 
-def _mix(matrix: Tensor, images: Tensor) -> Tensor:
+def mix(matrix: Tensor, images: Tensor) -> Tensor:
+    """Multiplies each pixel's channels by a matrix.
+
+    Args:
+        matrix: ``(D, C)``.
+        images: ``(N, C, H, W)``.
+
+    Returns:
+        ``(N, D, H, W)``.
+
+    Example:
+        >>> mix(torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, 1, 1)).item()
+        3.0
+    """
     mixed: Tensor = torch.einsum("dc,nchw->ndhw", matrix, images)
     return mixed
 
 
-def _frequencies(height: int, width: int) -> Tensor:
-    """Computes the cycles per pixel of each coefficient of ``rfft2``."""
-    rows = torch.fft.fftfreq(height, dtype=torch.float32, device="cpu")
-    columns = torch.fft.rfftfreq(width, dtype=torch.float32, device="cpu")
-    return torch.hypot(rows[:, None], columns[None])
+def _root(covariance: Tensor) -> Tensor:
+    """Finds the matrix that turns independent channels of variance 1 into channels of this covariance."""
+    values, vectors = torch.linalg.eigh(covariance)
+    # a channel that never varies still gets a direction of its own
+    values = values.clamp_min(1e-3 * values.max().clamp_min(1e-6))
+    root: Tensor = vectors * values.sqrt()
+    return root
 
 
 # Cached, because they are asked for at every step.
 @lru_cache(maxsize=16)
 def _spectrum_scale(height: int, width: int, decay: float, dtype: torch.dtype, device: str) -> Tensor:
-    scale = _frequencies(height, width).double().clamp_min(1 / max(height, width)) ** -decay
+    scale = frequencies(height, width)[0].double().clamp_min(1 / max(height, width)) ** -decay
     # every coefficient but those of the first (and, for even widths, last) column stands for two
     weight = torch.full_like(scale, 2.0)
     weight[:, 0] = 1.0
@@ -326,12 +352,8 @@ def _spectrum_scale(height: int, width: int, decay: float, dtype: torch.dtype, d
 def _color_matrix(statistics: ImageStatistics, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor]:
     mean = torch.tensor(statistics.mean, dtype=torch.float64, device="cpu").clamp(_SMALLEST, 1 - _SMALLEST)
     covariance = torch.tensor(statistics.covariance, dtype=torch.float64, device="cpu")
-    values, vectors = torch.linalg.eigh(covariance)
-    # a channel that never varies still gets a direction of its own
-    values = values.clamp_min(1e-3 * values.max().clamp_min(1e-6))
-    root = vectors * values.sqrt()
     # through the sigmoid's slope at the mean, from pixels to logits
-    root = root / (mean * (1 - mean))[:, None]
+    root = _root(covariance) / (mean * (1 - mean))[:, None]
     return mean.logit().to(device, dtype).view(-1, 1, 1), root.to(device, dtype)
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lightning_cnnvis.functional.optimization.network_priors import NetworkPrior
 from lightning_cnnvis.functional.optimization.optimizers import Adam, Optimizer
 from lightning_cnnvis.functional.optimization.parameterizations import Fourier, Parameterization
 from lightning_cnnvis.functional.optimization.regularizers import Constraint, Regularizer
@@ -26,9 +27,13 @@ class Phase:
         reset: Whether the phase starts with a fresh optimiser state, as Mahendran & Vedaldi 2014 reset the momentum.
         decay: Fraction of the parameters that is subtracted in a step of learning rate 1, independently of the loss
             (decoupled weight decay, arXiv 1711.05101).
+        copies: Number of copies of the image at each step, each moved by random numbers of its own; the loss is their
+            mean. They go through the network one after the other.
+        image_scale: Size of the image, relative to its final size. Between phases of different sizes it is resampled,
+            and the optimiser starts afresh. Images that start from given ones keep to 1 in the first phase.
 
     Raises:
-        ValueError: If ``steps`` or ``lr`` is not positive.
+        ValueError: If ``steps``, ``lr``, ``copies`` or a scale is not positive.
 
     Example:
         >>> phase = Phase(steps=3, lr=0.1, final_lr=0.0)
@@ -43,6 +48,8 @@ class Phase:
     input_scale: float = 1.0
     reset: bool = False
     decay: float = 0.0
+    copies: int = 1
+    image_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks that the numbers are positive."""
@@ -50,6 +57,11 @@ class Phase:
             raise ValueError(f"steps={self.steps}: an optimisation takes at least 1 step.")
         if self.lr <= 0:
             raise ValueError(f"lr={self.lr} is not positive. Give a learning rate above 0.")
+        if self.copies < 1:
+            raise ValueError(f"copies={self.copies}: the network sees at least 1 copy of the image at each step.")
+        for name in ("input_scale", "image_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} is not positive. Give a scale above 0, such as 1.")
 
     def lr_at(self, index: int) -> float:
         """Computes the learning rate of a step.
@@ -63,6 +75,19 @@ class Phase:
         if self.final_lr is None or self.steps == 1:
             return self.lr
         return self.final_lr + (self.lr - self.final_lr) * (1 + math.cos(math.pi * index / (self.steps - 1))) / 2
+
+    def transform_at(self, index: int) -> Transform | None:
+        """Finds the random moves of a step.
+
+        Args:
+            index: Number of the step within the phase, from 0.
+
+        Returns:
+            The transform; where it has a method ``at``, as `RandomBoxes` does, what that returns for the fraction of
+            the phase that has passed, from 0 to 1.
+        """
+        at = getattr(self.transform, "at", None)
+        return at(index / max(1, self.steps - 1)) if callable(at) else self.transform
 
 
 @dataclass(frozen=True)
@@ -79,11 +104,14 @@ class Recipe:
         constraint: A map of the parameters that is applied after each step; None applies none.
         precision: Precision of the network's forward and backward pass, ``"float32"`` or ``"bfloat16"``. The latter is
             faster on GPUs, but rounding may make an image depend visibly on its batch.
+        network_prior: A penalty on what the layers of the network see, such as `BatchNormPrior`; None adds none.
+        class_score: What is raised of a class: ``"logit"``, or ``"log_probability"`` (minus the cross-entropy), which
+            also lowers the other logits, and hardly changes once the class is reached.
         rescue: Whether gradients pass through dead ReLUs during the first 16 steps, only for images whose objective has
             no gradient at all.
 
     Raises:
-        ValueError: If there is no phase, or ``precision`` is not one of its choices.
+        ValueError: If there is no phase, or ``precision`` or ``class_score`` is not one of its choices.
 
     Example:
         >>> Recipe(phases=(Phase(steps=32, lr=0.1), Phase(steps=16, lr=0.1, final_lr=0.01))).steps
@@ -98,6 +126,8 @@ class Recipe:
     constraint: Constraint | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     rescue: bool = True
+    network_prior: NetworkPrior | None = None
+    class_score: Literal["logit", "log_probability"] = "logit"
 
     def __post_init__(self) -> None:
         """Checks that there are phases, and the precision."""
@@ -107,6 +137,8 @@ class Recipe:
             raise ValueError("phases=() is empty. Give at least one phase of steps.")
         if self.precision not in {"float32", "bfloat16"}:
             raise ValueError(f"precision={self.precision!r} is not supported. Choose 'float32' or 'bfloat16'.")
+        if self.class_score not in {"logit", "log_probability"}:
+            raise ValueError(f"class_score={self.class_score!r} is not supported. Choose 'logit' or 'log_probability'.")
 
     @property
     def steps(self) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
 from lightning_cnnvis.functional.network.output import class_indices, read_output
 from lightning_cnnvis.functional.optimization.loop import optimize
-from lightning_cnnvis.functional.optimization.objectives import class_logit, diversify
+from lightning_cnnvis.functional.optimization.objectives import class_log_probability, class_logit, diversify
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
@@ -91,12 +91,13 @@ def visualize_classes(
             )
         indices = class_indices(classes, output.count, input_spec)
         targets = [index for index in indices for _ in range(samples_per_class)]
-        objective = wanted = class_logit(targets, output)
+        objective = class_logit(targets, output)
+        recipe = recipe_for(network, preset, steps, input_spec, options)
+        wanted = class_log_probability(targets, output) if recipe.class_score == "log_probability" else objective
         if samples_per_class > 1 and options.diversity > 0:
             layer = options.diversity_layer or _diversity_layer(network, probe)
             wanted = diversify(objective, layer, samples_per_class, options.diversity)
         keys = [("class", index, sample) for index in indices for sample in range(samples_per_class)]
-        recipe = recipe_for(network, preset, steps, input_spec, options)
         batch = batch_for(seed, keys, options, samples_per_class)
         optimized = optimize(network, wanted, recipe, batch, input_spec=input_spec)
         scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)

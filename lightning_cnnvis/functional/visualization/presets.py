@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from lightning_cnnvis.functional.optimization.optimizers import Adam, Momentum
-from lightning_cnnvis.functional.optimization.parameterizations import Fourier, ImageStatistics, Pixels
+from lightning_cnnvis.functional.optimization.augmentations import ColorShift, InOrder, RandomBoxes, RandomFlip
+from lightning_cnnvis.functional.optimization.magnitude import FixedMagnitude
+from lightning_cnnvis.functional.optimization.network_priors import BatchNormPrior
+from lightning_cnnvis.functional.optimization.norms import DifferenceNorm, RootNorm
+from lightning_cnnvis.functional.optimization.optimizers import Adam, Momentum, Nadam
+from lightning_cnnvis.functional.optimization.parameterizations import Fourier, ImageStatistics, Pixels, UniformStart
 from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, Both, Bounds, YosinskiPrior
-from lightning_cnnvis.functional.optimization.transforms import RandomAffine
+from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.inputs import InputSpec
 
@@ -58,6 +62,17 @@ def preset_recipe(
       here the gradient is normalised, and the rate is in grey levels.
     - ``"simonyan2013"``: the logit minus an L2 penalty, from the mean image (arXiv 1312.6034, Sec. 2). The paper gives
       no numbers; the steps are normalised here.
+    - ``"maco"``: the magnitudes of the spectrum are those of photographs, and only the phases are free; random boxes
+      with noise (Fel et al. 2023, arXiv 2306.06805): 256 steps of 32 boxes. See `FixedMagnitude` and `RandomBoxes` for
+      what differs from the authors' code.
+    - ``"deepinversion"``: pixels, penalties on total variation and on the inputs of BatchNorm layers, whose statistics
+      shall be those of the training (Yin et al. 2020, arXiv 1912.08795), 2000 and 1000 steps. It needs such layers.
+      What differs from the authors' code: each image's own statistics, see `BatchNormPrior`; the first steps at 0.6 of
+      the size, and only where the network takes it, not at one half; no warm-up of the rate; no student network.
+    - ``"plug_in"``: pixels, seen by the network through random shifts of their colours (Ghiasi et al. 2022, arXiv
+      2201.12961), at sizes from a quarter up, 400 steps each: no penalty, so that it suits any network, such as
+      transformers. Here there are 8 copies of the image in place of 32, and it grows by resampling, without a border
+      of noise.
     - ``"none"``: no prior at all, as for the fooling images of Nguyen et al. 2014 (arXiv 1412.1897, Sec. 4).
 
     Args:
@@ -129,6 +144,48 @@ def _simonyan2013(input_spec: InputSpec, *, statistics: ImageStatistics | None, 
         parameterization=Pixels(center=input_spec.mean, init_std=0.01),
         optimizer=Momentum(0.9, normalize=True),
         regularizers=(AlphaNorm(100.0, 2.0, center=input_spec.mean, mean=True),),
+    )
+
+
+@PRESETS.register("maco")
+def _maco(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+    return Recipe(
+        phases=(Phase(256, 1.0, transform=RandomBoxes(), copies=32),),
+        parameterization=FixedMagnitude(statistics),
+        optimizer=Nadam(eps=1e-7),
+    )
+
+
+@PRESETS.register("deepinversion")
+def _deepinversion(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+    std = sum(input_spec.std) / len(input_spec.std)
+    moves = InOrder((RandomRoll(max(1, round(min(input_spec.size) * 30 / 224))), RandomFlip()))
+    return Recipe(
+        phases=(
+            Phase(2000, 0.2 * std, final_lr=0.0, transform=moves, input_scale=0.6 if coarse else 1.0),
+            Phase(1000, 0.2 * std, final_lr=0.0, transform=moves, reset=True),
+        ),
+        parameterization=Pixels(center=0.5, init_std=std),
+        optimizer=Adam(beta1=0.5, beta2=0.9),
+        regularizers=(DifferenceNorm(1e-4, unit=std), RootNorm(1e-5, center=input_spec.mean, unit=std)),
+        constraint=Bounds(-0.5, 0.5),
+        network_prior=BatchNormPrior(weight=0.01, first=10.0),
+        class_score="log_probability",
+    )
+
+
+@PRESETS.register("plug_in")
+def _plug_in(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+    moves = InOrder((ColorShift(channels=input_spec.channels), RandomRoll(max(1, round(min(input_spec.size) / 12)))))
+    phases = tuple(
+        Phase(400, 0.1, final_lr=0.0, transform=moves, copies=8, image_scale=eighths / 8) for eighths in range(2, 9)
+    )
+    return Recipe(
+        phases=phases,
+        parameterization=UniformStart(center=0.5, init_std=0.475),
+        optimizer=Adam(beta1=0.5, beta2=0.99),
+        constraint=Bounds(-0.5, 0.5),
+        class_score="log_probability",
     )
 
 

@@ -41,6 +41,7 @@ class VisualizationOptions:
             of the depth.
         chunk: Number of images that are optimised at a time; halved when memory runs out.
         precision: Precision of the network's passes, ``"float32"`` or ``"bfloat16"``; see `Recipe`.
+        transparency: Whether the result has a mask of what the network cares about; see `Visualizations`.
 
     Raises:
         ValueError: If ``size`` is not a height and a width.
@@ -57,6 +58,7 @@ class VisualizationOptions:
     diversity_layer: str | None = None
     chunk: int = 16
     precision: Literal["float32", "bfloat16"] = "float32"
+    transparency: bool = False
 
     def __post_init__(self) -> None:
         """Checks the size."""
@@ -85,6 +87,9 @@ class Visualizations:
         losses: ``(N, steps)``, objective plus penalties before each step.
         frames: ``(N, F, C, H, W)`` in [0, 1], after the F requested steps.
         score_name: What the scores are: ``"logit"``, ``"log-probability"`` or ``"activation"``.
+        transparency: ``(N, H, W)`` in [0, 1], how opaque each pixel is: how strongly the steps pulled at it, as a
+            fraction of the image's 80th percentile, and 1 above (Fel et al. 2023, arXiv 2306.06805). None if not
+            requested.
     """
 
     images: Tensor
@@ -98,6 +103,18 @@ class Visualizations:
     losses: Tensor
     frames: Tensor
     score_name: str = "activation"
+    transparency: Tensor | None = None
+
+    @property
+    def with_alpha(self) -> Tensor:
+        """The images with their transparency as a last channel, ``(N, C + 1, H, W)`` in [0, 1].
+
+        Raises:
+            ValueError: If there is no transparency.
+        """
+        if self.transparency is None:
+            raise ValueError("There is no transparency: ask for it by transparency=True.")
+        return torch.cat([self.images, self.transparency[:, None]], 1)
 
     @staticmethod
     def cat(parts: Sequence[Visualizations]) -> Visualizations:
@@ -176,7 +193,14 @@ def batch_for(seed: int, keys: Sequence[object], options: VisualizationOptions, 
     Returns:
         The batch.
     """
-    return Batch(image_seeds(seed, *keys), size=options.size, group=group, chunk=options.chunk, frames=options.frames)
+    return Batch(
+        image_seeds(seed, *keys),
+        size=options.size,
+        group=group,
+        chunk=options.chunk,
+        frames=options.frames,
+        transparency=options.transparency,
+    )
 
 
 def on_clean_image(
@@ -249,7 +273,30 @@ def visualizations(
         losses=optimized.losses,
         frames=optimized.frames.clamp(0, 1),
         score_name=score_name,
+        transparency=None if optimized.transparency is None else opacity(optimized.transparency),
     )
+
+
+def opacity(pull: Tensor, percentile: float = 80.0) -> Tensor:
+    """Turns how strongly the steps pulled at each pixel into how opaque it is drawn.
+
+    Args:
+        pull: ``(N, H, W)``, not negative.
+        percentile: Percentile of an image's pixels above which they are opaque, from 0 to 100.
+
+    Returns:
+        ``(N, H, W)`` in [0, 1]; 0 for an image that nothing pulled at.
+
+    Example:
+        >>> opacity(torch.tensor([[[0.0, 1.0], [2.0, 4.0]]]), percentile=75)
+        tensor([[[0.0000, 0.5000],
+                 [1.0000, 1.0000]]])
+    """
+    rank = max(1, round(percentile / 100 * pull[0].numel()))
+    top = pull.flatten(1).kthvalue(rank, dim=1).values.view(-1, 1, 1)
+    # more than a fifth of the pixels may have been pulled at equally, or not at all
+    top = torch.where(top > 0, top, pull.flatten(1).amax(1).view(-1, 1, 1))
+    return (pull / top.clamp_min(torch.finfo(pull.dtype).tiny)).clamp(max=1)
 
 
 def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:

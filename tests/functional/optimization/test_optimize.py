@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import Pixels
 from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe
 from lightning_cnnvis.functional.optimization.regularizers import AlphaNorm, Bounds, TotalVariation
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomRoll
-from lightning_cnnvis.functional.visualization.presets import preset_recipe
+from lightning_cnnvis.functional.visualization.presets import PRESETS, preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.layers import LayerError
 
@@ -202,10 +203,12 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("preset", ["fourier", "yosinski2015", "simonyan2013", "none"])
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_no_step_waits_for_the_device(net, preset):
     def reads(steps):
         recipe = preset_recipe(preset, SPEC, steps=steps)
+        # their copies cost as much time as steps
+        recipe = replace(recipe, phases=tuple(replace(phase, copies=min(2, phase.copies)) for phase in recipe.phases))
         objective = class_logit([1, 2]) + 0.1 * diversity("5", 2) + 0.1 * neuron("5", [1, 2])
         with HostReads() as mode:
             optimize(net, objective, recipe, Batch([0, 1], group=2), input_spec=SPEC)

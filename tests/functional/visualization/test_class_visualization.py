@@ -55,17 +55,36 @@ def test_scores_are_those_of_the_clean_image(net):
     assert shown.images.max() <= 1
 
 
-@pytest.mark.parametrize("preset", ["fourier", "yosinski2015", "simonyan2013", "none"])
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_raises_the_score(net, preset):
     with torch.no_grad():
         net[7].weight *= 100  # logits of the size that trained networks have
-    options = VisualizationOptions(frames=[0, 12])
+    if preset == "deepinversion":
+        net.insert(1, nn.BatchNorm2d(8))
+    options = VisualizationOptions(frames=[0, 12], transparency=True)
     shown = visualize_classes(net, [2, 3], input_spec=SPEC, preset=preset, steps=12, options=options)
     assert shown.frames.shape == (2, 2, 3, 24, 20)
     with torch.no_grad():
         start = net.eval()((shown.frames[:, 0] - 0.5) / 0.25)[[0, 1], [2, 3]]
     assert (shown.scores > start).all()
     assert torch.equal(shown.frames[:, 1], shown.images)
+    assert shown.with_alpha.shape == (2, 4, 24, 20)
+    assert shown.transparency.amax((1, 2)).tolist() == [1, 1]
+    assert torch.equal(shown.with_alpha[:, 3], shown.transparency)
+
+
+def test_transparency_changes_nothing_else_and_is_not_there_unasked(net):
+    asked = visualize_classes(net, [2], input_spec=SPEC, steps=3, options=VisualizationOptions(transparency=True))
+    plain = visualize_classes(net, [2], input_spec=SPEC, steps=3)
+    assert torch.equal(asked.images, plain.images)
+    assert plain.transparency is None
+    with pytest.raises(ValueError, match="transparency=True"):
+        _ = plain.with_alpha
+
+
+def test_deepinversion_needs_batchnorm(net):
+    with pytest.raises(ValueError, match="no BatchNorm layer"):
+        visualize_classes(net, [2], input_spec=SPEC, preset="deepinversion", steps=2)
 
 
 def test_samples_of_a_class_differ_and_diversity_spreads_them(net):
