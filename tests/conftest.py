@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,21 @@ def reads(monkeypatch) -> Counter[Path]:
     spy(pytest.importorskip("safetensors.torch"), "load_file")
     spy(Path, "read_text")
     return counts
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator:
+    """Playwright's own browser, or that of the system."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    # Chromium's sandbox does not start for root
+    options = {"args": ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []}
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    with api.sync_playwright() as playwright:
+        if not Path(playwright.chromium.executable_path).exists():
+            system = next(filter(None, map(shutil.which, names)), None)
+            if system is None:
+                pytest.skip("there is no browser: playwright install chromium")
+            options["executable_path"] = system
+        browser = playwright.chromium.launch(**options)
+        yield browser
+        browser.close()

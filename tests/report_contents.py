@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightning_cnnvis.report.content import Curves, NetworkLayer, ReportContent
-from lightning_cnnvis.viewer.content import FeatureMap, FeatureMaps, Gallery, Section, Series, Tile, Track, Tracks
+from lightning_cnnvis.report.content import Curves, ReportContent
+from lightning_cnnvis.viewer.content import (
+    FeatureMap,
+    FeatureMaps,
+    Gallery,
+    NetworkLayer,
+    Section,
+    Series,
+    Tile,
+    Track,
+    Tracks,
+)
 
 HOSTILE = (
     "</script><script>document.title = 'broken'</script>",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -201,6 +202,16 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             strip = figures.evolution_strip(evolution, context.input_spec, f"{part} · evolution")
             context.sinks.picture(f"{self.label}_evolution/{part}", strip, context.epoch)
         return result
+
+    def evolution_of(self, part: str) -> Mapping[str, Any]:
+        """The last two epochs of a layer: the viewer has those before."""
+        evolution = self._evolutions.get(part)
+        return {} if evolution is None else {part: replace(evolution, columns=evolution.columns[-2:])}
+
+    def numbers_of(self, options: Any, part: str, result: Any) -> Mapping[str, float]:
+        """How much the layer has changed."""
+        convergence = self._convergence.get(part)
+        return {} if convergence is None else {f"{name}/{part}": n for name, n in convergence.scalars().items()}
 
     # Lightning's hooks.
 

@@ -291,6 +291,7 @@ DECONV = Method(
         "projection_similarity": ScalarPlot(
             "Similarity of projections to the epoch before",
             "Of projections from images that stay the same: a layer near 1 has settled.",
+            settles=True,
         ),
         "top_overlap": ScalarPlot(
             "Overlap of top images with the epoch before", "Of the images that activate a map most."

@@ -71,10 +71,12 @@ class ScalarPlot(NamedTuple):
     Attributes:
         title: The title.
         note: A sentence on how to read it.
+        settles: Whether it is near 1 where a layer has settled.
     """
 
     title: str
     note: str = ""
+    settles: bool = False
 
 
 class Looks(Protocol):

@@ -4,26 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_cnnvis.viewer.content import Section
-
-
-@dataclass(frozen=True)
-class NetworkLayer:
-    """A layer of the network.
-
-    Attributes:
-        name: Dotted module name.
-        kind: Class name of the module.
-        shape: Shape of its output for one image.
-        field: Height and width of the receptive field in pixels; None: the whole image.
-        stride: Distance of two neighbours' receptive fields in pixels; None where there is none.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    field: tuple[int, int] | None = None
-    stride: tuple[int, int] | None = None
+from lightning_cnnvis.viewer.content import NetworkLayer, Section
 
 
 @dataclass(frozen=True)

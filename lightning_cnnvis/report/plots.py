@@ -38,7 +38,7 @@ def plots_of(curves: Mapping[str, Mapping[int, float]], accuracy: str = "val_acc
     order = sorted(panels, key=lambda kind: (kind != "accuracy", "loss" not in kind))
     plots = []
     for kind in order:
-        title, note = known.get(kind, ScalarPlot(kind.replace("_", " ").capitalize()))
+        title, note, _ = known.get(kind, ScalarPlot(kind.replace("_", " ").capitalize()))
         plots.append(Curves(title, "epoch", panels[kind], note))
     against = (_against_accuracy(curves, accuracy, method) for method in all_methods() if method.error)
     return (*plots, *filter(None, against))

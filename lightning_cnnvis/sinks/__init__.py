@@ -7,13 +7,14 @@ its own with `register_logger_sink`.
 
 from lightning_cnnvis.sinks.files import FileSink
 from lightning_cnnvis.sinks.loggers import LoggerSink, register_logger_sink
-from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
+from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, EncodedView, Sink, SinkError
 from lightning_cnnvis.sinks.recording import Recording
 from lightning_cnnvis.sinks.sinks import Sinks
 
 __all__ = [
     "EncodedAnimation",
     "EncodedPicture",
+    "EncodedView",
     "FileSink",
     "LoggerSink",
     "Recording",

@@ -57,6 +57,23 @@ class EncodedAnimation:
                 yield file
 
 
+@dataclass(frozen=True, eq=False)
+class EncodedView:
+    """What a method shows of one part of its work at one epoch, as the viewer reads it; see docs/viewer.md.
+
+    Attributes:
+        key: Tells it from the others of the same epoch, such as ``"deconvnet/relu1"``: any text.
+        head: What is in it, as JSON: small, since a viewer reads the heads of all.
+        body: The pictures' places in the sheets and what is said of them, as JSON.
+        sheets: Sprite sheets, WebP files.
+    """
+
+    key: str
+    head: bytes
+    body: bytes
+    sheets: tuple[bytes, ...] = ()
+
+
 class Sink:
     """A place where pictures, animations, tables and scalars go.
 
@@ -70,6 +87,9 @@ class Sink:
         >>> Printer().scalar("score", 0.5, step=3)
         score at epoch 3: 0.5
     """
+
+    takes_views: bool = False
+    """Whether it has a use for what the viewer reads, which costs some time to encode."""
 
     def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
         """Takes a picture.
@@ -103,6 +123,14 @@ class Sink:
         Args:
             tag: Name of the curve.
             value: The number.
+            step: The epoch, counted from 1.
+        """
+
+    def view(self, view: EncodedView, step: int) -> None:
+        """Takes what the viewer reads, if it `takes_views`.
+
+        Args:
+            view: The data.
             step: The epoch, counted from 1.
         """
 

@@ -13,7 +13,7 @@ from lightning_cnnvis.pictures import Picture, encode_gif, encode_png
 from lightning_cnnvis.sinks.atomic import join, located, sweep
 from lightning_cnnvis.sinks.files import FileSink
 from lightning_cnnvis.sinks.loggers import logger_sink
-from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
+from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, EncodedView, Sink, SinkError
 
 __all__ = ["SinkError", "Sinks"]
 
@@ -162,6 +162,26 @@ class Sinks:
             SinkError: If a logger failed; inside a ``with`` block at its end.
         """
         self._send(lambda sink: sink.scalar(tag, value, step), self._targets)
+
+    @property
+    def takes_views(self) -> bool:
+        """Whether any sink has a use for what the viewer reads. A sink that cannot be asked has none."""
+        found: list[bool] = []
+        for target in self._targets:
+            self._try(target, lambda sink: found.append(sink.takes_views))
+        return any(found)
+
+    def view(self, view: EncodedView, step: int) -> None:
+        """Gives what the viewer reads to the sinks that have a use for it.
+
+        Args:
+            view: The data.
+            step: The epoch, counted from 1.
+
+        Raises:
+            SinkError: Like `scalar`.
+        """
+        self._send(lambda sink: sink.view(view, step) if sink.takes_views else None, self._targets)
 
     def __enter__(self) -> Sinks:
         """Gathers failures until the end of the block."""

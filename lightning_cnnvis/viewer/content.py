@@ -137,3 +137,22 @@ class Section:
     blocks: tuple[Block, ...]
     note: str = ""
     layer: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkLayer:
+    """A layer of the network.
+
+    Attributes:
+        name: Dotted module name.
+        kind: Class name of the module.
+        shape: Shape of its output for one image.
+        field: Height and width of the receptive field in pixels; None: the whole image.
+        stride: Distance of two neighbours' receptive fields in pixels; None where there is none.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    field: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None

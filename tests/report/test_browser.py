@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from PIL import Image
 from report_contents import EPOCHS, content
@@ -16,24 +11,6 @@ from lightning_cnnvis.report.page import render
 pytestmark = pytest.mark.browser
 
 SIZES = {"laptop": (1280, 900), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    """Playwright's own browser, or that of the system."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    # Chromium's sandbox does not start for root
-    options = {"args": ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []}
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    with api.sync_playwright() as playwright:
-        if not Path(playwright.chromium.executable_path).exists():
-            system = next(filter(None, map(shutil.which, names)), None)
-            if system is None:
-                pytest.skip("there is no browser: playwright install chromium")
-            options["executable_path"] = system
-        browser = playwright.chromium.launch(**options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

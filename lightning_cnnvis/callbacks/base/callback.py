@@ -74,6 +74,7 @@ class VisualizationCallback(pl.Callback):
             child with parameters if there is one that holds them all, else the LightningModule itself.
         get_images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
             them: a function, or its dotted name, ``"package.module.function"``.
+        viewer: Whether to write what the tab in TensorBoard shows, beside the pictures. It costs little.
 
     Raises:
         MisconfigurationException: If an argument makes no sense, or both ``epochs`` and ``every_n_epochs`` are
@@ -109,6 +110,7 @@ class VisualizationCallback(pl.Callback):
         max_overhead: float | None = 0.1,
         network: str | None = None,
         get_images: str | Callable[[Any], Tensor] | None = None,
+        viewer: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(layers, str):
@@ -130,6 +132,7 @@ class VisualizationCallback(pl.Callback):
         self.max_overhead = max_overhead
         self.network = network
         self.get_images = get_images
+        self.viewer = viewer
         self._reset()
 
     def _reset(self) -> None:
@@ -470,7 +473,7 @@ class VisualizationCallback(pl.Callback):
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
-_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "max_overhead"}
+_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "max_overhead", "viewer"}
 """Attributes that do not tell what a callback shows."""
 
 

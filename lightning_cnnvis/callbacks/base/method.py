@@ -28,6 +28,8 @@ from lightning_cnnvis.methods.method import Method, Parts
 from lightning_cnnvis.methods.registry import get_method
 from lightning_cnnvis.methods.results import Animation
 from lightning_cnnvis.methods.subject import Images
+from lightning_cnnvis.viewer.content import NetworkLayer
+from lightning_cnnvis.viewer.encode import About, encode, encode_network
 
 _CALLBACKS: dict[str, type[MethodCallback]] = {}
 
@@ -76,6 +78,7 @@ class MethodCallback(VisualizationCallback):
         self._fixed = FixedImages(self.method.probes(self.options))
         self._parts: Parts = {}
         self._strips: dict[str, PictureStrip] = {}
+        self._network_known = False  # to the viewer
         super().__init__(self._named_layers(), **schedule)
 
     def check(self, context: VisualizationContext) -> None:
@@ -95,7 +98,10 @@ class MethodCallback(VisualizationCallback):
         for part, items in self._parts.items():
             stop_on_sigterm(context.trainer)
             with self.guarded(context.epoch, part or None):
-                shown += self.show_part(context, options, part, items, prepared) is not None
+                result = self.show_part(context, options, part, items, prepared)
+                shown += result is not None
+                if result is not None and self.viewer and context.sinks.takes_views:
+                    self._show_in_viewer(context, options, part, result)
         return shown > 0
 
     # What a subclass may override.
@@ -146,6 +152,30 @@ class MethodCallback(VisualizationCallback):
             context.sinks.table(self._tagged(tag), table)
         self._show_strip(context, options, part, result)
         return result
+
+    def evolution_of(self, part: str) -> Mapping[str, Any]:
+        """What was gathered over the epochs about a part that has just been shown, as `evolutions`, for the viewer.
+
+        Args:
+            part: Name of the part.
+
+        Returns:
+            What the method's sections take; nothing by default.
+        """
+        return {}
+
+    def numbers_of(self, options: Any, part: str, result: Any) -> Mapping[str, float]:
+        """The numbers that the viewer draws of a part.
+
+        Args:
+            options: The method's options.
+            part: Name of the part.
+            result: What came of it.
+
+        Returns:
+            Numbers by tag; by default those of the method.
+        """
+        return self.method.scalars(options, part, result)
 
     # The rest.
 
@@ -198,6 +228,20 @@ class MethodCallback(VisualizationCallback):
         picture = figures.picture_strip(strip, column.labels, column.title, original=column.original, side=column.side)
         context.sinks.picture(self._tagged(column.tag), picture, context.epoch)
 
+    def _show_in_viewer(self, context: VisualizationContext, options: Any, part: str, result: Any) -> None:
+        """Gives the sections of a report on this part alone, as they are at this epoch, to what the viewer reads."""
+        peers: list[pl.Callback] = context.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(peer._network_known for peer in peers if isinstance(peer, MethodCallback)):
+            self._network_known = True
+            context.sinks.view(encode_network(_leaves(context)), context.epoch)
+        drawn = self.method.draw(context, options, part, result, lambda shown: shown) if not self.method.section else {}
+        pictures = {tag: drawing for tag, drawing in drawn.items() if not isinstance(drawing, Animation)}
+        whole = self.method.result(pictures, parts={part: result})
+        numbers = self.numbers_of(options, part, result)
+        for n, section in enumerate(self.method.sections(context, options, whole, self.evolution_of(part))):
+            about = About(self.label, part, n, context.epoch, numbers if n == 0 else {}, self.method.plots)
+            context.sinks.view(encode(section, about), context.epoch)
+
     def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
         return ImagesWithFixed(super()._images_of(trainer, pl_module), self._fixed)
 
@@ -207,7 +251,7 @@ class MethodCallback(VisualizationCallback):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._parts, self._strips, self._fixed.taken = {}, {}, None
+            self._parts, self._strips, self._fixed.taken, self._network_known = {}, {}, None, False
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -256,6 +300,17 @@ class MethodCallback(VisualizationCallback):
         known = {part: PictureStrip.from_state_dict(state) for part, state in strips.items()}
         self._strips = {part: strip for part, strip in known.items() if strip.columns}
         self._fixed.taken = state_dict["probes"]
+
+
+def _leaves(context: VisualizationContext) -> list[NetworkLayer]:
+    """The modules that do something themselves, in the order in which they run."""
+    calls, _ = context.calls()
+    modules = dict(context.network.named_modules())
+    return [
+        NetworkLayer(name, type(modules[name]).__name__, tuple(call.shape or ()))
+        for name, call in calls.items()
+        if name in modules and not any(modules[name].children())
+    ]
 
 
 def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:

@@ -1,0 +1,51 @@
+// A page of one run at one epoch: a layer's wall of maps, an open map, and whatever else was shown of it.
+import { changeOf } from "./compare.js";
+import { curve } from "./curves.js";
+import { h, named, sprite } from "./dom.js";
+import { map } from "./map.js";
+import { wall } from "./wall.js";
+
+export function pane(seen, { state, page, change, act, name }) {
+  const { run, epoch, parts } = seen;
+  const layer = page.layer && run.network.find((one) => one.name === page.title);
+  const heading = h("h2", { tabindex: "-1" }, named(page.title), layer && h("small", {}, `${layer.kind} ${layer.shape.join("×")}`));
+  const content = [name && h("p", { class: "which" }, named(name), ` · epoch ${epoch}`), heading];
+  if (!parts.length) content.push(h("p", { class: "note" }, "Nothing was shown of it by this epoch."));
+  for (const part of parts) {
+    const { head } = part.entry;
+    const late = head.epoch !== epoch && h("p", { class: "late" }, `Not shown at epoch ${epoch}: this is epoch ${head.epoch}.`);
+    const title = head.title !== page.title && h("h3", {}, named(head.title));
+    content.push(h("section", { class: head.epoch === epoch ? "part" : "part old" }, title, head.note && h("p", { class: "note" }, head.note), late, part.problem && h("p", { class: "problem" }, part.problem),
+      part.blocks.map((block) => block_(block, part, { state, run, epoch, act, change: changeOf(part, change), between: Boolean(change) }))));
+  }
+  const lines = curves(run, page, epoch);
+  if (lines.length) content.push(h("section", { class: "curves", "aria-label": "Numbers over the epochs" }, lines));
+  return h("article", { class: "pane", "aria-label": name ? `${page.title}, ${name}, epoch ${epoch}` : page.title }, content);
+}
+
+function block_(block, part, context) {
+  switch (block.kind) {
+    case "features": return [map(block, part, context), wall(block, part, context)];
+    case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile) => tileOf(tile, part.sheets)));
+    case "series": return h("div", { class: "row", tabindex: "0", role: "group", "aria-label": "An image, and what was made of it" },
+      tileOf({ picture: block.original, label: "original", state: "" }, part.sheets), block.tiles.map((tile) => tileOf(tile, part.sheets)));
+    default: return null; // tracks are drawn with the map that they belong to
+  }
+}
+
+function tileOf({ picture, label, state }, sheets) {
+  const wide = picture[3] > 2 * picture[4] || picture[3] > 480;
+  return h("figure", { class: wide ? "tile wide" : "tile", style: { "--side": `${picture[3]}px` } }, sprite(sheets, picture, label),
+    h("figcaption", {}, h("b", {}, named(label)), state && h("span", {}, ` ${state}`)));
+}
+
+// The numbers that belong to a layer, or to what a page of the whole network shows.
+function curves(run, page, epoch) {
+  const labels = new Set(run.shown.filter(({ head }) => !head.layer && `section/${head.title}` === page.key).flatMap(({ head }) => Object.keys(head.numbers).map((tag) => tag.split("/")[0])));
+  return run.curves.flatMap(({ kind, title, note, lines }) => {
+    const own = page.layer ? [...lines].filter(([line]) => line === page.title) : labels.has(kind) ? [...lines].slice(0, 12) : [];
+    if (!own.some(([, points]) => points.size > 1)) return [];
+    return [curve(title, note, own.map(([line, points]) => [page.layer ? "" : line, points]), epoch)];
+  });
+}
+

@@ -1,0 +1,34 @@
+// A layer's maps as a wall: of each the strongest activation, projected, beside the patch of the image that caused it.
+import { h, number, sprite } from "./dom.js";
+
+const ORDERS = { number: "number", activation: "activation", change: "change" };
+
+export function wall(block, { sheets, entry }, { state, act, change, between }) {
+  const sort = state.sort in ORDERS ? state.sort : between ? "change" : "number";
+  const keys = {
+    number: ({ channel }) => channel,
+    activation: ({ activations }) => -(activations[0] ?? -Infinity),
+    change: ({ channel }) => -(change?.get(channel) ?? 0),
+  };
+  const maps = [...block.maps].sort((a, b) => keys[sort](a) - keys[sort](b) || a.channel - b.channel);
+  const choice = h("label", {}, "Sort by ", h("select", { "data-key": `sort ${entry.id}`, onchange: ({ target }) => act({ sort: target.value }, { replace: true }) },
+    Object.entries(ORDERS).map(([value, text]) => h("option", { value, selected: value === sort }, text))));
+  return [
+    h("div", { class: "bar-of-wall" }, h("p", {}, `${block.maps.length} of ${block.total} feature maps`), choice),
+    h("div", { class: "wall" }, maps.map((map) => cell(map, sheets, { state, act, change: change?.get(map.channel), order: sort }))),
+  ];
+}
+
+function cell(map, sheets, { state, act, change, order }) {
+  const { channel, activations, picture } = map;
+  const active = activations[0] > 0, columns = activations.length;
+  const at = (row) => ({ rows: 2, columns, row, column: 0 });
+  return h("button", {
+    type: "button", class: "cell", disabled: !active, "data-channel": channel, "data-key": `map ${channel}`,
+    "aria-pressed": String(state.map === channel),
+    onclick: () => act({ map: state.map === channel ? null : channel }),
+  },
+  active ? [sprite(sheets, picture, `Map ${channel}, strongest activation projected`, at(0)), sprite(sheets, picture, "Its image patch", at(1))] : [h("i", { class: "sprite none" }), h("i", { class: "sprite none" })],
+  h("span", { class: "caption" }, h("b", {}, `#${channel}`), " ", active ? number(activations[0]) : "never active",
+    active && change >= 0.005 && order === "change" ? h("span", { class: "changed" }, ` Δ ${Math.round(100 * change)} %`) : null));
+}
