@@ -78,8 +78,8 @@ def loader(batch_size: int = 4, **options) -> DataLoader:
 
 QUICK = {
     "deconv": {"num_channels": 2, "k": 2},
-    "classes": {"classes": [0, "dog"], "steps": 2},
-    "maximize": {"layers": ["2"], "num_channels": 2, "steps": 2},
+    "classes": {"classes": [0, "dog"], "steps": 2, "transparency": True},
+    "maximize": {"layers": ["2"], "num_channels": 2, "steps": 2, "statistics": "own"},
     "dream": {"layers": ["5"], "options": DreamOptions(octaves=1, steps=1), "zoom_frames": 2},
     "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
     "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},

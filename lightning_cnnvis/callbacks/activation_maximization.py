@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
-from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.maximize import MAXIMIZE, Strongest
 from lightning_cnnvis.methods.method import Parts
+from lightning_cnnvis.methods.own_statistics import OwnStatistics
 
 
 class ActivationMaximization(MethodCallback, method=MAXIMIZE):
@@ -24,7 +24,8 @@ class ActivationMaximization(MethodCallback, method=MAXIMIZE):
     activation on real images was reached.
 
     Pictures: ``activation_maximization/<layer>``, a labelled grid; ``activation_maximization_evolution/<layer>``, a row
-    a feature map, a column an epoch.
+    a feature map, a column an epoch; ``activation_maximization_transparency/<layer>``, if asked for, what the steps
+    pulled at.
 
     Args:
         layers: Dotted names of the modules whose feature maps, or units, are shown; a low, a middle and a high
@@ -35,6 +36,7 @@ class ActivationMaximization(MethodCallback, method=MAXIMIZE):
         preset: Name of a recipe, or a `Recipe`; see `ClassVisualization`.
         steps: Number of optimisation steps; the preset's if None.
         statistics: Colours and spectrum of your own images; see `ClassVisualization`.
+        transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -54,7 +56,8 @@ class ActivationMaximization(MethodCallback, method=MAXIMIZE):
         num_channels: int | None = 16,
         preset: str | Recipe = "fourier",
         steps: int | None = None,
-        statistics: ImageStatistics | None = None,
+        statistics: OwnStatistics | None = None,
+        transparency: bool = False,
         **schedule: Any,
     ) -> None:
         shown = {
@@ -64,6 +67,7 @@ class ActivationMaximization(MethodCallback, method=MAXIMIZE):
             "preset": preset,
             "steps": steps,
             "statistics": statistics,
+            "transparency": transparency,
         }
         super().__init__(MAXIMIZE, shown, **schedule)
 

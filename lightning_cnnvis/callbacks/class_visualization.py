@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_cnnvis.callbacks.base.method import MethodCallback
-from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.classes import CLASSES
+from lightning_cnnvis.methods.own_statistics import OwnStatistics
 
 
 class ClassVisualization(MethodCallback, method=CLASSES):
@@ -18,18 +18,21 @@ class ClassVisualization(MethodCallback, method=CLASSES):
     `ActivationMaximization` for feature maps in the place of classes.
 
     Pictures: ``class_visualization/classes``, a labelled grid; ``class_visualization/forming``, how the first sample of
-    each class comes out of the noise; ``class_visualization/evolution``, a row a class, a column an epoch.
+    each class comes out of the noise; ``class_visualization/evolution``, a row a class, a column an epoch;
+    ``class_visualization/transparency``, if asked for, what the steps pulled at.
 
     Scalars: ``class_probability/<class>``, the probability reached on the clean image; ``class_visualization/steps``.
 
     Args:
         classes: Names or numbers of the classes; the first twelve if None.
         samples_per_class: Number of images of each class.
-        preset: Name of a recipe: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or one that was
-            registered; or a `Recipe`. See `preset_recipe`.
+        preset: Name of a recipe: ``"fourier"``, ``"maco"``, ``"deepinversion"``, ``"plug_in"``, ``"yosinski2015"``,
+            ``"simonyan2013"``, ``"none"`` or one that was registered; or a `Recipe`. See `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
-        statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
-            Those of everyday photographs if None.
+        statistics: Colours and spectrum for ``"fourier"`` and ``"maco"``: ``"own"`` measures them on the images at
+            hand, during a training once, on its own images; or ``ImageStatistics.measure(images)``. Those of everyday
+            photographs if None.
+        transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -48,7 +51,8 @@ class ClassVisualization(MethodCallback, method=CLASSES):
         samples_per_class: int = 1,
         preset: str | Recipe = "fourier",
         steps: int | None = None,
-        statistics: ImageStatistics | None = None,
+        statistics: OwnStatistics | None = None,
+        transparency: bool = False,
         **schedule: Any,
     ) -> None:
         shown = {
@@ -57,5 +61,6 @@ class ClassVisualization(MethodCallback, method=CLASSES):
             "preset": preset,
             "steps": steps,
             "statistics": statistics,
+            "transparency": transparency,
         }
         super().__init__(CLASSES, shown, **schedule)

@@ -11,7 +11,14 @@ from lightning_cnnvis.figures.invariance import invariance_figure, small_curves
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
 from lightning_cnnvis.figures.occlusion import heat, heat_over, occlusion_cells, occlusion_figure, small_maps
-from lightning_cnnvis.figures.optimized import forming_strip, labelled_pictures, picture_strip, state_of
+from lightning_cnnvis.figures.optimized import (
+    TRANSPARENCY,
+    forming_strip,
+    labelled_pictures,
+    on_paper,
+    picture_strip,
+    state_of,
+)
 from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pictures, patches_figure
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
@@ -19,6 +26,7 @@ from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
 __all__ = [
     "STRIP_SIDE",
+    "TRANSPARENCY",
     "Picture",
     "as_bytes",
     "colours_of",
@@ -37,6 +45,7 @@ __all__ = [
     "labelled_pictures",
     "occlusion_cells",
     "occlusion_figure",
+    "on_paper",
     "outlined",
     "part_pictures",
     "patch_pictures",

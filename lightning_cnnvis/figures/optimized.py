@@ -73,6 +73,26 @@ def labelled_pictures(
     return figure(mosaic(tiles, columns, gap=10), title, note)
 
 
+TRANSPARENCY = "Opaque where the steps pulled at the image: what shines through is of no concern to the network."
+"""Note on the pictures that `on_paper` gives."""
+
+
+def on_paper(shown: Visualizations) -> Tensor:
+    """Lays optimised images on white paper: where nothing pulled at them, it shines through.
+
+    Args:
+        shown: The optimised images, with their transparency.
+
+    Returns:
+        ``(N, C, H, W)`` in [0, 1].
+
+    Raises:
+        ValueError: If they have no transparency.
+    """
+    alpha = shown.with_alpha[:, -1:]
+    return shown.images * alpha + (1 - alpha)
+
+
 def forming_strip(
     frames: Sequence[Tensor], steps: Sequence[int], labels: Sequence[str], states: Sequence[str], title: str
 ) -> Picture:

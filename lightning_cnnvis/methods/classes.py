@@ -14,13 +14,13 @@ import torch
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES
-from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
+from lightning_cnnvis.methods.own_statistics import OwnStatistics, as_statistics, measured
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -38,11 +38,13 @@ class ClassesOptions:
     Args:
         classes: Names or numbers of the classes; the first twelve if None.
         samples_per_class: Number of images of each class.
-        preset: Name of a recipe: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or one that was
-            registered; or a `Recipe`. See `preset_recipe`.
+        preset: Name of a recipe: ``"fourier"``, ``"maco"``, ``"deepinversion"``, ``"plug_in"``, ``"yosinski2015"``,
+            ``"simonyan2013"``, ``"none"`` or one that was registered; or a `Recipe`. See `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
-        statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
-            Those of everyday photographs if None.
+        statistics: Colours and spectrum for ``"fourier"`` and ``"maco"``: ``"own"`` measures them on the images at
+            hand, during a training once, on its own images; or ``ImageStatistics.measure(images)``. Those of everyday
+            photographs if None.
+        transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
         seed: Seed of the noise to start from.
 
     Raises:
@@ -55,13 +57,15 @@ class ClassesOptions:
     samples_per_class: int = 1
     preset: str | Recipe = "fourier"
     steps: int | None = None
-    statistics: ImageStatistics | None = None
+    statistics: OwnStatistics | None = None
+    transparency: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         check_lists(classes=self.classes)
         check_at_least_one(samples_per_class=self.samples_per_class, steps=self.steps)
+        object.__setattr__(self, "statistics", as_statistics(self.statistics))
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)
 
@@ -107,7 +111,9 @@ def _run(
         preset=options.preset,
         steps=options.steps,
         seed=options.seed,
-        options=VisualizationOptions(frames=frame_steps(steps), statistics=options.statistics),
+        options=VisualizationOptions(
+            frames=frame_steps(steps), statistics=measured(options.statistics), transparency=options.transparency
+        ),
     )
     small = [figures.reduced(frames, FRAME_SIDE) for frames in shown.frames]
     return replace(shown, frames=torch.stack(small))
@@ -128,7 +134,7 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
     recipe = preset_name(options.preset)
     score = result.score_name
     note = f"Optimised from noise to raise the class's {score} ({recipe}): probability and {score} reached."
-    return {
+    drawn = {
         f"{CLASSES.tag}/classes": figures.labelled_pictures(
             figures.as_bytes(result.images), result.labels, states, title("Classes"), note
         ),
@@ -140,6 +146,11 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
             title("Classes out of noise"),
         ),
     }
+    if result.transparency is not None:
+        drawn[f"{CLASSES.tag}/transparency"] = figures.labelled_pictures(
+            figures.as_bytes(figures.on_paper(result)), result.labels, states, title("Classes"), figures.TRANSPARENCY
+        )
+    return drawn
 
 
 def _scalars(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, float]:

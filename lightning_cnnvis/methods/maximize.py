@@ -13,7 +13,6 @@ import torch
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_channels, choose_depths
-from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.presets import check_preset
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
@@ -24,6 +23,7 @@ from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.classes import preset_name
 from lightning_cnnvis.methods.deconv import check_channels, top_activations
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.own_statistics import OwnStatistics, as_statistics, measured
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -45,11 +45,13 @@ class MaximizeOptions:
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice, the same as for the
             projections, if None.
         num_channels: Number of feature maps to choose; every one if None.
-        preset: Name of a recipe: ``"fourier"``, ``"yosinski2015"``, ``"simonyan2013"``, ``"none"`` or one that was
-            registered; or a `Recipe`. See `preset_recipe`.
+        preset: Name of a recipe: ``"fourier"``, ``"maco"``, ``"deepinversion"``, ``"plug_in"``, ``"yosinski2015"``,
+            ``"simonyan2013"``, ``"none"`` or one that was registered; or a `Recipe`. See `preset_recipe`.
         steps: Number of optimisation steps; the preset's if None.
-        statistics: Colours and spectrum of your own images, for ``"fourier"``: ``ImageStatistics.measure(images)``.
-            Those of everyday photographs if None.
+        statistics: Colours and spectrum for ``"fourier"`` and ``"maco"``: ``"own"`` measures them on the images at
+            hand, during a training once, on its own images; or ``ImageStatistics.measure(images)``. Those of everyday
+            photographs if None.
+        transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
         seed: Seed of the choice, and of the noise to start from.
 
     Raises:
@@ -62,13 +64,15 @@ class MaximizeOptions:
     num_channels: int | None = 16
     preset: str | Recipe = "fourier"
     steps: int | None = None
-    statistics: ImageStatistics | None = None
+    statistics: OwnStatistics | None = None
+    transparency: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         check_lists(layers=self.layers, channels=self.channels)
         check_at_least_one(num_channels=self.num_channels, steps=self.steps)
+        object.__setattr__(self, "statistics", as_statistics(self.statistics))
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)
         if self.channels is not None and not self.layers:
@@ -166,7 +170,7 @@ def _run(
         preset=options.preset,
         steps=options.steps,
         seed=options.seed,
-        options=VisualizationOptions(statistics=options.statistics),
+        options=VisualizationOptions(statistics=measured(options.statistics), transparency=options.transparency),
     )
     return MaximizedLayer(shown, strongest.get(layer))
 
@@ -185,8 +189,17 @@ def _draw(subject: Subject, options: MaximizeOptions, layer: str, result: Maximi
         when = "" if result.strongest.epoch is None else f" at epoch {result.strongest.epoch}"
         note += f", and how many times the strongest activation on real images{when}"
     pictures = figures.as_bytes(result.visualizations.images)
-    drawn = figures.labelled_pictures(pictures, result.labels, result.states, title(layer), f"{note}.")
-    return {f"{MAXIMIZE.tag}/{layer}": drawn}
+    drawn = {
+        f"{MAXIMIZE.tag}/{layer}": figures.labelled_pictures(
+            pictures, result.labels, result.states, title(layer), f"{note}."
+        )
+    }
+    if result.visualizations.transparency is not None:
+        masked = figures.as_bytes(figures.on_paper(result.visualizations))
+        drawn[f"{MAXIMIZE.tag}_transparency/{layer}"] = figures.labelled_pictures(
+            masked, result.labels, result.states, title(layer), figures.TRANSPARENCY
+        )
+    return drawn
 
 
 def _strip(options: MaximizeOptions, layer: str, result: MaximizedLayer) -> Strip:

@@ -18,6 +18,7 @@ from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, check_takes_an_image, find_network
 from lightning_cnnvis.methods.builtin import BuiltinMethods
 from lightning_cnnvis.methods.method import BoundMethod, Method
+from lightning_cnnvis.methods.own_statistics import measure_images, statistics_in, wants_own, with_statistics
 from lightning_cnnvis.methods.registry import get_method, method_names
 from lightning_cnnvis.methods.results import Animation, Result
 from lightning_cnnvis.methods.subject import Subject
@@ -134,6 +135,9 @@ class Analysis(BuiltinMethods):
         # one copy for all parts: whatever isolates it again is given it back
         with isolated(self.model) as network:
             subject = replace(self.subject, network=network)
+            if wants_own(options):
+                measured = statistics_in(self.checkpoint.callbacks) or measure_images(subject.images, self.input_spec)
+                options = with_statistics(options, measured)
             parts = row.work(subject, options)
             prepared = row.prepare(subject, options, parts)
             for part, items in watched(parts.items(), len(parts), row.name, "layer", shown=self.progress):

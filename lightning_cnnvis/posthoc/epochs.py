@@ -20,6 +20,7 @@ from lightning_cnnvis.checkpoints import Run, load
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
 from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.methods.own_statistics import statistics_in
 from lightning_cnnvis.methods.registry import all_methods, scalar_plots
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
@@ -174,6 +175,8 @@ def evolve(
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
             callback.batch_spec = loaded.batch_spec
+        if isinstance(callback, MethodCallback):
+            callback.know_statistics(statistics_in(loaded.callbacks))
     replayer = Replayer(shows, chosen[-1], torch.device(device), runs.trainer_options(run))
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(run, loaded.module or loaded.model, epoch=epoch, device=device)

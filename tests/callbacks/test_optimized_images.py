@@ -21,11 +21,13 @@ from lightning_cnnvis import (
     DeepDream,
     FeatureInversion,
     InputSpec,
+    analyze,
     figures,
 )
 from lightning_cnnvis.evolution.accuracy import read_csv
 from lightning_cnnvis.functional import DreamOptions, maximize_activation
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
+from lightning_cnnvis.methods.own_statistics import statistics_in, statistics_state
 
 SPEC = InputSpec(size=(20, 20), class_names=("cat", "dog", "../emu"))
 DATA = DataLoader(
@@ -186,6 +188,55 @@ def test_the_statistics_of_ones_own_images(tmp_path):
         return (Path(trainer.logger.log_dir) / "cnnvis/class_visualization/classes/epoch_0001.png").read_bytes()
 
     assert pictures() == pictures() != pictures(statistics=statistics)
+    assert pictures(statistics="own") == pictures(statistics=statistics)
+
+
+def test_own_statistics_are_measured_once_and_kept_in_checkpoints(tmp_path, monkeypatch):
+    measured = []
+    measure = ImageStatistics.measure.__func__
+    monkeypatch.setattr(
+        ImageStatistics, "measure", classmethod(lambda cls, images: measured.append(images) or measure(cls, images))
+    )
+    callback = classes(statistics="own", every_n_epochs=1)
+    trainer = fit(tmp_path, callback)
+    assert [images.shape for images in measured] == [(6, 3, 20, 20)]
+    torch.testing.assert_close(measured[0], DATA.dataset.tensors[0])
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    kept = statistics_in(torch.load(tmp_path / "own.ckpt", weights_only=True)["callbacks"])
+    assert kept == measure(ImageStatistics, DATA.dataset.tensors[0])
+    again = classes(statistics="own", every_n_epochs=1)
+    pl.Trainer(
+        default_root_dir=tmp_path, callbacks=[again], accelerator="cpu", max_epochs=3, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, logger=False,
+    ).fit(Classifier(), DATA, DATA, ckpt_path=tmp_path / "own.ckpt")  # fmt: skip
+    assert len(measured) == 1
+    assert again._own.statistics == kept
+    shown = analyze(tmp_path / "own.ckpt", model=Classifier(), network="model", input_spec=SPEC)
+    pictures = [shown.classes([0], steps=2, statistics=s).visualizations.images for s in ("own", kept, None)]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+    assert len(measured) == 1
+    analyze(Classifier().model, DATA.dataset.tensors[0], input_spec=SPEC).classes([0], steps=2, statistics="own")
+    assert len(measured) == 2
+    with pytest.raises(MisconfigurationException, match="statistics='mine'"):
+        classes(statistics="mine")
+    assert classes(statistics=statistics_state(kept)).options.statistics == kept
+
+
+def test_transparency_is_a_second_picture(tmp_path):
+    trainer = fit(tmp_path, classes(transparency=True), maximized(layers=["2"], transparency=True), max_epochs=1)
+    folder = Path(trainer.logger.log_dir) / "cnnvis"
+    for opaque, masked in (
+        ("class_visualization/classes", "class_visualization/transparency"),
+        ("activation_maximization/2", "activation_maximization_transparency/2"),
+    ):
+        assert (folder / opaque / "epoch_0001.png").read_bytes() != (folder / masked / "epoch_0001.png").read_bytes()
+    shown = analyze(Classifier().model, input_spec=SPEC).classes([0, 1], steps=2, transparency=True)
+    alpha = shown.visualizations.transparency[:, None]
+    paper = figures.on_paper(shown.visualizations)
+    torch.testing.assert_close(paper, 1 - alpha * (1 - shown.visualizations.images))
+    plain = analyze(Classifier().model, input_spec=SPEC).classes([0, 1], steps=2)
+    assert "class_visualization/transparency" in set(shown.pictures) - set(plain.pictures)
 
 
 def test_units_of_a_vector(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,12 +19,15 @@ from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results, own_share
 from lightning_cnnvis.callbacks.base.fixed_images import FixedImages, ImagesWithFixed
 from lightning_cnnvis.callbacks.base.interruption import stop_on_sigterm
+from lightning_cnnvis.callbacks.base.own_images import OwnImages
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
 from lightning_cnnvis.evolution.strips import PictureColumn, PictureStrip
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.method import Method, Parts
+from lightning_cnnvis.methods.own_statistics import wants_own, with_statistics
 from lightning_cnnvis.methods.registry import get_method
 from lightning_cnnvis.methods.results import Animation
 from lightning_cnnvis.methods.subject import Images
@@ -76,6 +79,7 @@ class MethodCallback(VisualizationCallback):
             schedule.setdefault("seed", self.options.seed)
             self.options = replace(self.options, seed=schedule["seed"])
         self._fixed = FixedImages(self.method.probes(self.options))
+        self._own = OwnImages()
         self._parts: Parts = {}
         self._strips: dict[str, PictureStrip] = {}
         self._network_known = False  # to the viewer
@@ -93,6 +97,8 @@ class MethodCallback(VisualizationCallback):
 
     def visualize(self, context: VisualizationContext) -> bool:
         """Runs the method, each process on its share of the items, and draws what came of it."""
+        if wants_own(self.options):
+            self._own.measure(context)
         options, shown = self.options_in(context), 0
         prepared = self._on_all(lambda: self.prepare(context, options, self._parts))
         for part, items in self._parts.items():
@@ -118,6 +124,14 @@ class MethodCallback(VisualizationCallback):
             What the method's ``run`` takes as ``prepared``.
         """
         return self.method.prepare(context, options, parts)
+
+    def know_statistics(self, statistics: ImageStatistics | None) -> None:
+        """Settles what ``statistics="own"`` means, before any image is seen.
+
+        Args:
+            statistics: Those that a run has measured; None leaves it to be found out.
+        """
+        self._own.settle(statistics)
 
     def show_part(
         self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any
@@ -180,12 +194,13 @@ class MethodCallback(VisualizationCallback):
     # The rest.
 
     def options_in(self, context: VisualizationContext) -> Any:
-        """The method's options, with the layers as the network calls them."""
+        """The method's options, with the layers as the network calls them, and statistics that were measured."""
+        options = with_statistics(self.options, self._own.statistics)
         if "layers" in self.method.fields:
-            return replace(self.options, layers=context.layers)
+            return replace(options, layers=context.layers)
         if self._named_layers() is not None and context.layers is not None:
-            return replace(self.options, layer=context.layers[0])
-        return self.options
+            return replace(options, layer=context.layers[0])
+        return options
 
     def _named_layers(self) -> Sequence[str] | None:
         """The layers that the options name: several, or the one of a method that looks at one."""
@@ -252,6 +267,7 @@ class MethodCallback(VisualizationCallback):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._parts, self._strips, self._fixed.taken, self._network_known = {}, {}, None, False
+            self._own.forget()
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -265,6 +281,9 @@ class MethodCallback(VisualizationCallback):
     ) -> None:
         """Takes the first images if no validation is sure to come before they are needed."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if wants_own(self.options) and self._own.wanted:
+            with self.guarded(trainer.current_epoch + 1), suppress(ValueError):  # a batch without images
+                self._own.take(images_of(batch, self.get_images))
         if self._observation is None and self._needs_a_training_batch(trainer):
             self._take(trainer, partial(images_of, batch, self.get_images))
 
@@ -287,11 +306,17 @@ class MethodCallback(VisualizationCallback):
                 self._fixed.take(self._batch_spec or self._spec, self._spec, find)
 
     def state_dict(self) -> dict[str, Any]:
-        """Adds the strips, and the images that were taken."""
+        """Adds the strips, the images that were taken, and the statistics that were measured."""
         strips = {part: strip.state_dict() for part, strip in self._strips.items()}
         # that of a method with one part has a key of its own
         whole = strips.pop("", PictureStrip().state_dict())
-        return {**super().state_dict(), "strip": whole, "strips": strips, "probes": self._fixed.taken}
+        return {
+            **super().state_dict(),
+            "strip": whole,
+            "strips": strips,
+            "probes": self._fixed.taken,
+            **self._own.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
@@ -300,6 +325,7 @@ class MethodCallback(VisualizationCallback):
         known = {part: PictureStrip.from_state_dict(state) for part, state in strips.items()}
         self._strips = {part: strip for part, strip in known.items() if strip.columns}
         self._fixed.taken = state_dict["probes"]
+        self._own.load_state_dict(state_dict)
 
 
 def _leaves(context: VisualizationContext) -> list[NetworkLayer]:
