@@ -84,6 +84,9 @@ FUNCTIONS = {
     "patches": lambda net, images: functional.patches(net, [images], "model.10", [0, 2], k=2, patch=6, stride=5),
     "project": lambda net, images: functional.project(net, images, "model.6", CHANNELS),
     "project, whole": lambda net, images: functional.project(net, images, "model.6", CHANNELS, windowed=False),
+    "randomization_test": lambda net, images: functional.randomization_test(
+        net, images, "model.6", CHANNELS, samples=2
+    ),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),
     "top_activations": lambda net, images: functional.top_activations(net, [images], ["model.2", "model.6"], k=2),
     "transformation_invariance": lambda net, images: functional.transformation_invariance(

@@ -66,6 +66,7 @@ from lightning_cnnvis.functional.optimization.regularizers import (
     total_variation,
 )
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomCrop, RandomRoll, Transform, resize
+from lightning_cnnvis.functional.randomization.stages import Randomization, randomization_test
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.functional.sensitivity.correspondence import Correspondence, correspondence
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion
@@ -132,6 +133,7 @@ __all__ = [
     "RandomCrop",
     "RandomFlip",
     "RandomRoll",
+    "Randomization",
     "ReceptiveField",
     "Recipe",
     "RectifiedBackward",
@@ -173,6 +175,7 @@ __all__ = [
     "patches",
     "preset_recipe",
     "project",
+    "randomization_test",
     "receptive_field",
     "resize",
     "top_activations",

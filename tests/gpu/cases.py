@@ -88,6 +88,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "invert, 2014": lambda net, x: functional.invert(net, x, "5", input_spec=SPEC, steps=2, method="mahendran2014"),
     "invert, 2016": lambda net, x: functional.invert(net, x, "5", input_spec=SPEC, steps=2, method="mahendran2016"),
     "invert_layers": lambda net, x: functional.invert_layers(net, x, ["2", "5"], input_spec=SPEC, steps=2, restarts=2),
+    "randomization_test": lambda net, x: functional.randomization_test(net, x, "5", channels(x), samples=2),
     "receptive_field": lambda net, x: functional.receptive_field(net, "5", (SIDE, SIDE)),
 }
 
