@@ -5,6 +5,9 @@ from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, project
 from lightning_cnnvis.functional.deconvnet.rules import RULES, RectifiedBackward, Rectifier, Rule
 from lightning_cnnvis.functional.deepdream.octaves import Dream, DreamOptions, dream, zoom
+from lightning_cnnvis.functional.diagnosis.examination import diagnose
+from lightning_cnnvis.functional.diagnosis.findings import Finding, FindingLimits
+from lightning_cnnvis.functional.diagnosis.results import Diagnosis
 from lightning_cnnvis.functional.inversion.methods import (
     INVERSION_METHODS,
     InversionMethod,
@@ -98,10 +101,13 @@ __all__ = [
     "ColorShift",
     "Constraint",
     "Correspondence",
+    "Diagnosis",
     "DifferenceNorm",
     "Dream",
     "DreamOptions",
     "FeatureMask",
+    "Finding",
+    "FindingLimits",
     "FixedMagnitude",
     "Fourier",
     "GaussianStart",
@@ -156,6 +162,7 @@ __all__ = [
     "class_log_probability",
     "class_logit",
     "correspondence",
+    "diagnose",
     "direction",
     "directions_between",
     "diversify",

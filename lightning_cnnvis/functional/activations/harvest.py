@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_cnnvis.functional.activations.numbered_images import NumberedImages
 from lightning_cnnvis.functional.activations.top_k import NO_SAMPLE, TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import plan_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.network.saturation import Unsaturated
-from lightning_cnnvis.inputs.batches import values_of
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import get_layer, hook_layer
 
@@ -73,9 +73,8 @@ class Harvest:
         self._windows = dict(windows or {})
         self._guard = guard
         self._live = list(channels)
-        self.number()
+        self._numbered = NumberedImages()
         self._inputs: Tensor | None = None
-        self._expected: Tensor | None = None
         self._keep = False  # whether the inputs are the harvest's own copy
         self._sample_ids = torch.empty(0, dtype=torch.long, device="cpu")
         self._handles: list[RemovableHandle] = []
@@ -91,7 +90,7 @@ class Harvest:
             stop: Images with this id or above are skipped: those that a distributed sampler adds to even out the
                 processes. None counts every image.
         """
-        self._next_id, self._step, self._stop = first, step, stop
+        self._numbered.number(first, step, stop)
 
     def expect(self, images: Tensor) -> None:
         """Tells which tensor of the coming call the images are, where the network takes several maps.
@@ -99,7 +98,7 @@ class Harvest:
         Args:
             images: ``(N, C, H, W)``, or a tensor of the same shape.
         """
-        self._expected = images
+        self._numbered.expect(images)
 
     def __enter__(self) -> Harvest:
         """Begins to follow the network."""
@@ -123,7 +122,8 @@ class Harvest:
             handle.remove()
         self._handles, self._bounded = [], {}
         self._unsaturated.end()
-        self._inputs = self._expected = None
+        self._inputs = None
+        self._numbered.expect(None)
 
     def _begin(self, model: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         if model in self._planned:
@@ -131,12 +131,10 @@ class Harvest:
         self._inputs = None
         for layer in self._live[:1]:
             with self._guard(layer):
-                images = _image_batch([*args, *kwargs.values()], self._expected)
-                ids = self._next_id + self._step * torch.arange(len(images), device=images.device)
-                self._next_id += self._step * len(images)
-                if self._stop is not None:
-                    ids = ids.masked_fill(ids >= self._stop, NO_SAMPLE)
-                self._inputs, self._sample_ids = images, ids
+                images, ids = self._numbered.take(args, kwargs)
+                self._inputs = images
+                self._sample_ids = torch.full((len(images),), NO_SAMPLE, device=images.device)
+                self._sample_ids[: len(ids)] = ids.start + ids.step * torch.arange(len(ids), device=images.device)
         for layer in [layer for layer in self._live if layer not in self.tops and self._inputs is not None]:
             with self._guarded(layer):
                 self.tops[layer] = self._begin_layer(layer)
@@ -200,16 +198,6 @@ class Harvest:
                 )
 
         return hook
-
-
-def _image_batch(arguments: Sequence[object], expected: Tensor | None) -> Tensor:
-    """The images among the arguments of a call: those expected, or like them, else the first that may be images."""
-    found = [value for value in values_of(arguments) if isinstance(value, Tensor) and value.ndim == 4]
-    if not found:
-        raise ValueError("The network was called without a batch of images (N, C, H, W): there is nothing to follow.")
-    if expected is None:
-        return found[0]
-    return min(found, key=lambda value: (value is not expected, value.shape != expected.shape))
 
 
 def top_activations(
