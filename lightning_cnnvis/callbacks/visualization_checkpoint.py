@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -64,13 +65,26 @@ class VisualizationCheckpoint(pl.Callback):
         saved = False
         try:
             with appearing(file) if writes else nullcontext(file) as place:  # type: ignore[arg-type]
-                trainer.save_checkpoint(place, weights_only=True)
+                _save(trainer, place)
                 saved = True
         except Exception as error:  # a remote store may raise anything
             if not saved:
                 trainer.strategy.barrier()  # where the other processes wait for this one
             failure = SinkError([f"{file} ({type(error).__name__}: {error})"])
             warn_of_failure(type(self).__name__, failure, epoch, None, None)
+
+
+def _save(trainer: pl.Trainer, place: Any) -> None:
+    """Saves the weights, and what the visualisations have measured and cannot find again without the training."""
+    states = {shows.state_key: shows.lasting_state() for shows in _visualizations(trainer)}
+    states = {key: state for key, state in states.items() if state}
+    if not states:
+        trainer.save_checkpoint(place, weights_only=True)
+        return
+    # the Trainer either saves every state of every callback or none
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=True)
+    trainer.strategy.save_checkpoint(checkpoint | {"callbacks": states}, place)
+    trainer.strategy.barrier()
 
 
 def _visualizations(trainer: pl.Trainer) -> list[VisualizationCallback]:

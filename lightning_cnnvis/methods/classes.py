@@ -182,7 +182,11 @@ def _sections(
         "Images optimised from noise until the network takes them for the class: the probability and the "
         f"{shown.score_name} that were reached."
     )
-    return [Section("Classes", (Gallery(tiles),), note)]
+    galleries = [Gallery(tiles)]
+    if shown.transparency is not None:
+        galleries.append(Gallery(page_tiles(figures.on_paper(shown), shown.labels, states)))
+        note += f" Below: {figures.TRANSPARENCY[0].lower()}{figures.TRANSPARENCY[1:]}"
+    return [Section("Classes", tuple(galleries), note)]
 
 
 CLASSES = Method(

@@ -19,8 +19,9 @@ from lightning_cnnvis.callbacks import MethodCallback, VisualizationCallback, ca
 from lightning_cnnvis.checkpoints import Run, load
 from lightning_cnnvis.evolution.features import LayerEvolution
 from lightning_cnnvis.figures.curves import curves_picture, save_csv
+from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.methods.own_statistics import statistics_in
+from lightning_cnnvis.methods.own_statistics import statistics_in, wants_own
 from lightning_cnnvis.methods.registry import all_methods, scalar_plots
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
@@ -175,8 +176,8 @@ def evolve(
             callback.show_at(chosen)
             callback.input_spec = callback.input_spec or input_spec or _unless_the_data_say(analysis)
             callback.batch_spec = loaded.batch_spec
-        if isinstance(callback, MethodCallback):
-            callback.know_statistics(statistics_in(loaded.callbacks))
+        if isinstance(callback, MethodCallback) and wants_own(callback.options):
+            callback.know_statistics(_statistics(run, chosen))
     replayer = Replayer(shows, chosen[-1], torch.device(device), runs.trainer_options(run))
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(run, loaded.module or loaded.model, epoch=epoch, device=device)
@@ -192,6 +193,12 @@ def evolve(
         layers=_layer_evolutions(shows),
         skipped=analysis.images.skipped,
     )
+
+
+def _statistics(run: Run, epochs: Sequence[int]) -> ImageStatistics | None:
+    """The statistics that the run has measured of its images: not before the first epoch that it drew."""
+    states = (run.facts(run.epochs[epoch]).callbacks for epoch in reversed(epochs))
+    return next((found for found in map(statistics_in, states) if found is not None), None)
 
 
 def _default_shows(run: Run, module: pl.LightningModule) -> list[pl.Callback]:

@@ -89,7 +89,7 @@ def visualizations():
         callback_of("mean_image", epochs=[1, 2]),
         DeconvNetProjection(epochs=[1, 2], num_channels=3, k=3),
         FeatureConvergence(similarity=0.1, patience=1),
-        ClassVisualization(epochs=[1, 2], steps=2),
+        ClassVisualization(epochs=[1, 2], steps=2, statistics="own"),
         DeepDream(epochs=[1, 2], layers=["2"], options=DreamOptions(octaves=1, steps=1), zoom_frames=2),
         FeatureInversion(epochs=[1, 2], layers=["2"], probes=2, steps=2, monitor="val_loss"),
     ]

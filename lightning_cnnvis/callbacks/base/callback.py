@@ -186,6 +186,10 @@ class VisualizationCallback(pl.Callback):
         """What was gathered over the epochs, by layer: what a report shows beside the method's result."""
         return {}
 
+    def lasting_state(self) -> dict[str, Any]:
+        """What was measured once, and what `VisualizationCheckpoint` keeps beside the weights: tensors and builtins."""
+        return {}
+
     def show_at(self, epochs: Sequence[int]) -> None:
         """Settles which epochs are shown, whatever was asked for and whatever it costs; call it before `setup`.
 

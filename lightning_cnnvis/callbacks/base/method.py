@@ -125,6 +125,10 @@ class MethodCallback(VisualizationCallback):
         """
         return self.method.prepare(context, options, parts)
 
+    def lasting_state(self) -> dict[str, Any]:
+        """The statistics of the run's images, if they were asked for."""
+        return self._own.state_dict()
+
     def know_statistics(self, statistics: ImageStatistics | None) -> None:
         """Settles what ``statistics="own"`` means, before any image is seen.
 
@@ -310,13 +314,8 @@ class MethodCallback(VisualizationCallback):
         strips = {part: strip.state_dict() for part, strip in self._strips.items()}
         # that of a method with one part has a key of its own
         whole = strips.pop("", PictureStrip().state_dict())
-        return {
-            **super().state_dict(),
-            "strip": whole,
-            "strips": strips,
-            "probes": self._fixed.taken,
-            **self._own.state_dict(),
-        }
+        state = {**super().state_dict(), **self.lasting_state()}
+        return {**state, "strip": whole, "strips": strips, "probes": self._fixed.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""

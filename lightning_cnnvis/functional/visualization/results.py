@@ -35,7 +35,7 @@ class VisualizationOptions:
         size: Height and width of the images; None takes the network's input size. Images of another size are
             resampled for the network.
         frames: Steps after which a copy of the images is kept; 0 is the start.
-        statistics: Statistics of the user's own images, for the preset ``"fourier"``; None takes everyday photographs.
+        statistics: Statistics of the images that ``"fourier"`` and ``"maco"`` make; None takes everyday photographs.
         diversity: Weight of the diversity term over the samples of a class; see `diversify`.
         diversity_layer: Layer of the features that should differ; None takes a convolution at about three quarters
             of the depth.
