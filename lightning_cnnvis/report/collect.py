@@ -10,8 +10,8 @@ from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import all_methods, get_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.posthoc import Analysis, DataError, LayerInfo
-from lightning_cnnvis.report.content import Curves, ReportContent
-from lightning_cnnvis.viewer.content import NetworkLayer, Section
+from lightning_cnnvis.report.content import ReportContent
+from lightning_cnnvis.viewer.content import Curves, NetworkLayer, Section
 
 
 @dataclass(frozen=True)

@@ -4,28 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_cnnvis.viewer.content import NetworkLayer, Section
-
-
-@dataclass(frozen=True)
-class Curves:
-    """A plot.
-
-    Attributes:
-        title: What it shows.
-        x: What is on the horizontal axis.
-        lines: Points ``(x, y)`` by name.
-        note: A sentence on how to read it.
-        joined: Whether the points of a line are joined.
-        log: Whether the horizontal axis is logarithmic.
-    """
-
-    title: str
-    x: str
-    lines: dict[str, tuple[tuple[float, float], ...]]
-    note: str = ""
-    joined: bool = True
-    log: bool = False
+from lightning_cnnvis.viewer.content import Curves, NetworkLayer, Section
 
 
 @dataclass(frozen=True)

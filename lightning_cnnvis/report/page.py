@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import base64
-import io
-import math
-
-from PIL import Image
+import json
+from collections.abc import Iterator
+from typing import Any
 
 from lightning_cnnvis._version import __version__
-from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.report.content import ReportContent
-from lightning_cnnvis.report.svg import COLORS, svg
+from lightning_cnnvis.report.views import views_of
+from lightning_cnnvis.sinks import EncodedView
+from lightning_cnnvis.viewer.bundle import bundled_script, bundled_style
+
+_MADE = (
+    f"Made by lightning_cnnvis {__version__}, after Zeiler & Fergus 2013, Simonyan et al. 2013, "
+    "Mordvintsev et al. 2015, Mahendran & Vedaldi 2014 and 2016."
+)
 
 
 def render(content: ReportContent) -> str:
-    """Makes the page.
+    """Makes the page: the viewer, with its data in it.
 
-    Names of layers and classes may hold anything: the template escapes them, in the data of the scripts, too. The page
-    forbids itself to ask the network for anything (a Content-Security-Policy).
+    Names of layers and classes may hold anything: they are data of the page's script, which shows them as text. The
+    page forbids itself to ask the network for anything (a Content-Security-Policy).
 
     Args:
         content: What to show.
@@ -27,43 +32,35 @@ def render(content: ReportContent) -> str:
         HTML.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only a report needs it
-    from markupsafe import Markup  # noqa: PLC0415
 
     environment = Environment(
-        loader=PackageLoader("lightning_cnnvis.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader("lightning_cnnvis.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["data_uri"] = data_uri
-    environment.filters["number"] = "{:.3g}".format
-    environment.filters["svg"] = lambda curves, name: Markup(svg(curves, name))  # drawn here, of numbers alone
-    environment.filters["bar"] = _bar
+    entries: list[dict[str, Any]] = []
+    stores: dict[str, Any] = {}
+    for n, view in enumerate(views_of(content)):
+        entry, parts = _entry(f"d{n}", view)
+        entries.append(entry)
+        stores |= dict(parts)
+    index = {
+        "title": content.title,
+        "facts": content.facts,
+        "left_out": content.left_out,
+        "made": _MADE,
+        "runs": [{"run": ".", "entries": entries}] if entries else [],
+    }
     return environment.get_template("report.html.j2").render(
-        content=content,
+        title=content.title,
         version=__version__,
-        colors=COLORS,
-        anchors=_anchors(content),
-        layers={layer.name: layer for layer in content.layers},
+        index=index,
+        stores=stores,
+        script=bundled_script(),
+        style=bundled_style(),
     )
 
 
-def data_uri(picture: Picture) -> str:
-    """A picture ``(H, W, 3)`` as the address of an image that is in the address itself."""
-    image = Image.fromarray(picture)
-    buffer = io.BytesIO()
-    few = image.getcolors(maxcolors=4096)
-    image.save(buffer, "WEBP", lossless=few is not None, quality=86, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _anchors(content: ReportContent) -> dict[str, str]:
-    """Where in the page a layer is: names themselves may hold what an address cannot."""
-    return {layer.name: f"layer-{n}" for n, layer in enumerate(content.layers)}
-
-
-def _bar(shape: tuple[int, ...]) -> dict[str, int]:
-    """Width and height in pixels of the block that stands for a layer: its channels, and the size of its map."""
-    channels, side = (shape[0], shape[1]) if len(shape) == 3 else (shape[0] if shape else 1, 1)
-    return {"width": round(3 + 1.6 * math.log2(max(channels, 1))), "height": round(6 + 6 * math.log2(max(side, 1)))}
+def _entry(name: str, view: EncodedView) -> tuple[dict[str, Any], Iterator[tuple[str, Any]]]:
+    """What the index has of a view, and the rest by the ids of the elements that hold it."""
+    sheets = {f"{name}-{n}": base64.b64encode(sheet).decode() for n, sheet in enumerate(view.sheets)}
+    entry = {"id": name, "at": 0, "head": json.loads(view.head), "body": name, "sheets": list(sheets)}
+    return entry, iter({name: json.loads(view.body), **sheets}.items())

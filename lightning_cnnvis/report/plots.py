@@ -9,7 +9,7 @@ from typing import Any
 from lightning_cnnvis.evolution.accuracy import Measurement, correlations
 from lightning_cnnvis.methods.method import Method, ScalarPlot
 from lightning_cnnvis.methods.registry import all_methods, scalar_plots
-from lightning_cnnvis.report.content import Curves
+from lightning_cnnvis.viewer.content import Curves
 
 
 def plots_of(curves: Mapping[str, Mapping[int, float]], accuracy: str = "val_accuracy") -> tuple[Curves, ...]:

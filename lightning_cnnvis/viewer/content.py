@@ -119,7 +119,40 @@ class Tracks:
     kind: ClassVar[str] = "tracks"
 
 
-Block = Gallery | Series | FeatureMaps | Tracks
+@dataclass(frozen=True)
+class Curves:
+    """A plot.
+
+    Attributes:
+        title: What it shows.
+        x: What is on the horizontal axis.
+        lines: Points ``(x, y)`` by name.
+        note: A sentence on how to read it.
+        joined: Whether the points of a line are joined.
+        log: Whether the horizontal axis is logarithmic.
+    """
+
+    title: str
+    x: str
+    lines: dict[str, tuple[tuple[float, float], ...]]
+    note: str = ""
+    joined: bool = True
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Plots of numbers.
+
+    Attributes:
+        plots: The plots.
+    """
+
+    plots: tuple[Curves, ...]
+    kind: ClassVar[str] = "plots"
+
+
+Block = Gallery | Series | FeatureMaps | Tracks | Plots
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.sinks.protocol import EncodedView
 from lightning_cnnvis.viewer.content import (
     Block,
+    Curves,
     FeatureMaps,
     Gallery,
     NetworkLayer,
+    Plots,
     Section,
     Series,
     Tile,
@@ -43,7 +45,7 @@ class About:
         label: Label of what made it: the method's tag, or that of its callback.
         part: Part of the method's work, such as a layer; empty if there is one part.
         order: Place among the sections of the part.
-        epoch: The epoch, counted from 1; 0 if it is not known.
+        epoch: The epoch, counted from 1; 0 if it is not of one.
         numbers: Numbers by tag, such as ``"top_overlap/relu1"``. Those that have no plot are left out.
         plots: Of the numbers' plots the title, the note, and whether they are near 1 where a layer has settled, by the
             first part of their tags.
@@ -192,7 +194,15 @@ def _block(block: Block, epoch: int, sheets: _Sheets) -> dict[str, Any] | None:
             for one in block.features
         ]
         return {"kind": block.kind, "total": block.total, "maps": maps}
+    if isinstance(block, Plots):
+        return {"kind": block.kind, "plots": [_plot(plot) for plot in block.plots]}
     return _column(block, epoch, sheets)
+
+
+def _plot(plot: Curves) -> dict[str, Any]:
+    lines = [[name, [_finite(point) for point in points]] for name, points in plot.lines.items()]
+    about = {"title": plot.title, "note": plot.note, "x": plot.x, "joined": plot.joined, "log": plot.log}
+    return {**about, "lines": lines}
 
 
 def _column(block: Tracks, epoch: int, sheets: _Sheets) -> dict[str, Any] | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from report_contents import embedded
 
 from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
@@ -52,15 +51,28 @@ def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
     main(["report", str(run), "--output", "new/folder/report.html", *QUICK])
     assert capsys.readouterr().out.strip() == "new/folder/report.html"
     html = (tmp_path / "new/folder/report.html").read_text(encoding="utf-8")
-    assert html.count('class="evolution" data-epochs="[1, 2]"') == 5
-    assert html.count('class="feature') == 5 * 3 + html.count('class="features')
-    assert "<dt>val_accuracy</dt>" in html
-    assert "Inversion error and accuracy" in html
-    for title in ("Accuracy", "Similarity of projections to the epoch before", "Share of dead feature maps"):
-        assert f"<b>{title}</b>" in html
-    assert "<b>astronaut</b>" in html
-    stores = re.findall(r'<script type="application/json" id="(.*?)">(.*?)</script>', html, re.DOTALL)
-    assert all(picture.startswith("data:image/webp;base64,") for _, store in stores for picture in json.loads(store))
+    parts = embedded(html)
+    index = parts["index"]
+    (run_,) = index["runs"]
+    heads = [entry["head"] for entry in run_["entries"]]
+    layers = {(head["title"], head["epoch"]) for head in heads if head.get("layer")}
+    assert layers == {(f"relu{n}", epoch) for n in range(1, 6) for epoch in (1, 2)}
+    bodies = [parts[entry["body"]]["blocks"] for entry in run_["entries"] if entry["head"].get("layer")]
+    maps = [len(block["maps"]) for blocks in bodies for block in blocks if block["kind"] == "features"]
+    assert maps == [3] * 5
+    assert "val_accuracy" in dict(index["facts"])
+    (training,) = (parts[entry["body"]] for entry in run_["entries"] if entry["head"].get("title") == "Training")
+    titles = {plot["title"] for plot in training["blocks"][0]["plots"]}
+    assert titles >= {
+        *("Accuracy", "Similarity of projections to the epoch before", "Share of dead feature maps"),
+        "Inversion error and accuracy",
+    }
+    labels = {tile["label"] for body in parts.values() if isinstance(body, dict) for tile in tiles(body)}
+    assert "astronaut" in labels
+
+
+def tiles(body: dict) -> list[dict]:
+    return [tile for block in body.get("blocks", ()) for tile in block.get("tiles", ())]
 
 
 def test_every_file_of_a_run_is_read_once(run, tmp_path, reads):
@@ -76,9 +88,10 @@ def test_every_file_of_a_run_is_read_once(run, tmp_path, reads):
 def test_of_a_checkpoint_and_some_layers(checkpoint, tmp_path):
     main(["report", checkpoint, "--data", "photos", "--layers", "relu2", *QUICK])
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert html.count('<section class="layer"') == 1
-    assert 'class="evolution"' not in html
-    assert 'id="curves"' not in html
+    heads = [entry["head"] for entry in embedded(html)["index"]["runs"][0]["entries"]]
+    assert [head["title"] for head in heads if head.get("layer")] == ["relu2"]
+    assert {head["epoch"] for head in heads if "epoch" in head} == {0}
+    assert "Training" not in {head.get("title") for head in heads}
 
 
 def test_a_folder_gets_the_report(checkpoint, tmp_path, capsys):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
-from report_contents import HOSTILE, content, picture
+from report_contents import EPOCHS, HOSTILE, SIDE, content, embedded
 
-from lightning_cnnvis.report.content import Curves, ReportContent
-from lightning_cnnvis.report.page import data_uri, render
-from lightning_cnnvis.report.svg import svg
+from lightning_cnnvis.report.content import ReportContent
+from lightning_cnnvis.report.page import render
+from lightning_cnnvis.viewer.bundle import bundled_script
 
 
 class Page(HTMLParser):
@@ -54,71 +53,77 @@ def page(html) -> Page:
     return Page(html)
 
 
-def test_names_stay_text(page):
-    assert page.texts["title"] == page.texts["h1"] == [HOSTILE[0]]
-    # one script of ours, the others are pictures
-    assert [attrs for attrs in page.all("script") if attrs.get("type") != "application/json"] == [{}]
+def test_names_stay_text(html, page):
+    assert page.texts["title"] == [HOSTILE[0]]
+    # one script of ours, the others are data
+    assert [attrs for attrs in page.all("script") if attrs.get("type") != "application/json"] == [{"type": "module"}]
     assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
-    assert not [attrs for attrs in page.all("img") if "src" in attrs]
-    layers = {attrs["data-layer"] for attrs in page.all("button", type="button") if "data-layer" in attrs}
+    assert {name for name, _ in page.elements} == {
+        *("html", "head", "meta", "title", "link", "style", "script", "body", "noscript", "p")
+    }
+    index = embedded(html)["index"]
+    assert index["title"] == HOSTILE[0]
+    assert index["facts"][1] == [HOSTILE[1], HOSTILE[4]]
+    layers = {entry["head"]["title"] for entry in index["runs"][0]["entries"] if entry["head"].get("layer")}
     assert layers == {HOSTILE[n] + str(n) for n in range(3)}
 
 
 def test_nothing_points_outside(page):
-    addresses = [
-        attrs[name] for _, attrs in page.elements for name in ("href", "src", "xlink:href", "action") if name in attrs
-    ]
-    assert addresses
-    assert all(address.startswith(("#", "data:,")) for address in addresses)
+    addresses = [attrs[name] for _, attrs in page.elements for name in ("href", "src", "action") if name in attrs]
+    assert addresses == ["data:,"]
     (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
-    assert policy["content"].startswith("default-src 'none'; img-src data:;")
+    assert policy["content"].startswith("default-src 'none'; img-src data: blob:;")
 
 
-def test_ids_are_unique_and_links_arrive(page):
+def test_ids_are_unique_and_every_one_that_is_named_is_there(html, page):
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
-    links = [attrs["href"] for attrs in page.all("a")]
-    assert {link[1:] for link in links} <= set(ids)
-    assert {f"#layer-{n}" for n in range(3)} <= set(links)
+    entries = embedded(html)["index"]["runs"][0]["entries"]
+    assert {part for entry in entries for part in (entry["body"], *entry["sheets"])} == set(ids) - {"index"}
 
 
-def test_every_picture_is_in_the_page_once(html):
-    stores = re.findall(r'<script type="application/json" id="([^"]+)">(.*?)</script>', html, re.DOTALL)
-    made = content()
-    wanted = {"pictures-section-0-0": [tile.picture for tile in made.sections[0].blocks[0].tiles]}
-    for n, section in enumerate(section for section in made.sections if section.layer):
-        tracks, features = section.blocks
-        wanted[f"pictures-layer-{n}-0"] = [track.sprite for track in tracks.tracks]
-        wanted[f"pictures-layer-{n}-1"] = [feature.sprite for feature in features.features]
-    found = {store: json.loads(pictures) for store, pictures in stores}
-    assert set(found) == {*wanted, "pictures-section-1-0"}
-    for store, pictures in wanted.items():
-        assert found[store] == [data_uri(picture) for picture in pictures]
+def test_every_layer_is_there_at_each_of_its_epochs_with_its_pictures(html):
+    parts = embedded(html)
+    made = [section for section in content().sections if section.layer]
+    for section in made:
+        found = {
+            entry["head"]["epoch"]: entry
+            for entry in parts["index"]["runs"][0]["entries"]
+            if entry["head"].get("title") == section.title
+        }
+        assert set(found) == set(EPOCHS)
+        for epoch, entry in found.items():
+            kinds = [block["kind"] for block in parts[entry["body"]]["blocks"]]
+            assert kinds == (["tracks", "features"] if epoch == EPOCHS[-1] else ["tracks"])
+        last = found[EPOCHS[-1]]
+        sheet, left, top, width, height = parts[last["body"]]["blocks"][1]["maps"][1]["picture"]
+        file = base64.b64decode(parts[last["sheets"][sheet]])
+        shown = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))[top : top + height, left : left + width]
+        np.testing.assert_array_equal(shown, section.blocks[1].features[1].sprite[::SIDE, ::SIDE])
 
 
-def test_few_colours_are_kept_exactly():
-    tiles = picture(2, 9, seed=3)
-    kind, _, data = data_uri(tiles).partition(",")
-    assert kind == "data:image/webp;base64"
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), tiles)
+def test_what_is_of_no_epoch_has_the_number_0(html):
+    heads = [entry["head"] for entry in embedded(html)["index"]["runs"][0]["entries"]]
+    assert [head["epoch"] for head in heads if head.get("title") == "Training"] == [0]
+    lone = embedded(render(ReportContent("net", (), (), content().sections[:1])))["index"]["runs"][0]["entries"]
+    assert [entry["head"]["epoch"] for entry in lone] == [0]
 
 
 def test_what_is_empty_is_left_out():
-    html = render(ReportContent("net", (), (), ()))
-    page = Page(html)
-    assert not page.all("section")
-    assert page.texts["h1"] == ["net"]
+    index = embedded(render(ReportContent("net", (), (), ())))["index"]
+    assert (index["title"], index["runs"], index["facts"]) == ("net", [], [])
 
 
-def test_plots_hold_numbers_alone_and_take_the_pages_colours():
-    drawn = svg(Curves(HOSTILE[0], "epoch", dict.fromkeys(HOSTILE, ((1, 0.1), (2, 0.9))), HOSTILE[4]))
-    page = Page(drawn)
-    assert page.elements[0][0] == "svg"
-    assert {text for text in page.texts["text"] if not re.fullmatch(r"[\d.−-]+", text)} == {"epoch"}
-    assert "var(--line-0)" in drawn
-    assert "var(--ink)" in drawn
-    assert not re.search(r"#[0-9a-f]{6}", drawn)
+def test_the_script_needs_no_other():
+    script = bundled_script()
+    assert "</" not in script.replace("</g", "")
+    lines = script.splitlines()
+    assert not [line for line in lines if line.startswith(("import ", "export "))]
+    assert sum(line.startswith("const module_") and line.endswith("(() => {") for line in lines) == len(
+        {line.split()[1] for line in lines if line.startswith("const module_")}
+    )
 
 
 def test_the_same_content_makes_the_same_page(html):
     assert render(content()) == html
+    assert json.loads(json.dumps(embedded(html)))

@@ -29,19 +29,23 @@ class App {
     this.runs = new Map();
     this.turn = 0;
     this.timeline = new Timeline((epoch, playing) => this.change({ epoch }, { replace: true, playing }));
-    this.title = h("h1", {}, "Convnet");
+    this.about = source.about ?? {};
+    this.title = h("h1", {}, named(this.about.title ?? "Convnet"));
     this.choices = h("div", { class: "choices" });
     this.strip = h("nav", { class: "strip", "aria-label": "Layers and other pages" });
     this.status = h("p", { class: "status", role: "status" });
     this.main = h("main", { id: "main", tabindex: "-1" });
     root.classList.add("cnnvis");
-    root.replaceChildren(
+    root.replaceChildren(...[
       h("a", { class: "skip", href: "#", onclick: (event) => (event.preventDefault(), this.main.focus()) }, "Skip to the pictures"),
       h("header", { class: "top" }, this.title, this.choices),
+      this.about.facts?.length && h("dl", { class: "facts" }, this.about.facts.map(([name, value]) => h("div", {}, h("dt", {}, named(name)), h("dd", {}, named(value))))),
       this.strip, this.timeline.element, this.status, this.main,
       h("footer", {}, h("p", {}, "Keys: ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " epochs, ", h("kbd", {}, "P"), " play, ", h("kbd", {}, "["), " ", h("kbd", {}, "]"),
-        " layers, ", h("kbd", {}, ","), " ", h("kbd", {}, "."), " maps, ", h("kbd", {}, "Esc"), " close.")),
-    );
+        " layers, ", h("kbd", {}, ","), " ", h("kbd", {}, "."), " maps, ", h("kbd", {}, "Esc"), " close."),
+        this.about.left_out?.length && h("details", {}, h("summary", {}, "Left out"), h("ul", {}, this.about.left_out.map((line) => h("li", {}, named(line))))),
+        this.about.made && h("p", {}, this.about.made)),
+    ].filter(Boolean));
     window.addEventListener("hashchange", () => this.show());
     document.addEventListener("keydown", (event) => this.key(event));
   }
@@ -129,7 +133,7 @@ class App {
   render(state, { run, other, pages, page, epoch, seen }) {
     const focus = document.activeElement?.getAttribute?.("data-key");
     this.pages = pages;
-    this.title.replaceChildren(named(run.name === "." ? "Convnet" : run.name));
+    this.title.replaceChildren(named(this.about.title ?? (run.name === "." ? "Convnet" : run.name)));
     this.choose(state, run, other, epoch);
     this.strip.replaceChildren(...strip(run, pages, page, epoch, (key) => this.change({ page: key, map: null })));
     toSee(this.strip);
@@ -151,7 +155,7 @@ class App {
       document.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
     }
     this.key_ = key;
-    document.title = `${page.title} · epoch ${epoch} · ${run.name}`;
+    document.title = [page.title, epoch > 0 && `epoch ${epoch}`, this.about.title ?? run.name].filter(Boolean).join(" · ");
   }
 
   // Which run, what it is compared with, and a link to what is seen.
@@ -176,7 +180,7 @@ class App {
         other !== run && option("", "the same epoch", state.at === undefined),
         other.epochs.map((one) => option(one, `epoch ${one}`, one === state.at)))));
     }
-    if (run) parts.push(h("a", { class: "link", href: this.page.split("#")[0] + addressOf({ ...state, run: run.name, epoch }), target: "_blank", rel: "noopener" }, "Link to this"));
+    if (run && this.source.live) parts.push(h("a", { class: "link", href: this.page.split("#")[0] + addressOf({ ...state, run: run.name, epoch }), target: "_blank", rel: "noopener" }, "Link to this"));
     this.choices.replaceChildren(...parts);
   }
 

@@ -4,14 +4,15 @@ import { h, named } from "./dom.js";
 
 const WIDTH = 320, HEIGHT = 150;
 
-// A plot of lines, each a name and a Map from epochs to values, with the epoch that is seen marked.
-export function curve(title, note, lines, epoch) {
+// A plot of lines, each a name and a Map from epochs, or what else is on the horizontal axis, to values. The epoch that is seen is marked.
+export function curve(title, note, lines, epoch, { x: across = "epoch", joined = true, log = false } = {}) {
   const epochs = [...new Set(lines.flatMap(([, points]) => [...points.keys()]))].sort((a, b) => a - b);
   const style = getComputedStyle(document.body);
   const color = (name) => style.getPropertyValue(name).trim() || "#666";
   const axis = { stroke: color("--faint"), grid: { stroke: color("--rule"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 26 };
   const place = h("div", { class: "plot", role: "img", "aria-label": described(title, lines) });
   const mark = (plot) => {
+    if (across !== "epoch") return;
     const x = plot.valToPos(epoch, "x", true), { top, height } = plot.bbox;
     if (epoch < epochs[0] || epoch > epochs.at(-1)) return;
     plot.ctx.save();
@@ -20,9 +21,9 @@ export function curve(title, note, lines, epoch) {
     plot.ctx.restore();
   };
   new uPlot({
-    width: WIDTH, height: HEIGHT, legend: { show: false }, cursor: { show: false }, scales: { x: { time: false, range: (plot, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range } },
-    axes: [{ ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 44 }],
-    series: [{}, ...lines.map((_, n) => ({ stroke: color(`--line-${n % 8}`), width: 1.6, dash: n < 8 ? undefined : [5, 3], spanGaps: true, points: { show: true, size: 5 } }))],
+    width: WIDTH, height: HEIGHT, legend: { show: false }, cursor: { show: false }, scales: { x: log ? { time: false, distr: 3 } : { time: false, range: (plot, low, high) => (low === high ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range } },
+    axes: [{ ...axis, ...(across === "epoch" ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] } : { label: across, labelSize: 18, labelFont: axis.font }) }, { ...axis, size: 44 }],
+    series: [{}, ...lines.map((_, n) => ({ stroke: color(`--line-${n % 8}`), width: 1.6, dash: n < 8 ? undefined : [5, 3], spanGaps: true, paths: joined ? undefined : () => null, points: { show: true, size: 5 } }))],
     hooks: { draw: [mark] },
   }, [epochs, ...lines.map(([, points]) => epochs.map((one) => points.get(one) ?? null))], place);
   return h("figure", { class: "curve" }, h("figcaption", {}, h("b", {}, named(title)), note && h("span", {}, ` ${note}`)), place,

@@ -34,6 +34,8 @@ function blocksOf(body, sheets) {
       isObject(one) && Number.isInteger(one.channel) && isList(one.activations, isMaybe) && one.activations.length > 0 && isPicture(one.picture, sheets)),
     tracks: (block) => isList(block.maps, (one) =>
       isObject(one) && Number.isInteger(one.channel) && isMaybe(one.similarity) && isPicture(one.picture, sheets)),
+    plots: (block) => isList(block.plots, (plot) => isObject(plot) && [plot.title, plot.note, plot.x].every(isText) && isList(plot.lines, (line) =>
+      Array.isArray(line) && isText(line[0]) && isList(line[1], (point) => isList(point, isMaybe) && point.length === 2))),
   };
   if (!isObject(body) || !Array.isArray(body.blocks)) throw new Error("Some data cannot be read: they are broken.");
   return body.blocks.filter((block) => isObject(block) && checks[block.kind]).map((block) => {
@@ -72,8 +74,10 @@ export class Run {
     return true;
   }
 
+  // What is of no epoch has the number 0, and is seen at all of them.
   get epochs() {
-    return [...new Set(this.shown.map(({ head }) => head.epoch))].sort((a, b) => a - b);
+    const epochs = [...new Set(this.shown.map(({ head }) => head.epoch))].sort((a, b) => a - b);
+    return epochs.length > 1 ? epochs.filter((epoch) => epoch > 0) : epochs;
   }
 
   // The pages: the layers in the order in which they run, then what is about the whole network.
@@ -103,19 +107,21 @@ export class Run {
     return [...curves.values()];
   }
 
-  // What a page has at an epoch: of each thing the last that was shown by then.
+  // What a page has at an epoch: of each thing the last that was shown by then, or else the first that was shown.
   at(page, epoch) {
     const found = new Map();
     for (const entry of this.shown) {
       const { head } = entry;
       const about = pageOf(head) === page || (!head.layer && page === `layer/${head.part}`);
-      if (about && head.epoch <= epoch) found.set(`${head.label}/${head.part}/${head.order}`, entry);
+      const key = `${head.label}/${head.part}/${head.order}`;
+      if (about && (head.epoch <= epoch || !found.has(key))) found.set(key, entry);
     }
     return [...found.values()].sort(({ head: a }, { head: b }) => b.layer - a.layer || compare(a.label, b.label) || compare(a.part, b.part) || a.order - b.order);
   }
 
   epochsOf(page) {
-    return new Set(this.shown.filter(({ head }) => pageOf(head) === page).map(({ head }) => head.epoch));
+    const epochs = new Set(this.shown.filter(({ head }) => pageOf(head) === page).map(({ head }) => head.epoch));
+    return epochs.has(0) ? new Set(this.epochs) : epochs;
   }
 
   // The same thing at every epoch at which it was shown.

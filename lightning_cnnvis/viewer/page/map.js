@@ -6,18 +6,18 @@ export function map(block, part, { state, run, epoch, act }) {
   const found = state.map === undefined ? undefined : block.maps.find(({ channel }) => channel === state.map);
   if (!found) return null;
   const { channel, activations, picture } = found;
-  const columns = activations.length;
+  const columns = activations?.length;
   const film = h("div", { class: "film", tabindex: "0", role: "group", "aria-label": "Over the epochs" });
   const lines = h("div", { class: "curves" });
   fill(film, lines, part, { run, channel, epoch, act });
   return h("section", { class: "map", "aria-label": `Map ${channel}` },
     h("header", {}, h("h3", { tabindex: "-1" }, `Map ${channel}`),
       h("button", { type: "button", class: "close", "data-key": "close", onclick: () => act({ map: null }) }, "Close")),
-    h("div", { class: "top" }, activations.map((activation, column) => h("figure", {},
+    activations && [h("div", { class: "top" }, activations.map((activation, column) => h("figure", {},
       activation > 0 ? [sprite(part.sheets, picture, `Projection ${column + 1}`, { rows: 2, columns, row: 0, column }),
         sprite(part.sheets, picture, `Image patch ${column + 1}`, { rows: 2, columns, row: 1, column })] : null,
       h("figcaption", {}, activation > 0 ? number(activation) : "no image")))),
-    h("p", { class: "note" }, "The strongest activations over the images, projected to pixels (zero is mid-grey), each above the image patch that caused it."),
+    h("p", { class: "note" }, "The strongest activations over the images, projected to pixels (zero is mid-grey), each above the image patch that caused it.")],
     film, lines);
 }
 
@@ -37,7 +37,7 @@ async function fill(film, lines, part, { run, channel, epoch, act }) {
     ...frames.map(({ at, map, track, sheets }) => h("button", {
       type: "button", class: "frame", "data-key": `frame ${at}`, "aria-current": at === epoch && "true", "aria-label": `Go to epoch ${at}`, onclick: () => act({ epoch: at }, { replace: true }),
     }, h("span", {}, String(at)),
-    [0, 1].map((row) => map && map.activations[0] > 0 ? sprite(sheets, map.picture, row ? "patch" : "projection", { rows: 2, columns: map.activations.length, row, column: 0 }) : h("i", { class: "sprite none" })),
+    [0, 1].map((row) => strongest(map, track, sheets, row)),
     fixed && [2, 3].map((row) => track ? sprite(sheets, track.picture, row === 2 ? "projection from one image" : "patch of that image", { rows: 4, columns: 1, row, column: 0 }) : h("i", { class: "sprite none" })))));
   toSee(film);
   const points = (find) => new Map(frames.map((one) => [one.at, find(one)]).filter(([, value]) => typeof value === "number"));
@@ -46,6 +46,12 @@ async function fill(film, lines, part, { run, channel, epoch, act }) {
     activation.size > 1 && curve("Strongest activation", "", [["", activation]], epoch),
     similarity.size > 1 && curve("Similarity to the epoch before", "Of the projections from one image: near 1 where the map has settled.", [["", similarity]], epoch),
   ].filter(Boolean));
+}
+
+function strongest(map, track, sheets, row) {
+  const name = row ? "patch" : "projection";
+  if (map?.activations[0] > 0) return sprite(sheets, map.picture, name, { rows: 2, columns: map.activations.length, row, column: 0 });
+  return track && !map ? sprite(sheets, track.picture, name, { rows: 4, columns: 1, row, column: 0 }) : h("i", { class: "sprite none" });
 }
 
 function frame({ entry, blocks, sheets }, channel) {

@@ -13,9 +13,10 @@ export function pane(seen, { state, page, change, act, name }) {
   if (!parts.length) content.push(h("p", { class: "note" }, "Nothing was shown of it by this epoch."));
   for (const part of parts) {
     const { head } = part.entry;
-    const late = head.epoch !== epoch && h("p", { class: "late" }, `Not shown at epoch ${epoch}: this is epoch ${head.epoch}.`);
+    const old = head.epoch !== epoch && head.epoch > 0;
+    const late = old && h("p", { class: "late" }, `Not shown at epoch ${epoch}: this is epoch ${head.epoch}.`);
     const title = head.title !== page.title && h("h3", {}, named(head.title));
-    content.push(h("section", { class: head.epoch === epoch ? "part" : "part old" }, title, head.note && h("p", { class: "note" }, head.note), late, part.problem && h("p", { class: "problem" }, part.problem),
+    content.push(h("section", { class: old ? "part old" : "part" }, title, head.note && h("p", { class: "note" }, head.note), late, part.problem && h("p", { class: "problem" }, part.problem),
       part.blocks.map((block) => block_(block, part, { state, run, epoch, act, change: changeOf(part, change), between: Boolean(change) }))));
   }
   const lines = curves(run, page, epoch);
@@ -29,7 +30,11 @@ function block_(block, part, context) {
     case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile) => tileOf(tile, part.sheets)));
     case "series": return h("div", { class: "row", tabindex: "0", role: "group", "aria-label": "An image, and what was made of it" },
       tileOf({ picture: block.original, label: "original", state: "" }, part.sheets), block.tiles.map((tile) => tileOf(tile, part.sheets)));
-    default: return null; // tracks are drawn with the map that they belong to
+    case "tracks": // where the maps are shown, they are drawn with the map that they belong to
+      return part.blocks.some(({ kind }) => kind === "features") ? null : [map(block, part, context), wall(block, part, context)];
+    case "plots": return h("div", { class: "curves" }, block.plots.map((plot) => curve(plot.title, plot.note, plot.lines.map(([line, points]) =>
+      [line, new Map(points.filter(([x, y]) => x !== null && y !== null))]).filter(([, points]) => points.size), context.epoch, plot)));
+    default: return null;
   }
 }
 

@@ -42,12 +42,15 @@ export class TensorBoardSource {
   }
 }
 
-// A report: everything is in the page, each part under the id of a script element that holds it as JSON.
+// A report: everything is in the page, each part in a script element that holds it as JSON.
 export class EmbeddedSource {
   live = false;
 
+  // `index` has a title, facts and what was left out, and of each run its entries.
   constructor(index) {
-    this.index = index;
+    this.about = index;
+    this.index = index.runs;
+    this.urls = new Map();
   }
 
   async runs() {
@@ -59,14 +62,20 @@ export class EmbeddedSource {
   }
 
   async body(run, entry) {
-    return read(entry.body);
+    return embedded(entry.body);
   }
 
+  // An address is short: one that holds the picture itself would stand in the page once for each of its tiles.
   sheet(run, entry, n) {
-    return `data:image/webp;base64,${read(entry.sheets[n])}`;
+    const id = entry.sheets[n];
+    if (!this.urls.has(id)) {
+      const bytes = Uint8Array.from(atob(embedded(id)), (letter) => letter.charCodeAt(0));
+      this.urls.set(id, URL.createObjectURL(new Blob([bytes], { type: "image/webp" })));
+    }
+    return this.urls.get(id);
   }
 }
 
-function read(id) {
+function embedded(id) {
   return JSON.parse(document.getElementById(id).textContent);
 }

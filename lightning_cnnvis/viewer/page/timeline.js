@@ -24,7 +24,7 @@ export class Timeline {
   show(epochs, epoch, seen) {
     const at = Math.max(epochs.findLastIndex((one) => one <= epoch), 0);
     [this.epochs, this.at] = [epochs, at];
-    this.element.hidden = epochs.length === 0;
+    this.element.hidden = epochs.length === 0 || epochs.at(-1) === 0;
     this.input.max = String(Math.max(epochs.length - 1, 0));
     this.input.value = String(at);
     this.input.disabled = this.button.disabled = epochs.length < 2;

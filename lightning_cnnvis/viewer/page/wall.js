@@ -7,28 +7,30 @@ export function wall(block, { sheets, entry }, { state, act, change, between }) 
   const sort = state.sort in ORDERS ? state.sort : between ? "change" : "number";
   const keys = {
     number: ({ channel }) => channel,
-    activation: ({ activations }) => -(activations[0] ?? -Infinity),
+    activation: ({ activations }) => -(activations?.[0] ?? -Infinity),
     change: ({ channel }) => -(change?.get(channel) ?? 0),
   };
   const maps = [...block.maps].sort((a, b) => keys[sort](a) - keys[sort](b) || a.channel - b.channel);
   const choice = h("label", {}, "Sort by ", h("select", { "data-key": `sort ${entry.id}`, onchange: ({ target }) => act({ sort: target.value }, { replace: true }) },
     Object.entries(ORDERS).map(([value, text]) => h("option", { value, selected: value === sort }, text))));
   return [
-    h("div", { class: "bar-of-wall" }, h("p", {}, `${block.maps.length} of ${block.total} feature maps`), choice),
+    h("div", { class: "bar-of-wall" }, h("p", {}, block.total ? `${block.maps.length} of ${block.total} feature maps` : `${block.maps.length} feature maps`), choice),
     h("div", { class: "wall" }, maps.map((map) => cell(map, sheets, { state, act, change: change?.get(map.channel), order: sort }))),
   ];
 }
 
+// Tracks have one column of four cells, of which the first two are the same as those of maps.
 function cell(map, sheets, { state, act, change, order }) {
-  const { channel, activations, picture } = map;
-  const active = activations[0] > 0, columns = activations.length;
-  const at = (row) => ({ rows: 2, columns, row, column: 0 });
+  const { channel, activations, similarity, picture } = map;
+  const active = !activations || activations[0] > 0;
+  const at = (row) => (activations ? { rows: 2, columns: activations.length, row, column: 0 } : { rows: 4, columns: 1, row, column: 0 });
+  const said = !active ? "never active" : activations ? number(activations[0]) : similarity === null ? "" : `similarity ${number(similarity)}`;
   return h("button", {
     type: "button", class: "cell", disabled: !active, "data-channel": channel, "data-key": `map ${channel}`,
     "aria-pressed": String(state.map === channel),
     onclick: () => act({ map: state.map === channel ? null : channel }),
   },
   active ? [sprite(sheets, picture, `Map ${channel}, strongest activation projected`, at(0)), sprite(sheets, picture, "Its image patch", at(1))] : [h("i", { class: "sprite none" }), h("i", { class: "sprite none" })],
-  h("span", { class: "caption" }, h("b", {}, `#${channel}`), " ", active ? number(activations[0]) : "never active",
+  h("span", { class: "caption" }, h("b", {}, `#${channel}`), ` ${said}`,
     active && change >= 0.005 && order === "change" ? h("span", { class: "changed" }, ` Δ ${Math.round(100 * change)} %`) : null));
 }

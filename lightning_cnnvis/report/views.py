@@ -1,0 +1,42 @@
+"""From what a report shows to what the viewer reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lightning_cnnvis.report.content import ReportContent
+from lightning_cnnvis.sinks import EncodedView
+from lightning_cnnvis.viewer.content import Plots, Section, Tracks
+from lightning_cnnvis.viewer.encode import About, encode, encode_network
+
+LABEL = "report"
+
+
+def views_of(content: ReportContent) -> list[EncodedView]:
+    """Encodes everything on a report.
+
+    Args:
+        content: What to show. What the methods found is of the last epoch that a layer was followed at; the tracks of
+            layers over the epochs are taken apart, since the viewer has one slider for all.
+
+    Returns:
+        The layers of the network, the plots, and the sections.
+    """
+    last = max((epoch for section in content.sections for epoch in _epochs(section)), default=0)
+    views = [encode_network(content.network)] if content.network else []
+    if content.curves:
+        views.append(encode(Section("Training", (Plots(content.curves),)), About("curves")))
+    for n, section in enumerate(content.sections):
+        part, order = (section.title, 0) if section.layer else ("", n)
+        for epoch in sorted({*_epochs(section), last}):
+            shown = section if epoch == last else replace(section, blocks=_tracks(section))
+            views.append(encode(shown, About(LABEL, part, order, epoch)))
+    return views
+
+
+def _tracks(section: Section) -> tuple[Tracks, ...]:
+    return tuple(block for block in section.blocks if isinstance(block, Tracks))
+
+
+def _epochs(section: Section) -> set[int]:
+    return {epoch for block in _tracks(section) for epoch in block.epochs}
