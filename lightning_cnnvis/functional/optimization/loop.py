@@ -224,17 +224,17 @@ def _optimize_part(
             for view in _views(leaf, phase.transform_at(index), drawn[index], input_size):
                 inputs = view * factor + offset
                 of_view, slope_of_view = gradient(inputs.detach(), rescued)
-                loss = loss + of_view / phase.copies
-                slope = slope + torch.autograd.grad(inputs, leaf, slope_of_view)[0] / phase.copies
+                loss, slope = loss + of_view, slope + torch.autograd.grad(inputs, leaf, slope_of_view)[0]
+            if phase.copies > 1:
+                loss, slope = loss / phase.copies, slope / phase.copies
             dead = slope.flatten(1).abs().amax(1) == 0
             if rescued is not None:
                 rescue = rescue | dead
             if pulled is not None:
                 pulled = pulled + resize(slope.abs().mean(1, keepdim=True), way.size).squeeze(1)
             penalty = way.penalty(images)
-            (steepest,) = torch.autograd.grad((images * slope).sum() + penalty.sum(), way.params)
             losses.append(loss + penalty.detach())
-            way.take_step(steepest, phase, phase.lr_at(index))
+            way.take_step(way.steepest(images, slope, penalty), phase, phase.lr_at(index))
             report(part.start * recipe.steps + way.step * len(generators), len(batch.seeds) * recipe.steps)
     final = resize(way.images().detach(), way.size)
     if way.step in batch.frames:
@@ -309,6 +309,12 @@ class _Way:
         if self.recipe.prior:
             penalty = penalty + self.recipe.prior * self.params.flatten(1).square().mean(1)
         return penalty
+
+    def steepest(self, images: Tensor, slope: Tensor, penalty: Tensor) -> Tensor:
+        """Computes the gradient of the loss with respect to the parameters from the objective's, ``slope``."""
+        outputs = [images, penalty] if penalty.requires_grad else [images]
+        (gradient,) = torch.autograd.grad(outputs, self.params, [slope, torch.ones_like(penalty)][: len(outputs)])
+        return gradient
 
     @torch.no_grad()
     def take_step(self, steepest: Tensor, phase: Phase, lr: float) -> None:
