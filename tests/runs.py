@@ -85,6 +85,7 @@ QUICK = {
     "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},
     "patches": {"num_channels": 2, "k": 2, "patch": 6, "stride": 5},
     "occlusion": {"probes": 2, "patch": 6, "stride": 5},
+    "randomization": {"layers": ["2"], "num_channels": 2, "rules": ["guided"]},
     "unit_invariance": {"layers": ["2"], "num_channels": 1, "steps": 2, "num_directions": 2, "frequencies": 1},
     "invariance": {"layers": ["2"], "probes": 2, "sample": 4, "scales": [1, 1.5], "rotations": [0, 90], "colors": [0]},
 }
@@ -152,7 +153,7 @@ FIGURES = tuple(
     f"figures.{name}"
     for name in (
         "top_features", "labelled_pictures", "inversion_pictures", "occlusion_figure", "correspondence_figure",
-        "patches_figure", "invariance_figure", "unit_invariance_figure",
+        "patches_figure", "invariance_figure", "unit_invariance_figure", "randomization_figure",
     )
 )  # fmt: skip
 

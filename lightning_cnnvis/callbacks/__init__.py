@@ -12,6 +12,7 @@ from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalizat
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.occlusion import Occlusion
 from lightning_cnnvis.callbacks.patches import Patches
+from lightning_cnnvis.callbacks.randomization import Randomization
 from lightning_cnnvis.callbacks.transformation_invariance import TransformationInvariance
 from lightning_cnnvis.callbacks.unit_invariance import UnitInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
@@ -28,6 +29,7 @@ __all__ = [
     "MethodCallback",
     "Occlusion",
     "Patches",
+    "Randomization",
     "TransformationInvariance",
     "UnitInvariance",
     "VisualizationCallback",

@@ -21,6 +21,7 @@ from lightning_cnnvis.figures.optimized import (
 )
 from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pictures, patches_figure
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
+from lightning_cnnvis.figures.randomization import randomization_figure
 from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
 from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
@@ -52,6 +53,7 @@ __all__ = [
     "patches_figure",
     "picture_grid",
     "picture_strip",
+    "randomization_figure",
     "reduced",
     "small_bars",
     "small_curves",

@@ -69,7 +69,8 @@ from lightning_cnnvis.functional.optimization.regularizers import (
     total_variation,
 )
 from lightning_cnnvis.functional.optimization.transforms import RandomAffine, RandomCrop, RandomRoll, Transform, resize
-from lightning_cnnvis.functional.randomization.stages import Randomization, randomization_test
+from lightning_cnnvis.functional.randomization.results import Randomization
+from lightning_cnnvis.functional.randomization.stages import randomization_test
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.functional.sensitivity.correspondence import Correspondence, correspondence
 from lightning_cnnvis.functional.sensitivity.occlusion import Occlusion, occlusion

@@ -10,6 +10,7 @@ from lightning_cnnvis.methods.maximize import MAXIMIZE
 from lightning_cnnvis.methods.method import MethodAttribute
 from lightning_cnnvis.methods.occlusion import OCCLUSION
 from lightning_cnnvis.methods.patches import PATCHES
+from lightning_cnnvis.methods.randomization import RANDOMIZATION
 from lightning_cnnvis.methods.unit_invariance import UNIT_INVARIANCE
 
 
@@ -26,3 +27,4 @@ class BuiltinMethods:
     invariance = MethodAttribute(INVARIANCE)
     patches = MethodAttribute(PATCHES)
     unit_invariance = MethodAttribute(UNIT_INVARIANCE)
+    randomization = MethodAttribute(RANDOMIZATION)

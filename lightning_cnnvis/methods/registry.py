@@ -28,6 +28,7 @@ BUILTIN = {
     "invariance": "lightning_cnnvis.methods.invariance",
     "patches": "lightning_cnnvis.methods.patches",
     "unit_invariance": "lightning_cnnvis.methods.unit_invariance",
+    "randomization": "lightning_cnnvis.methods.randomization",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 

@@ -244,7 +244,11 @@ OPTIMIZING = ("ClassVisualization", "ActivationMaximization", "DeepDream", "Feat
 
 
 STAGES = {
-    "harvest": (lambda patch: patch.setattr(TopActivations, "update", fails), (*EVERY[:1], "Patches"), NoLuck),
+    "harvest": (
+        lambda patch: patch.setattr(TopActivations, "update", fails),
+        (*EVERY[:1], "Patches", "Randomization"),
+        NoLuck,
+    ),
     "projection": (lambda patch: break_functions(patch, *PROJECTION), EVERY[:1], NoLuck),
     "optimisation": (lambda patch: break_functions(patch, *OPTIMISATION), OPTIMIZING, NoLuck),
     "figure": (lambda patch: break_functions(patch, *FIGURES), EVERY, NoLuck),

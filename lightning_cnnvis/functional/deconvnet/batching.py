@@ -178,6 +178,7 @@ def project_windows(
     start: Start = "activation",
     lrn: LRNRule = "identity",
     geometry: Windows | None = None,
+    inactive: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Projects one unit of each window: the step of `project` after the windows have been cut.
 
@@ -193,6 +194,7 @@ def project_windows(
         start: Value at which the way down begins, ``"activation"`` or ``"one"``.
         lrn: Backward pass of local response normalisation, ``"identity"`` or ``"gradient"``.
         geometry: The plan of `plan_windows`. With it, no more of a window is computed than leads to the unit.
+        inactive: Whether units that their own rectifier turns off have a projection, too: the way down begins below it.
 
     Returns:
         The projections ``(N, C, h, w)`` and the activations ``(N,)``.
@@ -223,7 +225,7 @@ def project_windows(
         values = forward.output.detach()[units]
         signal = torch.zeros_like(forward.output)
         signal[units] = values if start == "activation" else torch.ones_like(values)
-        pass_own_rectifier(forward.output)
+        pass_own_rectifier(forward.output, inactive=inactive)
         with RectifiedBackward(rule):
             (pixels,) = torch.autograd.grad(forward.output, forward.inputs, signal)
         return forward.place(pixels), values

@@ -20,13 +20,14 @@ _aten = torch.ops.aten
 _Passes = Callable[[Tensor], Tensor]
 
 
-def pass_own_rectifier(output: Tensor) -> None:
+def pass_own_rectifier(output: Tensor, *, inactive: bool = False) -> None:
     """Makes the rectifier that a layer's output comes from pass the units at its upper bound on the way down.
 
     Rectifiers without an upper bound, such as ReLU, are left alone.
 
     Args:
         output: The layer's output, of any shape, with the graph of its forward pass. The graph is changed.
+        inactive: Whether it passes units that are off, too, so that the way down begins below it.
 
     Example:
         >>> x = torch.tensor([-1.0, 2.0, 7.0], requires_grad=True)
@@ -38,7 +39,8 @@ def pass_own_rectifier(output: Tensor) -> None:
     node = output.grad_fn
     while node is not None and kind(node) in _MOVES and len(children(node)) == 1:
         node = node.next_functions[0][0]
-    make = None if node is None else _BOUNDED.get(kind(node))
+    passing = {**_BOUNDED, **_OFF_BELOW_ZERO} if inactive else _BOUNDED
+    make = None if node is None else passing.get(kind(node))
     if node is None or make is None:
         return
     passes = make(node)
@@ -88,6 +90,10 @@ _BOUNDED: dict[str, Callable[[Node], _Passes]] = {
     "ClampMax": _everything,
     "Minimum": _everything,
 }
+
+_OFF_BELOW_ZERO: dict[str, Callable[[Node], _Passes]] = dict.fromkeys(
+    ("Relu", "Threshold", "Hardtanh", "Clamp", "ClampMin"), _everything
+)
 
 # operations that move values about, given one tensor, and the choice of the largest of several
 _MOVES = {

@@ -5,27 +5,28 @@ Adebayo et al. 2018 (arXiv 1810.03292); smooth and efficient variants: Hedström
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.batching import plan_windows, project_windows
 from lightning_cnnvis.functional.deconvnet.projection import project
 from lightning_cnnvis.functional.deconvnet.rules import Rule
-from lightning_cnnvis.functional.deconvnet.windows import cut
+from lightning_cnnvis.functional.deconvnet.windows import Windows, cut
 from lightning_cnnvis.functional.network.canonical import LRNRule
-from lightning_cnnvis.functional.network.forward import model_options
+from lightning_cnnvis.functional.network.forward import model_options, noise_image
 from lightning_cnnvis.functional.noise import gaussian
 from lightning_cnnvis.functional.randomization.cascade import (
-    WeightedLayer,
     initial_values,
     replace_tensors,
     tensors_of,
     weighted_layers,
 )
 from lightning_cnnvis.functional.randomization.comparison import MEASURES, Comparison, entropy
+from lightning_cnnvis.functional.randomization.results import Randomization
 from lightning_cnnvis.functional.randomization.swapped_filters import SwappedFilters
 from lightning_cnnvis.isolation import check_has_values, isolated
 
@@ -37,132 +38,6 @@ PictureMethod = Callable[[nn.Module, Tensor, str, Tensor], Tensor]
 
 CONTROLS = ("random filters", "random switches")
 """The controls: random filters under the switches of the network as it is, and the other way round."""
-
-_HARDLY = 0.2
-
-
-@dataclass(frozen=True, eq=False)
-class Randomization:
-    """Pictures of a network whose layers are re-initialised one after the other, and their similarity to the first.
-
-    S stages, N images.
-
-    Attributes:
-        layer: The layer, or the output, that the pictures are of.
-        layers: ``S`` names: the last layer that has been re-initialised at each stage, with all those that run later.
-        originals: ``(N, C, h, w)``, the pictures of the network as it is.
-        pictures: ``(S, N, C, h, w)``, the pictures at each stage.
-        similarities: ``(S, N)`` by measure, of the pictures to ``originals``: ``"spearman"``, the rank correlation of
-            the values; ``"spearman_absolute"``, of their magnitudes; ``"ssim"`` of the pictures as they are drawn;
-            ``"hog"``, the correlation of histograms of oriented gradients. 1 is the same picture; NaN where there is no
-            picture, or it is too small for the measure.
-        complexity_rise: ``(N,)``, the rise of the entropy of the picture's histogram from the original to the last
-            stage, over the original's: the efficient test. Above 0 if random weights make the picture more complex.
-        controls: ``(N, C, h, w)`` by name. ``"random filters"``: on the way up all is the trained network's, so that
-            switches and gates are real; the filters of the way down are random. ``"random switches"``: the
-            reverse. Empty for pictures that are not projections.
-        control_similarities: ``(N,)`` by control and measure.
-    """
-
-    layer: str
-    layers: tuple[str, ...]
-    originals: Tensor
-    pictures: Tensor
-    similarities: Mapping[str, Tensor]
-    complexity_rise: Tensor
-    controls: Mapping[str, Tensor]
-    control_similarities: Mapping[str, Mapping[str, Tensor]]
-
-    @property
-    def scores(self) -> dict[str, Tensor]:
-        """``(S,)`` by measure, means over the images that have a picture."""
-        return {measure: values.nanmean(1) for measure, values in self.similarities.items()}
-
-    @property
-    def control_scores(self) -> dict[str, dict[str, float]]:
-        """Means over the images that have a picture, by control and measure."""
-        return {
-            control: {measure: float(values.nanmean()) for measure, values in of_control.items()}
-            for control, of_control in self.control_similarities.items()
-        }
-
-    @property
-    def dependence(self) -> Tensor:
-        """``(N,)`` from 0 to 1: how far each picture depends on the weights; see `weight_dependence`."""
-        return weight_dependence({measure: values[-1] for measure, values in self.similarities.items()})
-
-    @property
-    def verdict(self) -> str:
-        """What the last stage shows, in words."""
-        return verdict(float(self.dependence.nanmean()))
-
-    @staticmethod
-    def cat(parts: Sequence[Randomization]) -> Randomization:
-        """Joins the images of several results of the same layer, at least one, of the same stages.
-
-        Args:
-            parts: Results of shares of the images.
-
-        Returns:
-            All images, in order.
-        """
-        first = parts[0]
-
-        def joined(values: Callable[[Randomization], Tensor], dim: int = 0) -> Tensor:
-            return torch.cat([values(part) for part in parts], dim)
-
-        return Randomization(
-            layer=first.layer,
-            layers=first.layers,
-            originals=joined(lambda part: part.originals),
-            pictures=joined(lambda part: part.pictures, 1),
-            similarities={key: joined(lambda part, k=key: part.similarities[k], 1) for key in first.similarities},  # type: ignore[misc]
-            complexity_rise=joined(lambda part: part.complexity_rise),
-            controls={key: joined(lambda part, k=key: part.controls[k]) for key in first.controls},  # type: ignore[misc]
-            control_similarities={
-                key: {m: joined(lambda part, k=key, m=m: part.control_similarities[k][m]) for m in of_control}  # type: ignore[misc]
-                for key, of_control in first.control_similarities.items()
-            },
-        )
-
-
-def weight_dependence(similarities: Mapping[str, Tensor]) -> Tensor:
-    """How far pictures depend on the weights.
-
-    1 minus the greater of the two rank correlations, of the values (whatever their sign) and of the magnitudes, with
-    the picture of a network whose weights are all random: 0 if that is the same picture, 1 if it has nothing in common.
-
-    Args:
-        similarities: ``(N,)`` by measure, among them both rank correlations.
-
-    Returns:
-        ``(N,)``, from 0 to 1; NaN where there is no picture.
-
-    Example:
-        >>> weight_dependence({"spearman": torch.tensor([-0.25]), "spearman_absolute": torch.tensor([0.0])})
-        tensor([0.7500])
-    """
-    return 1 - torch.maximum(similarities["spearman"].abs(), similarities["spearman_absolute"]).clamp(0, 1)
-
-
-def verdict(dependence: float) -> str:
-    """Says how far a picture depends on the weights.
-
-    Args:
-        dependence: From 0 to 1; NaN if there is no picture.
-
-    Returns:
-        A short sentence for a label.
-
-    Example:
-        >>> verdict(0.83), verdict(0.01)
-        ('depends on the weights: 0.83', 'depends on the weights: 0.01, so it hardly shows the network')
-    """
-    if not dependence >= 0:  # also NaN
-        return "depends on the weights: unknown, there is no picture"
-    return f"depends on the weights: {dependence:.2f}" + (
-        ", so it hardly shows the network" if dependence < _HARDLY else ""
-    )
 
 
 def randomization_test(
@@ -233,20 +108,59 @@ def randomization_test(
         )
     with isolated(model) as network:
         images = images.detach().to(model_options(network).dtype, copy=True)
-        draw: Callable[[nn.Module, Tensor], Tensor]
         if isinstance(method, str | Rule):
-            draw = _Projector(network, images, layer, channels, method, lrn)
+            positions = project(network, images, layer, channels, rule=method, lrn=lrn).positions
+            geometry = plan_windows(network, layer, images, rule=method)
+            units = _Units(layer, channels, positions, geometry, method, lrn)
+            pictures = _smooth(units.project, units.cut(images), samples, noise, seed)
         else:
-            draw = _drawing(method, layer, channels)
-        shifts = _noise(images, samples, noise, seed)
-
-        def pictures(network: nn.Module) -> Tensor:
-            if samples == 1:
-                return draw(network, images)
-            return torch.stack([draw(network, images + pattern * spread) for pattern, spread in shifts]).mean(0)
-
+            pictures = _smooth(_drawing(method, layer, channels), images, samples, noise, seed)
         controls = CONTROLS if isinstance(method, str | Rule) else ()
         return randomized(network, pictures, layer, images[:1], steps=steps, seed=seed, controls=controls)
+
+
+def randomized_projections(
+    model: nn.Module,
+    top: TopActivations,
+    layer: str,
+    *,
+    rule: str | Rule = "deconvnet",
+    lrn: LRNRule = "identity",
+    steps: int | None = None,
+    samples: int = 1,
+    noise: float = 0.1,
+    seed: int = 0,
+    controls: Sequence[str] = CONTROLS,
+    measures: Sequence[str] = MEASURES,
+) -> Randomization:
+    """Tests the projections of top activations: `randomization_test` on the windows that have been cut out.
+
+    Args:
+        model: The network. It is left as it was.
+        top: The strongest activations of feature maps of the layer, on the model's device.
+        layer: Dotted name of the layer.
+        rule: Rule of the way down; see `project`.
+        lrn: Backward pass of local response normalisation.
+        steps: Number of stages; a stage a layer if None.
+        samples: Number of noisy copies of each window that a picture is the mean of.
+        noise: Standard deviation of that noise over the window's range of values.
+        seed: Seed of weights and noise.
+        controls: Which of `CONTROLS` to draw.
+        measures: Which measures to compare by.
+
+    Returns:
+        The pictures ``maps * k`` of each stage with their similarities, in the order of `TopActivations.project`.
+
+    Raises:
+        LayerError: If the layer does not depend on weights.
+    """
+    channels, positions = top.channels.repeat_interleave(top.k), top.positions.flatten(0, 1)
+    units = _Units(layer, channels, positions, top.geometry, rule, lrn)
+    with isolated(model) as network:
+        windows = top.windows.flatten(0, 1).detach().to(model_options(network).dtype, copy=True)
+        image = noise_image(network, top.geometry.field.input_size, windows.shape[1])
+        pictures = _smooth(units.project, windows, samples, noise, seed)
+        return randomized(network, pictures, layer, image, steps=steps, seed=seed, controls=controls, measures=measures)
 
 
 def randomized(
@@ -319,49 +233,60 @@ def _ends(layers: int, steps: int | None) -> list[int]:
     return [round((n + 1) * layers / count) for n in range(count)]
 
 
-class _Projector:
-    """Projects the same units with any weights.
+@dataclass(frozen=True)
+class _Units:
+    """Units, each to be projected from a window of its own by any weights."""
 
-    Args:
-        model: The network as it is, whose strongest places are taken.
-        images: ``(N, C, H, W)``.
-        layer: Dotted name of the layer.
-        channels: ``(N,)``.
-        rule: Rule of the way down.
-        lrn: Backward pass of response normalisation.
-    """
+    layer: str
+    channels: Tensor
+    positions: Tensor
+    geometry: Windows
+    rule: str | Rule
+    lrn: LRNRule
 
-    def __init__(
-        self, model: nn.Module, images: Tensor, layer: str, channels: Tensor, rule: str | Rule, lrn: LRNRule
-    ) -> None:
-        self.positions = project(model, images, layer, channels, rule=rule, lrn=lrn).positions
-        with isolated(model) as network:
-            self.windows = plan_windows(network, layer, images, rule=rule)
-        self.corners = self.windows.corners(self.positions)
-        self.layer, self.channels, self.rule, self.lrn = layer, channels, rule, lrn
+    @property
+    def corners(self) -> Tensor:
+        """Top and left pixel of each window."""
+        return self.geometry.corners(self.positions)
 
-    def __call__(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Projects the units with a network; the way down begins at 1, since random units may be inactive."""
+    def cut(self, images: Tensor) -> Tensor:
+        """The window of each unit, from an image each."""
+        return cut(images, self.corners, self.geometry.size)
+
+    def project(self, network: nn.Module, windows: Tensor) -> Tensor:
+        """Projects the units with a network; it begins at 1, below the units' rectifier.
+
+        Half of the units would be inactive with random weights, which is another sign of a filter, not another picture.
+        """
         pixels, _ = project_windows(
             network,
-            cut(images, self.corners, self.windows.size),
+            windows,
             self.layer,
             self.channels,
-            self.windows.positions_within(self.positions, self.corners),
+            self.geometry.positions_within(self.positions, self.corners),
             rule=self.rule,
             start="one",
             lrn=self.lrn,
-            geometry=self.windows,
+            geometry=self.geometry,
+            inactive=True,
         )
-        return cut(pixels, self.windows.field_corners(self.positions) - self.corners, self.windows.field_size)
+        return cut(pixels, self.geometry.field_corners(self.positions) - self.corners, self.geometry.field_size)
 
 
-def _noise(images: Tensor, samples: int, noise: float, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Patterns ``(C, H, W)``, the same for all images, and their strength in each ``(N, 1, 1, 1)``."""
-    spread = noise * (images.flatten(1).amax(1) - images.flatten(1).amin(1)).view(-1, 1, 1, 1)
+def _smooth(draw: Callable[[nn.Module, Tensor], Tensor], inputs: Tensor, samples: int, noise: float, seed: int) -> Draw:
+    """The mean of the pictures of several noisy copies, with the same noise for every input."""
     if samples == 1:
-        return []
-    return [(pattern, spread) for pattern in gaussian((samples, *images.shape[1:]), seed).to(images)]
+        return lambda network: draw(network, inputs)
+    spread = noise * (inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)).view(-1, 1, 1, 1)
+    patterns = gaussian((samples, *inputs.shape[1:]), seed).to(inputs)
+
+    def mean(network: nn.Module) -> Tensor:
+        total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
+        for pattern in patterns:
+            total = total + draw(network, inputs + pattern * spread).detach()
+        return total / samples
+
+    return mean
 
 
 def _drawing(method: PictureMethod, layer: str, channels: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
@@ -375,16 +300,3 @@ def _drawing(method: PictureMethod, layer: str, channels: Tensor) -> Callable[[n
         return pictures
 
     return draw
-
-
-__all__ = [
-    "CONTROLS",
-    "Draw",
-    "PictureMethod",
-    "Randomization",
-    "WeightedLayer",
-    "randomization_test",
-    "randomized",
-    "verdict",
-    "weight_dependence",
-]

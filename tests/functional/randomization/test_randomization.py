@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_cnnvis.functional import OUTPUT, Randomization, occlusion, randomization_test
 from lightning_cnnvis.functional.randomization.cascade import weighted_layers
-from lightning_cnnvis.functional.randomization.stages import verdict
+from lightning_cnnvis.functional.randomization.results import verdict
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError
