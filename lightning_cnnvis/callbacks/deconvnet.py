@@ -45,7 +45,8 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
 
     Scalars, means over the feature maps: ``projection_similarity/<layer>``, the cosine similarity of the projections
     from the fixed images to those of the epoch shown before; ``top_overlap/<layer>``, the Jaccard overlap of the images
-    of the top activations; ``dead_maps/<layer>``, the share of maps that no image activates.
+    of the top activations; ``dead_maps/<layer>``, the share of maps that no image activates. With ``trust``,
+    ``projection_dependence/<layer>``.
 
     Args:
         layers: Dotted names of the layers; the rectified output of every convolution if None.
@@ -55,6 +56,9 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         rule: Rule of the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a
             `Rule`. See `RectifiedBackward`.
         lrn: Rule of local response normalisation: ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
+        trust: Whether to test how far the projections depend on the weights, which takes as long as they do: one number
+            a layer, 0 if they are the same with random weights, 1 if they have nothing in common. See
+            `weight_dependence`.
         evolution: Whether to draw the strip of the epochs so far for each layer, of its first eight feature maps shown.
         max_images: How many images to go through where there is no validation to pick activations up from, or where it
             ran on averaged weights (``WeightAveraging``), which are not those that are shown.
@@ -80,6 +84,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         k: int = 9,
         rule: str | Rule = "deconvnet",
         lrn: LRNRule = "identity",
+        trust: bool = False,
         evolution: bool = True,
         max_images: int = 1024,
         **schedule: Any,
@@ -91,6 +96,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             "k": k,
             "rule": rule,
             "lrn": lrn,
+            "dependence": trust,
         }
         super().__init__(DECONV, projected, **schedule)
         if max_images < 1:

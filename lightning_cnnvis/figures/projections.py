@@ -57,7 +57,14 @@ def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
 
 
 def top_features(
-    projections: Projections, k: int, input_spec: InputSpec, title: str, *, side: int = 80, columns: int | None = None
+    projections: Projections,
+    k: int,
+    input_spec: InputSpec,
+    title: str,
+    *,
+    side: int = 80,
+    columns: int | None = None,
+    remark: str = "",
 ) -> Picture:
     """Draws the top activations of feature maps: their projections beside the image patches.
 
@@ -71,6 +78,7 @@ def top_features(
         title: Title of the figure.
         side: Length of a tile's longer side in pixels.
         columns: Number of feature maps side by side. None chooses one that fills a landscape page.
+        remark: A sentence that is added to the note.
 
     Returns:
         The figure.
@@ -98,7 +106,7 @@ def top_features(
         f"Top {k} activations of {maps} feature maps (number, strongest activation): "
         "projected to pixels, zero is mid-grey; beside them the image patches."
     )
-    return figure(mosaic(blocks, columns, gap=14), title, note)
+    return figure(mosaic(blocks, columns, gap=14), title, f"{note} {remark}".strip())
 
 
 def strip_column(

@@ -87,7 +87,7 @@ def randomization_figure(
     note = (
         "From left to right, layers get random weights, from the last one down to the one named. A picture that stays "
         "alike does not depend on those weights. Filters only: random filters under the switches of the trained "
-        f"network. {verdicts}."
+        f"network; rings below. Dotted: chance, an unrelated picture of the same unit. {verdicts}."
     )
     return figure(_below([head, *blocks, curves]), title, note)
 
@@ -134,6 +134,9 @@ def _panel(tests: Mapping[str, Randomization], measure: str, size: tuple[int, in
         values = [1.0, *test.scores[measure].nan_to_num(0.0).tolist()]
         points = [(n * right / (len(values) - 1), down(value)) for n, value in enumerate(values)]
         draw.line(points, fill=color, width=2 * _FINER, joint="curve")
+        chance = down(test.chance_scores[measure] if math.isfinite(test.chance_scores[measure]) else 0)
+        for dot in range(0, int(right), 8 * _FINER):
+            draw.line([(dot, chance), (dot + 3 * _FINER, chance)], fill=color, width=_FINER)
         control = test.control_scores.get("random filters", {}).get(measure)
         if control is not None and math.isfinite(control):
             x, y, r = width - 5 * _FINER, down(control), 3.5 * _FINER

@@ -22,6 +22,9 @@ from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.defaults import choose_channels
+from lightning_cnnvis.functional.randomization.comparison import RANK_MEASURES
+from lightning_cnnvis.functional.randomization.results import verdict
+from lightning_cnnvis.functional.randomization.stages import randomized_projections
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
@@ -49,7 +52,9 @@ class DeconvOptions:
             `Rule`. See `RectifiedBackward`.
         lrn: Rule of local response normalisation on the way down: ``"identity"`` or ``"gradient"``; see
             `RectifiableForward`.
-        seed: Seed of the choice.
+        dependence: Whether to test how far the projections depend on the weights: 0 if they are the same with random
+            weights, 1 if they have nothing in common. Takes as long as the projections. See `weight_dependence`.
+        seed: Seed of the choice, and of the random weights.
 
     Raises:
         ValueError: If an option is out of range, a layer is not there or cannot be projected, or a channel is out of
@@ -63,6 +68,7 @@ class DeconvOptions:
     k: int = 9
     rule: str | Rule = "deconvnet"
     lrn: LRNRule = "identity"
+    dependence: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,10 +86,13 @@ class LayerProjections:
     Attributes:
         projections: ``maps * k`` units, map by map, each from the strongest down.
         top: The activations that were projected.
+        dependence: ``(maps * k,)``, how far each projection depends on the weights; NaN for units that are not active.
+            None if it was not asked for.
     """
 
     projections: Projections
     top: TopActivations
+    dependence: Tensor | None = None
 
     @property
     def k(self) -> int:
@@ -200,18 +209,59 @@ def _run(
     first = known.index(channels[0])
     if len(channels) < len(known):  # a process's share, which is a run of neighbours
         top = top[slice(first, first + len(channels))]
-    weights = subject.blank()
-    projections = top.to(weights.device).project(subject.network, layer, rule=options.rule, lrn=options.lrn)
-    return LayerProjections(projections.to("cpu"), tops[layer])
+    top = top.to(subject.blank().device)
+    projections = top.project(subject.network, layer, rule=options.rule, lrn=options.lrn)
+    dependence = _dependence(subject, options, layer, top, projections) if options.dependence else None
+    return LayerProjections(projections.to("cpu"), tops[layer], dependence)
+
+
+def _dependence(
+    subject: Subject, options: DeconvOptions, layer: str, top: TopActivations, projections: Projections
+) -> Tensor:
+    """How far each projection depends on the weights, ``(maps * k,)`` on the CPU."""
+    test = randomized_projections(
+        subject.network,
+        top,
+        layer,
+        rule=options.rule,
+        lrn=options.lrn,
+        steps=1,
+        seed=options.seed,
+        controls=(),
+        measures=RANK_MEASURES,
+        originals=projections.pixels,
+    )
+    return test.dependence.masked_fill(projections.activations <= 0, torch.nan).cpu()
 
 
 def _merge(results: Sequence[LayerProjections]) -> LayerProjections:
-    return LayerProjections(Projections.cat([result.projections for result in results]), results[0].top)
+    shares = [result.dependence for result in results if result.dependence is not None]
+    return LayerProjections(
+        Projections.cat([result.projections for result in results]),
+        results[0].top,
+        torch.cat(shares) if shares else None,
+    )
 
 
 def _draw(subject: Subject, options: DeconvOptions, layer: str, result: LayerProjections, title: Title) -> Drawings:
-    picture = figures.top_features(result.projections, result.k, subject.input_spec, title(layer))
+    picture = figures.top_features(
+        result.projections, result.k, subject.input_spec, title(layer), remark=_remark(result)
+    )
     return {f"{DECONV.tag}/{layer}": picture}
+
+
+def _remark(result: LayerProjections) -> str:
+    """The verdict on how far a layer's projections depend on the weights; empty if it was not asked for."""
+    return "" if result.dependence is None else f"The layer's projections: {verdict(_mean(result))}."
+
+
+def _mean(result: LayerProjections) -> float:
+    assert result.dependence is not None
+    return float(result.dependence.nanmean())
+
+
+def _scalars(options: DeconvOptions, layer: str, result: LayerProjections) -> Mapping[str, float]:
+    return {} if result.dependence is None else {f"projection_dependence/{layer}": _mean(result)}
 
 
 def _refuse_layer(network: nn.Module, layer: str, image: Tensor) -> None:
@@ -232,7 +282,7 @@ def _section(subject: Subject, layer: str, result: DeconvResult, evolution: Laye
         blocks.append(Tracks(epochs, _tracks(evolution, subject.input_spec)))
     total = part.top.geometry.field.map_shape[0]
     blocks.append(FeatureMaps(_feature_maps(part.projections, part.k, subject.input_spec), total))
-    return Section(layer, tuple(blocks), layer=True)
+    return Section(layer, tuple(blocks), _remark(part), layer=True)
 
 
 def _feature_maps(projections: Projections, k: int, spec: InputSpec) -> tuple[FeatureMap, ...]:
@@ -287,6 +337,7 @@ DECONV = Method(
     run=_run,
     merge=_merge,
     draw=_draw,
+    scalars=_scalars,
     plots={
         "projection_similarity": ScalarPlot(
             "Similarity of projections to the epoch before",
@@ -296,11 +347,15 @@ DECONV = Method(
         "top_overlap": ScalarPlot(
             "Overlap of top images with the epoch before", "Of the images that activate a map most."
         ),
+        "projection_dependence": ScalarPlot(
+            "Dependence of projections on the weights",
+            "0: the same picture with random weights; 1: one that has nothing in common with it.",
+        ),
         "dead_maps": ScalarPlot("Share of dead feature maps", "Maps that no image activates."),
     },
     result=DeconvResult,
     section=_sections,
-    report={"num_channels": 32},
+    report={"num_channels": 32, "dependence": True},
     evolve={},
     refuse_layer=_refuse_layer,
 )

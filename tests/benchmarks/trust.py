@@ -61,9 +61,10 @@ def curves(count: int, steps: int | None, names: list[str]) -> dict[tuple[str, s
                     f"\n{name}, {layer}, {rule}: {test.verdict}; complexity {float(test.complexity_rise.mean()):+.2f}"
                 )
                 for measure in MEASURES:
+                    chance = test.chance_scores[measure]
                     scores = " ".join(f"{score:5.2f}" for score in test.scores[measure].tolist())
                     controls = ", ".join(f"{c} {s[measure]:.2f}" for c, s in test.control_scores.items())
-                    print(f"  {measure:18} {scores}   {controls}", flush=True)
+                    print(f"  {measure:18} {scores}   chance {chance:.2f}, {controls}", flush=True)
     return found
 
 
@@ -74,7 +75,7 @@ def write_csv(found: dict[tuple[str, str, str], Randomization], file: Path) -> N
         table.writerow(("network", "layer", "rule", "stage", "image", *MEASURES))
         for (name, layer, rule), test in found.items():
             stages = {one: {m: test.similarities[m][n] for m in MEASURES} for n, one in enumerate(test.layers)}
-            for stage, values in {**stages, **test.control_similarities}.items():
+            for stage, values in {**stages, **test.control_similarities, "chance": test.chance}.items():
                 for image in range(len(test.originals)):
                     row = [f"{float(values[measure][image]):.4f}" for measure in MEASURES]
                     table.writerow((name, layer, rule, stage, image, *row))

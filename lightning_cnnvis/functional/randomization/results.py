@@ -27,6 +27,8 @@ class Randomization:
             the values; ``"spearman_absolute"``, of their magnitudes; ``"ssim"`` of the pictures as they are drawn;
             ``"hog"``, the correlation of histograms of oriented gradients. 1 is the same picture; NaN where there is no
             picture, or it is too small for the measure.
+        chance: ``(N,)`` by measure, the similarity of ``originals`` to a picture of the same unit with all weights
+            random and noise as input: what any picture has in common with it, such as being strong around the unit.
         complexity_rise: ``(N,)``, the rise of the entropy of the picture's histogram from the original to the last
             stage, over the original's: the efficient test. Above 0 if random weights make the picture more complex.
         controls: ``(N, C, h, w)`` by name. ``"random filters"``: on the way up all is the trained network's, so that
@@ -40,6 +42,7 @@ class Randomization:
     originals: Tensor
     pictures: Tensor
     similarities: Mapping[str, Tensor]
+    chance: Mapping[str, Tensor]
     complexity_rise: Tensor
     controls: Mapping[str, Tensor]
     control_similarities: Mapping[str, Mapping[str, Tensor]]
@@ -48,6 +51,11 @@ class Randomization:
     def scores(self) -> dict[str, Tensor]:
         """``(S,)`` by measure, means over the images that have a picture."""
         return {measure: values.nanmean(1) for measure, values in self.similarities.items()}
+
+    @property
+    def chance_scores(self) -> dict[str, float]:
+        """Means over the images that have a picture, by measure."""
+        return {measure: float(values.nanmean()) for measure, values in self.chance.items()}
 
     @property
     def control_scores(self) -> dict[str, dict[str, float]]:
@@ -60,7 +68,8 @@ class Randomization:
     @property
     def dependence(self) -> Tensor:
         """``(N,)`` from 0 to 1: how far each picture depends on the weights; see `weight_dependence`."""
-        return weight_dependence({measure: values[-1] for measure, values in self.similarities.items()})
+        last = {measure: values[-1] for measure, values in self.similarities.items()}
+        return weight_dependence(last, self.chance)
 
     @property
     def verdict(self) -> str:
@@ -88,6 +97,7 @@ class Randomization:
             originals=joined(lambda part: part.originals),
             pictures=joined(lambda part: part.pictures, 1),
             similarities={key: joined(lambda part, k=key: part.similarities[k], 1) for key in first.similarities},  # type: ignore[misc]
+            chance={key: joined(lambda part, k=key: part.chance[k]) for key in first.chance},  # type: ignore[misc]
             complexity_rise=joined(lambda part: part.complexity_rise),
             controls={key: joined(lambda part, k=key: part.controls[k]) for key in first.controls},  # type: ignore[misc]
             control_similarities={
@@ -97,23 +107,31 @@ class Randomization:
         )
 
 
-def weight_dependence(similarities: Mapping[str, Tensor]) -> Tensor:
+def weight_dependence(similarities: Mapping[str, Tensor], chance: Mapping[str, Tensor]) -> Tensor:
     """How far pictures depend on the weights.
 
-    1 minus the greater of the two rank correlations, of the values (whatever their sign) and of the magnitudes, with
-    the picture of a network whose weights are all random: 0 if that is the same picture, 1 if it has nothing in common.
+    1 minus what the picture has in common with that of a network whose weights are all random, beyond chance: the rank
+    correlation of the values (whatever their sign) or that of the magnitudes, whichever is greater, as a share of the
+    way from chance to 1. 0 if it is the same picture, 1 if it has no more in common than an unrelated one.
 
     Args:
         similarities: ``(N,)`` by measure, among them both rank correlations.
+        chance: ``(N,)`` by measure, similarities to a picture that has to do with neither the weights nor the image.
 
     Returns:
         ``(N,)``, from 0 to 1; NaN where there is no picture.
 
     Example:
-        >>> weight_dependence({"spearman": torch.tensor([-0.25]), "spearman_absolute": torch.tensor([0.0])})
+        >>> similar = {"spearman": torch.tensor([-0.1]), "spearman_absolute": torch.tensor([0.7])}
+        >>> chance = {"spearman": torch.tensor([0.0]), "spearman_absolute": torch.tensor([0.6])}
+        >>> weight_dependence(similar, chance)
         tensor([0.7500])
     """
-    return 1 - torch.maximum(similarities["spearman"].abs(), similarities["spearman_absolute"]).clamp(0, 1)
+    common = []
+    for measure in ("spearman", "spearman_absolute"):
+        by_chance = chance[measure].abs().clamp(max=0.999)
+        common.append((similarities[measure].abs() - by_chance) / (1 - by_chance))
+    return 1 - torch.maximum(*common).clamp(0, 1)
 
 
 def verdict(dependence: float) -> str:

@@ -30,8 +30,8 @@ from lightning_cnnvis.functional.randomization.results import Randomization
 from lightning_cnnvis.functional.randomization.swapped_filters import SwappedFilters
 from lightning_cnnvis.isolation import check_has_values, isolated
 
-Draw = Callable[[nn.Module], Tensor]
-"""Makes pictures ``(N, C, h, w)`` with a network."""
+Draw = Callable[[nn.Module, Tensor], Tensor]
+"""Makes pictures ``(N, C, h, w)`` with a network, of inputs ``(N, C, H, W)``."""
 
 PictureMethod = Callable[[nn.Module, Tensor, str, Tensor], Tensor]
 """A function of a network, images ``(N, C, H, W)``, a layer and channels ``(N,)`` that returns pictures."""
@@ -112,11 +112,11 @@ def randomization_test(
             positions = project(network, images, layer, channels, rule=method, lrn=lrn).positions
             geometry = plan_windows(network, layer, images, rule=method)
             units = _Units(layer, channels, positions, geometry, method, lrn)
-            pictures = _smooth(units.project, units.cut(images), samples, noise, seed)
+            draw, inputs = _smooth(units.project, samples, noise, seed), units.cut(images)
         else:
-            pictures = _smooth(_drawing(method, layer, channels), images, samples, noise, seed)
+            draw, inputs = _smooth(_drawing(method, layer, channels), samples, noise, seed), images
         controls = CONTROLS if isinstance(method, str | Rule) else ()
-        return randomized(network, pictures, layer, images[:1], steps=steps, seed=seed, controls=controls)
+        return randomized(network, draw, inputs, layer, images[:1], steps=steps, seed=seed, controls=controls)
 
 
 def randomized_projections(
@@ -132,6 +132,7 @@ def randomized_projections(
     seed: int = 0,
     controls: Sequence[str] = CONTROLS,
     measures: Sequence[str] = MEASURES,
+    originals: Tensor | None = None,
 ) -> Randomization:
     """Tests the projections of top activations: `randomization_test` on the windows that have been cut out.
 
@@ -147,6 +148,7 @@ def randomized_projections(
         seed: Seed of weights and noise.
         controls: Which of `CONTROLS` to draw.
         measures: Which measures to compare by.
+        originals: ``(maps * k, C, h, w)``, the projections of the network as it is, where they are known.
 
     Returns:
         The pictures ``maps * k`` of each stage with their similarities, in the order of `TopActivations.project`.
@@ -159,13 +161,24 @@ def randomized_projections(
     with isolated(model) as network:
         windows = top.windows.flatten(0, 1).detach().to(model_options(network).dtype, copy=True)
         image = noise_image(network, top.geometry.field.input_size, windows.shape[1])
-        pictures = _smooth(units.project, windows, samples, noise, seed)
-        return randomized(network, pictures, layer, image, steps=steps, seed=seed, controls=controls, measures=measures)
+        return randomized(
+            network,
+            _smooth(units.project, samples, noise, seed),
+            windows,
+            layer,
+            image,
+            steps=steps,
+            seed=seed,
+            controls=controls,
+            measures=measures,
+            originals=originals,
+        )
 
 
 def randomized(
     model: nn.Module,
     draw: Draw,
+    inputs: Tensor,
     layer: str,
     image: Tensor,
     *,
@@ -173,18 +186,21 @@ def randomized(
     seed: int = 0,
     controls: Sequence[str] = (),
     measures: Sequence[str] = MEASURES,
+    originals: Tensor | None = None,
 ) -> Randomization:
     """Draws pictures of a network while its layers are re-initialised: `randomization_test` for any pictures.
 
     Args:
         model: The network. It is left as it was.
-        draw: Makes the pictures with the network that it is given.
+        draw: Makes the pictures with the network and the inputs that it is given.
+        inputs: ``(N, C, H, W)``, what to draw: images, or windows of them.
         layer: Dotted name of the layer that they are of, or ``OUTPUT``.
         image: ``(1, C, H, W)``, to find out in which order layers run.
         steps: Number of stages; a stage a layer if None.
         seed: Seed of the weights.
         controls: Which of `CONTROLS` to draw, too; for pictures that are a backward pass.
         measures: Which of `MEASURES` to compare by.
+        originals: ``(N, C, h, w)``, the pictures of the network as it is, where they are known.
 
     Returns:
         The pictures of each stage with their similarities.
@@ -195,7 +211,7 @@ def randomized(
     with isolated(model) as network:
         layers = weighted_layers(network, layer, image.detach().clone())
         trained = tensors_of(network, layers)
-        originals = draw(network).detach().clone()
+        originals = (draw(network, inputs) if originals is None else originals).detach().clone()
         ends = _ends(len(layers), steps)
         pictures, fresh, done = [], dict[str, Tensor](), 0
         for end in ends:
@@ -204,13 +220,14 @@ def randomized(
                 replace_tensors(network, values)
                 fresh |= values
             done = end
-            pictures.append(draw(network).detach().clone())
+            pictures.append(draw(network, inputs).detach().clone())
+        unrelated = draw(network, _noise_like(inputs, seed)).detach().clone()
         of_controls = {}
         for control in controls:
             up, down = (trained, fresh) if control == CONTROLS[0] else (fresh, trained)
             replace_tensors(network, up)
             with SwappedFilters(up, down):
-                of_controls[control] = draw(network).detach().clone()
+                of_controls[control] = draw(network, inputs).detach().clone()
         replace_tensors(network, trained)
     comparison = Comparison(originals, measures)
     compared = [comparison.compare(picture) for picture in pictures]
@@ -221,6 +238,7 @@ def randomized(
         originals=originals,
         pictures=torch.stack(pictures),
         similarities={measure: torch.stack([one[measure] for one in compared]) for measure in compared[0]},
+        chance=comparison.compare(unrelated),
         complexity_rise=(entropy(pictures[-1]) - before) / before,
         controls=of_controls,
         control_similarities={name: comparison.compare(picture) for name, picture in of_controls.items()},
@@ -254,10 +272,8 @@ class _Units:
         return cut(images, self.corners, self.geometry.size)
 
     def project(self, network: nn.Module, windows: Tensor) -> Tensor:
-        """Projects the units with a network; it begins at 1, below the units' rectifier.
-
-        Half of the units would be inactive with random weights, which is another sign of a filter, not another picture.
-        """
+        """Projects the units with a network. The way down begins at 1, below the units' rectifier."""
+        # half of the units are inactive with random weights: that is another sign of a filter, not another picture
         pixels, _ = project_windows(
             network,
             windows,
@@ -273,14 +289,20 @@ class _Units:
         return cut(pixels, self.geometry.field_corners(self.positions) - self.corners, self.geometry.field_size)
 
 
-def _smooth(draw: Callable[[nn.Module, Tensor], Tensor], inputs: Tensor, samples: int, noise: float, seed: int) -> Draw:
+def _noise_like(inputs: Tensor, seed: int) -> Tensor:
+    """Noise of the mean and the spread of each input, the same pattern for every one."""
+    means, spreads = inputs.mean((2, 3), keepdim=True), inputs.std((2, 3), keepdim=True)
+    return gaussian(inputs.shape[1:], seed).to(inputs) * spreads + means
+
+
+def _smooth(draw: Draw, samples: int, noise: float, seed: int) -> Draw:
     """The mean of the pictures of several noisy copies, with the same noise for every input."""
     if samples == 1:
-        return lambda network: draw(network, inputs)
-    spread = noise * (inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)).view(-1, 1, 1, 1)
-    patterns = gaussian((samples, *inputs.shape[1:]), seed).to(inputs)
+        return draw
 
-    def mean(network: nn.Module) -> Tensor:
+    def mean(network: nn.Module, inputs: Tensor) -> Tensor:
+        spread = noise * (inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)).view(-1, 1, 1, 1)
+        patterns = gaussian((samples, *inputs.shape[1:]), seed).to(inputs)
         total = torch.zeros((), dtype=inputs.dtype, device=inputs.device)
         for pattern in patterns:
             total = total + draw(network, inputs + pattern * spread).detach()
@@ -289,7 +311,7 @@ def _smooth(draw: Callable[[nn.Module, Tensor], Tensor], inputs: Tensor, samples
     return mean
 
 
-def _drawing(method: PictureMethod, layer: str, channels: Tensor) -> Callable[[nn.Module, Tensor], Tensor]:
+def _drawing(method: PictureMethod, layer: str, channels: Tensor) -> Draw:
     """A function that returns pictures, and says so if they are none."""
 
     def draw(network: nn.Module, images: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ def test_a_picture_that_ignores_the_network_stays_as_it_is_and_the_label_says_so
     torch.testing.assert_close(found.dependence, torch.zeros(3))
     assert found.verdict == "depends on the weights: 0.00, so it hardly shows the network"
     assert found.complexity_rise.abs().max() == 0
+    assert found.chance_scores["spearman"] < 0.1
     assert not found.controls
 
 
@@ -188,3 +189,14 @@ def test_a_layer_without_weights_before_it_is_refused():
     net = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(3, 3, 3))
     with pytest.raises(LayerError, match="does not depend on any weight"):
         randomization_test(net, IMAGES, "0", [0, 1, 2], method="gradient")
+
+
+def test_chance_is_what_the_place_of_the_unit_gives():
+    """The unit is seen in the centre of its field, whatever the weights are: that is not counted."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*(layer for n in range(4) for layer in (nn.Conv2d(3 if n == 0 else 8, 8, 5), nn.ReLU())))
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = randomization_test(net, images, "7", [0, 1, 2, 3], method="gradient", steps=1)
+    assert found.scores["spearman_absolute"][0] > 0.4
+    assert abs(found.scores["spearman_absolute"][0] - found.chance_scores["spearman_absolute"]) < 0.1
+    assert found.dependence.min() > 0.8
