@@ -80,6 +80,12 @@ FUNCTIONS = {
         net, "model.6", [0, 1], input_spec=SPEC, steps=2
     ),
     "visualize_classes": lambda net, images: functional.visualize_classes(net, [0, "dog"], input_spec=SPEC, steps=2),
+    "visualize_classes, deepinversion": lambda net, images: functional.visualize_classes(
+        net, [0], input_spec=SPEC, steps=2, preset="deepinversion"
+    ),
+    "visualize_classes, plug_in": lambda net, images: functional.visualize_classes(
+        net, [0], input_spec=SPEC, steps=8, preset="plug_in"
+    ),
     "occlusion": lambda net, images: functional.occlusion(net, images[:2], input_spec=SPEC, patch=6, stride=5),
     "patches": lambda net, images: functional.patches(net, [images], "model.10", [0, 2], k=2, patch=6, stride=5),
     "project": lambda net, images: functional.project(net, images, "model.6", CHANNELS),

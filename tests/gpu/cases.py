@@ -68,6 +68,20 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "TopActivations.project": lambda net, x: top(net, x)["5"].project(net, "5"),
     "Harvest": harvested,
     "visualize_classes": lambda net, x: functional.visualize_classes(net, [0, "dog"], input_spec=SPEC, steps=2),
+    "visualize_classes, maco": lambda net, x: functional.visualize_classes(
+        net,
+        [0],
+        input_spec=SPEC,
+        steps=1,
+        preset="maco",
+        options=functional.VisualizationOptions(transparency=True),
+    ),
+    "visualize_classes, deepinversion": lambda net, x: functional.visualize_classes(
+        net, [0, "dog"], input_spec=SPEC, steps=2, preset="deepinversion"
+    ),
+    "visualize_classes, plug_in": lambda net, x: functional.visualize_classes(
+        net, [0], input_spec=SPEC, steps=8, preset="plug_in"
+    ),
     "maximize_activation": lambda net, x: functional.maximize_activation(net, "5", [0, 1], input_spec=SPEC, steps=2),
     "maximize_activation, directions": lambda net, x: functional.maximize_activation(
         net, "5", torch.eye(5, dtype=x.dtype, device=x.device)[:2], input_spec=SPEC, steps=2
