@@ -56,6 +56,9 @@ def parser_of(command: str) -> ArgumentParser:
         parser.add_argument(
             "--output", type=Path, default=Path("report.html"), help="The file to write, or a folder for it."
         )
+        parser.add_argument(
+            "--watch", action="store_true", help="Write it anew whenever the run has a new checkpoint, until Ctrl-C."
+        )
     else:
         parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
     if method is not None:

@@ -7,7 +7,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_cnnvis.accelerators import accelerator
 from lightning_cnnvis.callbacks import callback_of
+from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.cli.errors import check_writable, fail, put, say
 from lightning_cnnvis.cli.methods import options_of
@@ -23,7 +25,7 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import get_method, method_names
 from lightning_cnnvis.posthoc import Analysis, analyze, evolve
-from lightning_cnnvis.report import ReportOptions, report
+from lightning_cnnvis.report import ReportOptions, changes, report
 
 T = TypeVar("T")
 
@@ -98,7 +100,26 @@ def _evolve(options: Namespace) -> None:
 
 def _report(options: Namespace) -> None:
     check_writable(options.output if options.output.is_dir() else options.output.parent)
-    file = report(
+    if not options.watch:
+        put(_written_report(options))
+        return
+    if options.checkpoint is None or Path(options.checkpoint).is_file():
+        raise ValueError(f"--watch follows the folder of a run, and {options.checkpoint} is none.")
+    say(f"Waiting for checkpoints in {options.checkpoint}; Ctrl-C ends it.")
+    with suppress(KeyboardInterrupt):
+        for _ in changes(Path(options.checkpoint)):
+            _try_report(options)
+
+
+def _try_report(options: Namespace) -> None:
+    try:
+        put(_written_report(options))
+    except (CheckpointError, OSError) as error:  # such as a checkpoint that has just been removed
+        say(f"{error} The report is written with the next checkpoint.")
+
+
+def _written_report(options: Namespace) -> Path:
+    return report(
         options.checkpoint,
         options.output,
         _data(options),
@@ -112,7 +133,6 @@ def _report(options: Namespace) -> None:
         trust=options.trust,
         progress=True,
     )
-    put(file)
 
 
 _COMMANDS: dict[str, Callable[[Namespace], None]] = {"layers": _layers, "evolve": _evolve, "report": _report}

@@ -4,5 +4,6 @@ from lightning_cnnvis.report.collect import ReportOptions, collect
 from lightning_cnnvis.report.content import ReportContent
 from lightning_cnnvis.report.make import report
 from lightning_cnnvis.report.page import render
+from lightning_cnnvis.report.watch import changes
 
-__all__ = ["ReportContent", "ReportOptions", "collect", "render", "report"]
+__all__ = ["ReportContent", "ReportOptions", "changes", "collect", "render", "report"]

@@ -12,6 +12,7 @@ from report_contents import embedded
 
 from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
+from lightning_cnnvis.report import changes
 from lightning_cnnvis.report.plots import plots_of
 
 QUICK = ["--device=cpu", "--num_channels=3", "--k=2", "--steps=2"]
@@ -128,6 +129,53 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, 
 def test_without_jinja2(checkpoint, capsys, monkeypatch):
     monkeypatch.setattr("lightning_cnnvis.evolution.accuracy.module_available", lambda name: name != "jinja2")
     assert "pip install 'lightning-cnnvis[posthoc]'" in fails(capsys, checkpoint, "--data", "photos")
+
+
+def test_watch_writes_it_anew_until_it_is_interrupted(checkpoint, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+
+    def changes(path):
+        assert path == folder
+        yield  # there is no checkpoint yet
+        folder.mkdir()
+        (tmp_path / checkpoint).rename(folder / "epoch=4.ckpt")
+        yield
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_cnnvis.cli.posthoc.changes", changes)
+    main(["report", str(folder), "--watch", "--data", "photos", "--layers", "relu2", "--show", "deconv", *QUICK])
+    printed = capsys.readouterr()
+    assert printed.out.split() == ["report.html"] * 2
+    assert "is written with the next checkpoint" in printed.err
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_only_a_folder_can_be_watched(checkpoint, capsys):
+    assert "--watch follows the folder of a run" in fails(capsys, checkpoint, "--watch")
+    assert "--watch follows the folder of a run" in fails(capsys, "--watch")
+
+
+def test_changes_wait_until_files_are_written(tmp_path):
+    looks = iter(range(100))
+    file = tmp_path / "checkpoints" / "epoch=1.ckpt"
+
+    def meanwhile(_):
+        look = next(looks)
+        if look in (1, 2, 3):  # it grows
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"x" * look)
+        if look == 6:
+            (tmp_path / "other.txt").write_text("of no interest")
+        if look == 9:
+            file.unlink()
+
+    found = changes(tmp_path, sleep=meanwhile)
+    assert [(path.name, size) for path, (_, size) in next(found).items()] == [("epoch=1.ckpt", 3)]
+    assert next(looks) == 5
+    assert next(found) == {}
+    with pytest.raises(ValueError, match="every=0 must be"):
+        next(changes(tmp_path, every=0))
 
 
 def test_inversion_errors_are_set_against_the_accuracy():

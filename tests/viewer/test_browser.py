@@ -161,6 +161,15 @@ def test_opens_and_fits(open_page, served, size, scheme, tmp_path):
     assert paper > 240 if scheme == "light" else paper < 40
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_people_out(open_page, served, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    for state in ({"run": "one", "map": 0}, {"run": "one", "with": "two", "map": 1}, {"page": "section/Classes"}):
+        page = ready(open_page(served.page(**state), "laptop", scheme, strict=False), ".sprite")
+        found = axe.run(page).response["violations"]
+        assert not [(one["id"], one["impact"], one["help"]) for one in found]
+
+
 def test_one_slider_moves_everything_and_plays(open_page, served):
     page = ready(open_page(served.page(run="one")))
     assert page.locator("output").text_content() == "Epoch 4"

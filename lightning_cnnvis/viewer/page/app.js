@@ -37,9 +37,10 @@ class App {
     this.main = h("main", { id: "main", tabindex: "-1" });
     root.classList.add("cnnvis");
     root.replaceChildren(...[
-      h("a", { class: "skip", href: "#", onclick: (event) => (event.preventDefault(), this.main.focus()) }, "Skip to the pictures"),
-      h("header", { class: "top" }, this.title, this.choices),
-      this.about.facts?.length && h("dl", { class: "facts" }, this.about.facts.map(([name, value]) => h("div", {}, h("dt", {}, named(name)), h("dd", {}, named(value))))),
+      h("header", {},
+        h("a", { class: "skip", href: "#", onclick: (event) => (event.preventDefault(), this.main.focus()) }, "Skip to the pictures"),
+        h("div", { class: "titles" }, this.title, this.choices),
+        this.about.facts?.length && h("dl", { class: "facts" }, this.about.facts.map(([name, value]) => h("div", {}, h("dt", {}, named(name)), h("dd", {}, named(value)))))),
       this.strip, this.timeline.element, this.status, this.main,
       h("footer", {}, h("p", {}, "Keys: ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " epochs, ", h("kbd", {}, "P"), " play, ", h("kbd", {}, "["), " ", h("kbd", {}, "]"),
         " layers, ", h("kbd", {}, ","), " ", h("kbd", {}, "."), " maps, ", h("kbd", {}, "Esc"), " close."),

@@ -10,7 +10,7 @@ export function map(block, part, { state, run, epoch, act }) {
   const film = h("div", { class: "film", tabindex: "0", role: "group", "aria-label": "Over the epochs" });
   const lines = h("div", { class: "curves" });
   fill(film, lines, part, { run, channel, epoch, act });
-  return h("section", { class: "map", "aria-label": `Map ${channel}` },
+  return h("section", { class: "map", "aria-label": `Map ${channel}, ${run.name}, epoch ${epoch}` },
     h("header", {}, h("h3", { tabindex: "-1" }, `Map ${channel}`),
       h("button", { type: "button", class: "close", "data-key": "close", onclick: () => act({ map: null }) }, "Close")),
     activations && [h("div", { class: "top" }, activations.map((activation, column) => h("figure", {},

@@ -20,7 +20,7 @@ export function pane(seen, { state, page, change, act, name }) {
       part.blocks.map((block) => block_(block, part, { state, run, epoch, act, change: changeOf(part, change), between: Boolean(change) }))));
   }
   const lines = curves(run, page, epoch);
-  if (lines.length) content.push(h("section", { class: "curves", "aria-label": "Numbers over the epochs" }, lines));
+  if (lines.length) content.push(h("section", { class: "curves", "aria-label": `Numbers over the epochs, ${run.name}` }, lines));
   return h("article", { class: "pane", "aria-label": name ? `${page.title}, ${name}, epoch ${epoch}` : page.title }, content);
 }
 
