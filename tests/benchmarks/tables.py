@@ -149,6 +149,23 @@ def random_classes(figures: Figures) -> str:
     )
 
 
+def presets(figures: Figures) -> str:
+    """The presets of other papers at equal passes."""
+    rows = [
+        [
+            name,
+            f"{row['reached']:.2f}",
+            f"{row['probability']:.2f}",
+            f"{row['transfer']:.2f}",
+            f"1 / f^{row['decay']:.2f}",
+            f"{row['seconds']:.0f}",
+        ]
+        for name, row in figures["runs"].items()
+    ]
+    header = ["preset, passes for each image", "reached", "mean probability at 224²", "transfer", "spectrum", "seconds"]
+    return table(header, rows)
+
+
 def deepdream(figures: Figures) -> str:
     """DeepDream against the reference loop."""
     ours, port = figures["ours"], figures["port"]
@@ -238,6 +255,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
         harvest,
         class_visualization,
         random_classes,
+        presets,
         deepdream,
         inversion,
         inversion_batch,
