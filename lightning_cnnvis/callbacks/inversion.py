@@ -30,7 +30,8 @@ class FeatureInversion(MethodCallback, method=INVERT):
 
     Scalars, means over images and restarts: ``inversion_error/<layer>``, the squared error over the squared norm of the
     representation; ``inversion_variance/<layer>``, the variance of a pixel between restarts;
-    ``inversion_label_kept/<layer>``, the share of reconstructions that the network takes for the original's class.
+    ``inversion_label_kept/<layer>``, the share of reconstructions that the network takes for the original's class;
+    with ``others``, ``inversion_same/<layer>``, the share that the layer takes for the original itself.
 
     At the end of the training: ``inversion/accuracy``, each layer's error against the validation accuracy over the
     epochs, with the rank correlation, as a table (CSV) and a plot; see `lightning_cnnvis.evolution.accuracy`.
@@ -44,6 +45,8 @@ class FeatureInversion(MethodCallback, method=INVERT):
         method: Name of a method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or one that was registered; or
             a `Recipe`.
         steps: Number of optimisation steps; the method's if None.
+        others: Number of further images to take from the batch, whose pairs tell which similarity of features means
+            nothing: tiles then say which layers take a reconstruction and its original for the same. 0 leaves it out.
         monitor: Name under which the LightningModule logs its validation accuracy, in [0, 1].
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
@@ -65,6 +68,7 @@ class FeatureInversion(MethodCallback, method=INVERT):
         restarts: int = 3,
         method: str | Recipe = "fourier",
         steps: int | None = None,
+        others: int = 0,
         monitor: str = "val_accuracy",
         **schedule: Any,
     ) -> None:
@@ -75,6 +79,7 @@ class FeatureInversion(MethodCallback, method=INVERT):
             "restarts": restarts,
             "method": method,
             "steps": steps,
+            "others": others,
         }
         super().__init__(INVERT, rebuilt, **schedule)
         self.monitor = monitor

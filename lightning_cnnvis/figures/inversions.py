@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from lightning_cnnvis.figures.layout import picture_grid
+from lightning_cnnvis.functional.inversion.metamers import Metamers
 from lightning_cnnvis.pictures import Picture
 
 
@@ -17,6 +18,7 @@ def inversion_pictures(
     layers: Sequence[str],
     method: str,
     title: Callable[[str], str],
+    metamers: Metamers | None = None,
 ) -> dict[str, Picture]:
     """Draws reconstructions from each layer, and those from different noise.
 
@@ -29,18 +31,31 @@ def inversion_pictures(
         layers: Names of the layers.
         method: Name of the inversion method, for the note.
         title: Function that turns the subject of a picture into its title.
+        metamers: Whether the layers take the reconstructions and their originals for the same, where that is known.
 
     Returns:
         ``"layers"``: each image and its reconstructions. With several restarts also ``"restarts"``: all reconstructions
         of the first image.
     """
     note = f"Rebuilt from the layer's code ({method}): squared error over the code's squared norm."
+    if metamers is not None:
+        note += (
+            f" Taken for the same: closer to the original's features than {metamers.null['pearson'].shape[1]} pairs of "
+            "other images are to each other, and of the same label."
+        )
     heads = ["original", *layers]
+
+    def captions(restart: int, image: int) -> list[str]:
+        numbers = map(inversion_caption, images[:, restart, image], errors[:, restart, image])
+        if metamers is None:
+            return ["", *numbers]
+        return [" \n ", *(f"{text}\n{metamers.verdict(n, restart, image)}" for n, text in enumerate(numbers))]
+
     drawn = {
         "layers": picture_grid(
             [[originals[n], *images[:, 0, n]] for n in range(len(originals))],
             heads,
-            [["", *map(inversion_caption, images[:, 0, n], errors[:, 0, n])] for n in range(len(originals))],
+            [captions(0, n) for n in range(len(originals))],
             title("Inversion"),
             note,
         )
@@ -49,7 +64,7 @@ def inversion_pictures(
         drawn["restarts"] = picture_grid(
             [[originals[0], *images[:, r, 0]] for r in range(images.shape[1])],
             heads,
-            [["", *map(inversion_caption, images[:, r, 0], errors[:, r, 0])] for r in range(images.shape[1])],
+            [captions(r, 0) for r in range(images.shape[1])],
             title("Inversion from different noise"),
             note,
         )

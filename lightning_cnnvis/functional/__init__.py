@@ -8,6 +8,7 @@ from lightning_cnnvis.functional.deepdream.octaves import Dream, DreamOptions, d
 from lightning_cnnvis.functional.diagnosis.examination import diagnose
 from lightning_cnnvis.functional.diagnosis.findings import Finding, FindingLimits
 from lightning_cnnvis.functional.diagnosis.results import Diagnosis
+from lightning_cnnvis.functional.inversion.metamers import Metamers
 from lightning_cnnvis.functional.inversion.methods import (
     INVERSION_METHODS,
     InversionMethod,
@@ -120,6 +121,7 @@ __all__ = [
     "InversionOptions",
     "InversionStage",
     "Inversions",
+    "Metamers",
     "MethodOfLayer",
     "Momentum",
     "Nadam",

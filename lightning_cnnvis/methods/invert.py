@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from lightning_cnnvis import figures
+from lightning_cnnvis.functional.inversion.metamers import FEWEST_OTHERS
 from lightning_cnnvis.functional.inversion.methods import InversionMethod, check_method
-from lightning_cnnvis.functional.inversion.reconstruction import invert_layers
+from lightning_cnnvis.functional.inversion.reconstruction import InversionOptions, invert_layers
 from lightning_cnnvis.functional.inversion.results import Inversions
 from lightning_cnnvis.functional.noise import uniform
 from lightning_cnnvis.functional.optimization.recipes import Recipe
@@ -46,6 +47,9 @@ class InvertOptions:
         method: ``"fourier"``, ``"mahendran2014"``, ``"mahendran2016"`` or one that was registered; or a
             `Recipe` or an `InversionMethod`.
         steps: Number of optimisation steps; the method's if None.
+        others: Number of other images of the data to take. Features that are more alike than those of any pair of them,
+            and the same label, say that a layer takes a reconstruction and its original for the same: each tile then
+            tells. 0 leaves that out.
         seed: Seed of the noise to start from.
 
     Raises:
@@ -59,12 +63,17 @@ class InvertOptions:
     restarts: int = 1
     method: str | Recipe | InversionMethod = "fourier"
     steps: int | None = None
+    others: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the ranges, and that photographs can be read."""
         check_at_least_one(count=self.count, restarts=self.restarts, steps=self.steps)
         check_lists(layers=self.layers, images=self.images)
+        if self.others and self.others < FEWEST_OTHERS:
+            raise ValueError(
+                f"others={self.others} must be 0, or at least {FEWEST_OTHERS}: pairs of them are compared."
+            )
         check_method(self.method)
         check_photographs(self.images)
 
@@ -92,18 +101,43 @@ class InvertResult(Result):
         return found.inversions
 
 
+Prepared = tuple[Tensor, Tensor | None]
+"""Originals and others, ``(N, C, H, W)`` in [0, 1]."""
+
+
 def _parts(subject: Subject, options: InvertOptions) -> Parts:
     return {"": subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)}
 
 
-def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Tensor:
-    """The originals, ``(N, C, H, W)`` in [0, 1]."""
-    if options.images is None:
-        return subject.images.first(options.count, subject.input_spec)
-    return read_photographs(options.images, subject.input_spec)
+def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Prepared:
+    """The originals, and other images if they are asked for."""
+    known = None if options.images is None else read_photographs(options.images, subject.input_spec)
+    wanted = _from_data(options)
+    found = subject.images.first(wanted, subject.input_spec) if wanted else None
+    if not options.others:
+        images = found if known is None else known
+        assert images is not None
+        return images, None
+    assert found is not None
+    own = options.count if known is None else 0
+    if len(found) - own < FEWEST_OTHERS:
+        raise ValueError(
+            f"others={options.others} needs at least {own + FEWEST_OTHERS} images of the data, not {len(found)}. Give "
+            "more, or others=0."
+        )
+    return (found[:own] if known is None else known), found[own:]
 
 
-def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[str], images: Tensor) -> LayerInversions:
+def _from_data(options: InvertOptions) -> int:
+    """How many images of the data are needed."""
+    return options.others + (options.count if options.images is None else 0)
+
+
+def _run(
+    subject: Subject, options: InvertOptions, part: str, layers: Sequence[str], prepared: Prepared
+) -> LayerInversions:
+    images, others = prepared
+    advanced = None if others is None else InversionOptions(others=subject.input_spec.normalize(others))
     with naming_layer(", ".join(layers)):  # which are worked on together
         inversions = invert_layers(
             subject.network,
@@ -114,13 +148,14 @@ def _run(subject: Subject, options: InvertOptions, part: str, layers: Sequence[s
             method=options.method,
             steps=options.steps,
             seed=options.seed,
+            options=advanced,
         )
     return LayerInversions(inversions, images)
 
 
-def _trial(subject: Subject, options: InvertOptions) -> tuple[InvertOptions, Tensor]:
+def _trial(subject: Subject, options: InvertOptions) -> tuple[InvertOptions, Prepared]:
     """A single step on noise."""
-    return replace(options, restarts=1, steps=1), uniform((1, *subject.input_spec.shape), options.seed)
+    return replace(options, restarts=1, steps=1), (uniform((1, *subject.input_spec.shape), options.seed), None)
 
 
 def _merge(results: Sequence[LayerInversions]) -> LayerInversions:
@@ -130,7 +165,9 @@ def _merge(results: Sequence[LayerInversions]) -> LayerInversions:
 def _draw(subject: Subject, options: InvertOptions, part: str, result: LayerInversions, title: Title) -> Drawings:
     method = preset_name(options.method)
     rebuilt, found = result.inversions.images.clamp(0, 1), result.inversions
-    drawn = figures.inversion_pictures(result.images, rebuilt, found.errors, found.layers, method, title)
+    drawn = figures.inversion_pictures(
+        result.images, rebuilt, found.errors, found.layers, method, title, metamers=found.metamers
+    )
     return {f"{INVERT.tag}/{name}": picture for name, picture in drawn.items()}
 
 
@@ -142,6 +179,8 @@ def _scalars(options: InvertOptions, part: str, result: LayerInversions) -> Mapp
             scalars[f"inversion_variance/{layer}"] = float(found.pixel_variances[n].mean())
         if found.label_kept is not None:
             scalars[f"inversion_label_kept/{layer}"] = float(found.label_kept[n].float().mean())
+        if found.metamers is not None:
+            scalars[f"inversion_same/{layer}"] = float(found.metamers.taken_for_same[n].float().mean())
     return scalars
 
 
@@ -174,6 +213,8 @@ def _sections(
     for n, original in enumerate(page_pictures(found.originals)):
         rebuilt, errors = found.images[:, 0, n], found.errors[:, 0, n]
         states = list(map(figures.inversion_caption, rebuilt, errors))
+        if found.metamers is not None:
+            states = [f"{state} · {found.metamers.verdict(layer, 0, n)}" for layer, state in enumerate(states)]
         rows.append(Series(original, page_tiles(rebuilt, found.layers, states)))
     note = (
         "Images rebuilt from a layer's features alone, with the squared error over the features' squared norm. What "
@@ -206,11 +247,15 @@ INVERT = Method(
             "Reconstructions of the original's class",
             "Rebuilt images that the network puts into the class it gave the original.",
         ),
+        "inversion_same": ScalarPlot(
+            "Reconstructions that the layer takes for the original",
+            "Its features are more alike than those of any pair of other images, and the label is the same.",
+        ),
     },
     error="inversion_error",
     measured=_measured,
     strip=_strip,
-    probes=lambda options: options.count if options.images is None else 0,
+    probes=_from_data,
     result=InvertResult,
     section=_sections,
     evolve={"restarts": 1, "steps": 50},

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.inversion.metamers import check_others
 from lightning_cnnvis.functional.inversion.methods import (
     InversionMethod,
     InversionStage,
@@ -39,6 +40,9 @@ class InversionOptions:
         mask: The channels or positions to reproduce, in every layer; None takes all.
         statistics: Statistics of the user's own images, for the method ``"fourier"``; None takes everyday photographs.
         chunk: Number of images that are optimised at a time; halved when memory runs out.
+        others: ``(M, C, H, W)``, other images, normalised as the network expects them. Their pairs tell which
+            similarity of features means nothing, so that the result says which layers take a reconstruction and its
+            original for the same; see `Metamers`. None leaves that out.
 
     Example:
         >>> InversionOptions(mask=FeatureMask(channels=[0, 3]), chunk=4).chunk
@@ -48,6 +52,7 @@ class InversionOptions:
     mask: FeatureMask | None = None
     statistics: ImageStatistics | None = None
     chunk: int = 16
+    others: Tensor | None = None
 
 
 def invert(
@@ -152,6 +157,8 @@ def invert_layers(
     options = options or InversionOptions()
     check_method(method)
     _check(images, layers, restarts, input_spec)
+    if options.others is not None:
+        check_others(options.others, input_spec.shape)
     with isolated(model) as network:
         inputs = images.detach().to(model_options(network))
         order = _running_order(network, layers, inputs[:1])
@@ -180,7 +187,16 @@ def invert_layers(
             )
         reconstructed, losses = (torch.stack([found[layer][i] for layer in layers]) for i in range(2))
         ordered = {layer: representations[layer] for layer in layers}
-        return measured(network, inputs, ordered, reconstructed, losses, input_spec=input_spec, chunk=options.chunk)
+        return measured(
+            network,
+            inputs,
+            ordered,
+            reconstructed,
+            losses,
+            input_spec=input_spec,
+            chunk=options.chunk,
+            others=None if options.others is None else options.others.detach().to(inputs, copy=True),
+        )
 
 
 def _check(images: Tensor, layers: Sequence[str], restarts: int, input_spec: InputSpec) -> None:

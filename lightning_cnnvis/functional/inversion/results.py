@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.inversion.metamers import MEASURES, Metamers, feature_similarities, null_similarities
 from lightning_cnnvis.functional.inversion.metrics import (
     mean_distance_between,
     psnr,
@@ -49,6 +50,8 @@ class Inversions:
         psnr: ``(L, R, N)``, peak signal-to-noise ratio to the original in dB, of the clipped images.
         ssim: ``(L, R, N)``, structural similarity to the original, likewise; NaN for images below 11 pixels.
         losses: ``(L, R, N, steps)``, the weighted error and the penalties, before each step.
+        metamers: Whether the layers take the reconstructions and their originals for the same, against pairs of other
+            images; None if no others were given.
     """
 
     layers: tuple[str, ...]
@@ -62,6 +65,7 @@ class Inversions:
     psnr: Tensor
     ssim: Tensor
     losses: Tensor
+    metamers: Metamers | None = None
 
     @property
     def root_errors(self) -> Tensor:
@@ -78,7 +82,9 @@ class Inversions:
         Returns:
             All layers, in order.
         """
-        return cat_fields(parts, shared=["originals"])
+        known = [part.metamers for part in parts if part.metamers is not None]
+        joined = cat_fields([replace(part, metamers=None) for part in parts], shared=["originals"])
+        return replace(joined, metamers=Metamers.cat(known) if len(known) == len(parts) else None)
 
 
 def measured(
@@ -90,6 +96,7 @@ def measured(
     *,
     input_spec: InputSpec,
     chunk: int,
+    others: Tensor | None = None,
 ) -> Inversions:
     """Measures reconstructions.
 
@@ -101,6 +108,7 @@ def measured(
         losses: ``(L, R, N, steps)``.
         input_spec: The network's input.
         chunk: Number of images that are compared at a time.
+        others: ``(M, C, H, W)``, normalised, whose pairs tell what similarity means nothing; None leaves that out.
 
     Returns:
         Images and losses with their measures.
@@ -112,9 +120,14 @@ def measured(
     errors, relative = images.new_empty(images.shape[:3]), images.new_empty(images.shape[:3])
     feature_variances = images.new_empty(len(representations), count)
     kept = torch.empty(images.shape[:3], dtype=torch.bool, device=images.device)
+    alike: list[dict[str, Tensor]] = []
+    null: list[dict[str, Tensor]] = []
     recorded_layers = [] if labels is None else [OUTPUT]
     for index, (layer, representation) in enumerate(representations.items()):
         between = mean_distance_between(representation.features)
+        alike.append({name: images.new_empty(restarts, count, dtype=torch.float32) for name in MEASURES})
+        if others is not None:
+            null.append(null_similarities(representation.select(outputs_of(model, others, [layer], chunk)[layer])))
         for n in range(count):
             again = input_spec.normalize(images[index, :, n]).to(inputs)
             recorded = outputs_of(model, again, [*dict.fromkeys([layer, *recorded_layers])], restarts)
@@ -124,6 +137,10 @@ def measured(
             errors[index, :, n] = distances / norm
             relative[index, :, n] = distances / between
             feature_variances[index, n] = sample_variance(features).sum() / norm
+            if others is not None:
+                original = representation.features[n].expand_as(features)
+                for name, values in feature_similarities(features, original).items():
+                    alike[-1][name][:, n] = values
             if output is not None and labels is not None:
                 kept[index, :, n] = output.labels(recorded[OUTPUT]) == labels[n]
     flat = images.flatten(0, 2)
@@ -145,6 +162,13 @@ def measured(
         psnr=ratios.view(images.shape[:3]),
         ssim=similarities.view(images.shape[:3]),
         losses=losses,
+        metamers=Metamers(
+            {name: torch.stack([one[name] for one in alike]) for name in MEASURES},
+            {name: torch.stack([one[name] for one in null]) for name in MEASURES},
+            None if labels is None else kept,
+        )
+        if null
+        else None,
     )
 
 
