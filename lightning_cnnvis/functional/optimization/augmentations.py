@@ -135,7 +135,14 @@ class ColorShift:
 
         Returns:
             ``(N, C, *size)``.
+
+        Raises:
+            ValueError: If the images have more channels than numbers were drawn for.
         """
+        if images.shape[1] > self.channels:
+            raise ValueError(
+                f"The images have {images.shape[1]} channels, and channels={self.channels}: give the number of theirs."
+            )
         around = (2 * uniform - 1).view(len(images), 2, self.channels, 1, 1)[:, :, : images.shape[1]].to(images.dtype)
         shift, stretch = around.unbind(1)
         return resize((images - self.mean * shift) / (self.std * stretch).exp(), size)

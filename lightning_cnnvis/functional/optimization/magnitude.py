@@ -140,4 +140,4 @@ def _magnitude(
     if width % 2 == 0:
         weight[:, -1] = 1.0
     power = (weight * amplitude.square()).sum((1, 2), keepdim=True) / (height * width)
-    return (amplitude / power.sqrt().clamp_min(1e-12)).to(device, dtype)
+    return (amplitude / power.sqrt().clamp_min(torch.finfo(power.dtype).tiny)).to(device, dtype)

@@ -167,8 +167,14 @@ def recipe_for(
         The recipe.
 
     Raises:
-        ValueError: If there is no preset of the name, or ``steps`` is not positive.
+        ValueError: If there is no preset of the name, ``steps`` is not positive, or the statistics are of images with
+            another number of channels.
     """
+    if options.statistics is not None and len(options.statistics.mean) != input_spec.channels:
+        raise ValueError(
+            f"statistics are of images with {len(options.statistics.mean)} channels, and the network's input has "
+            f"{input_spec.channels}. Measure images of as many channels."
+        )
     if isinstance(preset, Recipe):
         return preset if steps is None else with_steps(preset, steps)
     recipe = preset_recipe(

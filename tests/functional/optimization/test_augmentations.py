@@ -53,6 +53,8 @@ def test_colours_are_shifted_by_no_more_than_asked_for():
         ColorShift(std=-1)
     with pytest.raises(ValueError, match="channels=0"):
         ColorShift(channels=0)
+    with pytest.raises(ValueError, match="4 channels, and channels=3"):
+        shift(torch.zeros(1, 4, 1, 1), torch.rand(1, 6), (1, 1))
     with pytest.raises(ValueError, match="is empty"):
         InOrder(())
 

@@ -76,6 +76,13 @@ def test_measured_spectra_are_those_of_the_images():
     assert hash(statistics) == hash(ImageStatistics(*[getattr(statistics, f) for f in statistics.__dataclass_fields__]))
 
 
+def test_images_of_one_colour_have_some_spectrum():
+    statistics = ImageStatistics.measure(torch.full((2, 3, 8, 8), 0.25))
+    images = FixedMagnitude(statistics).decode(torch.randn(1, 3, 8, 8 // 2 + 1), (8, 8))
+    assert images.isfinite().all()
+    assert images.mean() == pytest.approx(0.25, abs=0.02)
+
+
 def test_boxes_shrink_and_show_what_is_in_them():
     boxes = RandomBoxes(first=0.5, last=0.1, noise=0.0)
     middle = torch.full((1, 4), 0.5)

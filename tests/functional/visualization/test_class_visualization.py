@@ -194,6 +194,10 @@ def test_bad_input(net):
         classes([1.5])
     with pytest.raises(ValueError, match="size=\\(0, 8\\)"):
         VisualizationOptions(size=(0, 8))
+    with pytest.raises(ValueError, match="images with 1 channels, and the network's input has 3"):
+        classes([1], options=VisualizationOptions(statistics=ImageStatistics.natural(1)))
+    with pytest.raises(ValueError, match="class_score='probability'"):
+        Recipe((Phase(1, 0.1),), class_score="probability")
     with pytest.raises(ValueError, match="precision='fp8'"):
         classes([1], options=VisualizationOptions(precision="fp8"))
     with pytest.raises(LayerError, match="diversity needs one with maps"):
