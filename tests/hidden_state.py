@@ -99,8 +99,9 @@ def placed(inner: nn.Module, module: Classifier | None = None) -> Classifier:
     return module
 
 
-def drifting(kind: str) -> Classifier:
-    return placed(Drifting(kind))
+def drifting(*kinds: str) -> Classifier:
+    """A classifier with a state of each kind, each of which changes what it gives."""
+    return placed(nn.Sequential(*map(Drifting, kinds)))
 
 
 def counting_class() -> Classifier:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -21,6 +23,7 @@ def run(folder: Path, script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_callback_in_your_trainer(tmp_path):
     out = run(
         tmp_path,
@@ -34,6 +37,7 @@ def test_callback_in_your_trainer(tmp_path):
     assert (pictures / "class_visualization" / "classes" / "epoch_0001.png").is_file()
 
 
+@pytest.mark.slow
 def test_lightning_cli(tmp_path):
     run(
         tmp_path,
@@ -47,6 +51,7 @@ def test_lightning_cli(tmp_path):
     assert list((tmp_path / "lightning_logs").rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_after_training(tmp_path):
     out = run(tmp_path, "after_training.py", "--quick", "--steps", "2", "--output", "pictures")
     assert "relu5: inversion error" in out
@@ -57,6 +62,7 @@ def test_after_training(tmp_path):
     assert (tmp_path / "pictures" / "deconvnet_evolution" / "relu3" / "epoch_0002.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cells = json.loads((EXAMPLES / "explore.ipynb").read_text())["cells"]

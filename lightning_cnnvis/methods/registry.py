@@ -108,7 +108,7 @@ def get_method(name: str) -> Method[..., Any]:
         ...
         ValueError: There is no method 'dreams'. Did you mean 'dream'? There are deconv, classes, ...
     """
-    if name in method_names():
+    if name in BUILTIN or name in method_names():  # the packages installed are searched only where they must be
         return _loaded(name)
     for method in all_methods():
         if method.tag == name:

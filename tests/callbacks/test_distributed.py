@@ -80,6 +80,7 @@ def left_behind(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize("run", ["with", "failing"])
 def test_each_rank_trains_as_without_callbacks(left_behind, run):

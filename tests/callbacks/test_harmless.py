@@ -178,7 +178,11 @@ def assert_same(outcome_, expected):
             id="workers",
         ),
         pytest.param({"train": lambda: DataLoader(Augmented(), 4, shuffle=True), "val": False}, id="no validation"),
-        *[pytest.param({"make": partial(hidden_state.drifting, kind)}, id=kind) for kind in hidden_state.STATES],
+        pytest.param({"make": partial(hidden_state.drifting, *hidden_state.STATES)}, id="states of every kind"),
+        *[
+            pytest.param({"make": partial(hidden_state.drifting, kind)}, id=kind, marks=pytest.mark.slow)
+            for kind in hidden_state.STATES
+        ],
         *[
             pytest.param({"make": partial(hidden_state.gathering, kind)}, id=f"gathers in {kind}")
             for kind in hidden_state.GATHERERS
@@ -283,7 +287,11 @@ def test_an_error_at_any_stage_costs_a_warning_and_the_picture(tmp_path, monkeyp
             assert (
                 "on_error='raise'" if error is NoLuck else "Check free space and permissions at the destination."
             ) in text
-            of_layer = name not in {"ClassVisualization", "Patches"}  # which fail for all layers at once
+            of_layer = name not in {
+                "ClassVisualization",
+                "Patches",
+                "Randomization",
+            }  # which fail for all layers at once
             if stage in {"harvest", "projection", "optimisation"} and of_layer:
                 assert re.search("on layer '[25]'", text)
     assert not [text for text in said if not text.startswith(tuple(who))]
@@ -439,7 +447,15 @@ def test_sigterm_stops_between_two_steps_and_the_epoch_is_shown_by_the_run_that_
     assert pictures(tmp_path / "parts") == pictures(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("keep", [{}, {"save_on_exception": True}, {"save_on_train_epoch_end": False}], ids=str)
+@pytest.mark.parametrize(
+    "keep",
+    [
+        {},
+        pytest.param({"save_on_exception": True}, marks=pytest.mark.slow),
+        pytest.param({"save_on_train_epoch_end": False}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_ctrl_c_in_a_callback_stops_at_once_and_leaves_the_checkpoint_whole(tmp_path, monkeypatch, keep):
     fit(tmp_path / "whole", *every_callback(), max_epochs=3)
     saves = ModelCheckpoint(tmp_path / "checkpoints", save_top_k=-1, **keep)

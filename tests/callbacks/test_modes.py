@@ -210,9 +210,8 @@ def test_both_packages(tmp_path):
     assert pictures(tmp_path / "one") == pictures(tmp_path / "other")
 
 
-@pytest.mark.parametrize("what", ["validate", "test", "predict"])
 @pytest.mark.parametrize("after_fit", [False, True])
-def test_nothing_is_shown_outside_of_training(tmp_path, what, after_fit):
+def test_nothing_is_shown_outside_of_training(tmp_path, after_fit):
     class Tested(Classifier):
         test_step = Classifier.validation_step
 
@@ -223,12 +222,12 @@ def test_nothing_is_shown_outside_of_training(tmp_path, what, after_fit):
     trainer = fit(tmp_path, *callbacks, module=module) if after_fit else trainer_of(tmp_path, *callbacks)
     before = pictures(tmp_path), {name: value.clone() for name, value in module.state_dict().items()}
     states = [str(callback.state_dict().get("shown")) for callback in callbacks]
-    call = getattr(trainer, what)
-    call(module, loader()) if what == "predict" else call(module, loader(), verbose=False)
-    assert pictures(tmp_path) == before[0]
-    assert all(torch.equal(value, before[1][name]) for name, value in module.state_dict().items())
-    assert states == [str(callback.state_dict().get("shown")) for callback in callbacks]
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    for what, options in {"validate": {"verbose": False}, "test": {"verbose": False}, "predict": {}}.items():
+        getattr(trainer, what)(module, loader(), **options)
+        assert pictures(tmp_path) == before[0], what
+        assert all(torch.equal(value, before[1][name]) for name, value in module.state_dict().items()), what
+        assert states == [str(callback.state_dict().get("shown")) for callback in callbacks], what
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules()), what
 
 
 def test_averaged_weights_are_left_alone_and_the_trained_ones_are_shown(tmp_path):

@@ -26,13 +26,27 @@ def columns(callback) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("keep", "options"),
     [
-        pytest.param({}, {}, id="at the end of the epoch"),
+        pytest.param({}, {}, id="at the end of the epoch", marks=pytest.mark.slow),
         pytest.param({"save_on_train_epoch_end": False}, {}, id="after the validation"),
-        pytest.param({"monitor": "val_loss"}, {"val_check_interval": 0.5}, id="after each of two validations"),
+        pytest.param(
+            {"monitor": "val_loss"},
+            {"val_check_interval": 0.5},
+            id="after each of two validations",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"every_n_train_steps": 3}, {}, id="in the middle of an epoch"),
-        pytest.param({"every_n_train_steps": 4}, {}, id="after the last batch, before the validation"),
-        pytest.param({"every_n_train_steps": 4}, {"max_steps": 12, "max_epochs": -1}, id="counting steps"),
-        pytest.param({"save_on_train_epoch_end": True}, {"check_val_every_n_epoch": 2}, id="with rare validations"),
+        pytest.param(
+            {"every_n_train_steps": 4}, {}, id="after the last batch, before the validation", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"every_n_train_steps": 4}, {"max_steps": 12, "max_epochs": -1}, id="counting steps", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"save_on_train_epoch_end": True},
+            {"check_val_every_n_epoch": 2},
+            id="with rare validations",
+            marks=pytest.mark.slow,
+        ),
         pytest.param({}, {"val": False}, id="without validation"),
     ],
 )

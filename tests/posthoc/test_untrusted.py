@@ -210,6 +210,7 @@ PROGRAM = "import sys; sys.path.remove(''); from lightning_cnnvis.cli import mai
 """As the installed command: the current folder is no import path."""
 
 
+@pytest.mark.slow  # six processes
 @pytest.mark.parametrize("module", [False, True])
 def test_the_current_folder_is_searched_only_for_classes_that_the_user_names(run, module):
     configure(run, **FOREIGN["data"])
