@@ -33,6 +33,8 @@ class ClassVisualization(MethodCallback, method=CLASSES):
             hand, during a training once, on its own images; or ``ImageStatistics.measure(images)``. Those of everyday
             photographs if None.
         transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
+        real: Number of real images of each class, of those of the validation, whose way through the layers is compared
+            with that of the optimised image: ``class_visualization/paths``. 0 leaves that out.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -53,6 +55,7 @@ class ClassVisualization(MethodCallback, method=CLASSES):
         steps: int | None = None,
         statistics: OwnStatistics | None = None,
         transparency: bool = False,
+        real: int = 0,
         **schedule: Any,
     ) -> None:
         shown = {
@@ -62,5 +65,6 @@ class ClassVisualization(MethodCallback, method=CLASSES):
             "steps": steps,
             "statistics": statistics,
             "transparency": transparency,
+            "real": real,
         }
         super().__init__(CLASSES, shown, **schedule)

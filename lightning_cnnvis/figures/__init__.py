@@ -20,6 +20,7 @@ from lightning_cnnvis.figures.optimized import (
     state_of,
 )
 from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pictures, patches_figure
+from lightning_cnnvis.figures.paths import path_curve
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.figures.randomization import randomization_figure
 from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
@@ -51,6 +52,7 @@ __all__ = [
     "part_pictures",
     "patch_pictures",
     "patches_figure",
+    "path_curve",
     "picture_grid",
     "picture_strip",
     "randomization_figure",

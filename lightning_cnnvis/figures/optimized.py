@@ -45,7 +45,10 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
         figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
     else:
         figures = f"{score:.3g}"
-    return f"{figures}\n{shown.states[n]}"
+    if shown.paths is None:
+        return f"{figures}\n{shown.states[n]}"
+    path = shown.paths[n]
+    return f"{figures}\n{shown.states[n]}\n" + ("no real images" if path is None else path.verdict(0))
 
 
 def labelled_pictures(

@@ -82,6 +82,7 @@ from lightning_cnnvis.functional.sensitivity.transformations import (
 )
 from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.paths import PathSimilarity, path_similarity
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
 from lightning_cnnvis.functional.visualization.units import maximize_activation
@@ -132,6 +133,7 @@ __all__ = [
     "Optimizer",
     "Parameterization",
     "Patches",
+    "PathSimilarity",
     "Phase",
     "Pixels",
     "Preset",
@@ -183,6 +185,7 @@ __all__ = [
     "occlusion",
     "optimize",
     "patches",
+    "path_similarity",
     "preset_recipe",
     "project",
     "randomization_test",

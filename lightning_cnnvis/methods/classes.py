@@ -11,11 +11,14 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES
+from lightning_cnnvis.functional.network.output import class_indices
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.paths import FEWEST_REAL, PathSimilarity, path_similarity
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
@@ -29,6 +32,19 @@ from lightning_cnnvis.viewer.tiles import page_tiles
 
 FRAME_SIDE = 96
 """Longest side in pixels of the images kept on the way, and of those of a strip, which checkpoints keep."""
+
+
+MAX_LAYERS_OF_PATHS = 8
+"""How many layers a path is followed through, evenly chosen."""
+
+PATHS = (
+    "Beside each image the rank correlation of its features with those of real images of the class, from the first "
+    "layer to the last; grey: between real images. Filled dots: as similar to them as they are to each other."
+)
+"""Note on the curves of paths."""
+
+Real = Mapping[int, Tensor]
+"""Real images ``(M, C, H, W)`` in [0, 1] by number of their class."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,8 @@ class ClassesOptions:
             hand, during a training once, on its own images; or ``ImageStatistics.measure(images)``. Those of everyday
             photographs if None.
         transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
+        real: Number of real images of each class, of the images at hand, whose way through the layers is compared with
+            that of the optimised image; see `path_similarity`. 0 leaves that out.
         seed: Seed of the noise to start from.
 
     Raises:
@@ -59,12 +77,17 @@ class ClassesOptions:
     steps: int | None = None
     statistics: OwnStatistics | None = None
     transparency: bool = False
+    real: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         check_lists(classes=self.classes)
         check_at_least_one(samples_per_class=self.samples_per_class, steps=self.steps)
+        if self.real and self.real < FEWEST_REAL:
+            raise ValueError(
+                f"real={self.real} must be 0, or at least {FEWEST_REAL}: they are compared with each other."
+            )
         object.__setattr__(self, "statistics", as_statistics(self.statistics))
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)
@@ -96,8 +119,47 @@ def _parts(subject: Subject, options: ClassesOptions) -> Parts:
     return {"": list(range(min(MAX_DEFAULT_CLASSES, count)))}
 
 
+def _prepare(subject: Subject, options: ClassesOptions, parts: Parts) -> Real:
+    """Real images of each class, as far as they are there; none if they are not asked for."""
+    if not options.real:
+        return {}
+    wanted = class_indices(parts[""], subject.number_of_classes(), subject.input_spec)
+    names = {subject.input_spec.class_name(index): index for index in wanted}
+    found: dict[int, list[Tensor]] = {index: [] for index in wanted}
+    for images, labels in subject.images.labelled(subject.input_spec):
+        for image, label in zip(images, labels or (), strict=False):
+            index = names.get(label, -1) if isinstance(label, str) else int(label)
+            if index in found and len(found[index]) < options.real:
+                found[index].append(image)
+        if all(len(known) == options.real for known in found.values()):
+            break
+    real = {index: torch.stack(known) for index, known in found.items() if len(known) >= FEWEST_REAL}
+    if not real:
+        raise ValueError(
+            f"real={options.real}: there are no {FEWEST_REAL} labelled images of any of the classes. Give images in a "
+            "folder for each class, or real=0."
+        )
+    return real
+
+
+def _paths(subject: Subject, shown: Visualizations, real: Real) -> tuple[PathSimilarity | None, ...]:
+    """The way of each image beside that of its class."""
+    rectified = subject.rectified_layers()
+    count = min(MAX_LAYERS_OF_PATHS, len(rectified))
+    layers = [rectified[round((n + 1) * len(rectified) / count) - 1] for n in range(count)]
+    normalize, paths = subject.input_spec.normalize, []
+    for image, target in zip(shown.images, shown.targets, strict=True):
+        known = real.get(target)
+        paths.append(
+            None
+            if known is None
+            else path_similarity(subject.network, normalize(image[None].cpu()), normalize(known.cpu()), layers)
+        )
+    return tuple(paths)
+
+
 def _run(
-    subject: Subject, options: ClassesOptions, part: str, classes: Sequence[int | str], prepared: object
+    subject: Subject, options: ClassesOptions, part: str, classes: Sequence[int | str], prepared: Real | None
 ) -> Visualizations:
     if isinstance(options.preset, Recipe):
         steps = options.steps or options.preset.steps
@@ -116,7 +178,8 @@ def _run(
         ),
     )
     small = [figures.reduced(frames, FRAME_SIDE) for frames in shown.frames]
-    return replace(shown, frames=torch.stack(small))
+    paths = _paths(subject, shown, prepared) if prepared else None
+    return replace(shown, frames=torch.stack(small), paths=paths)
 
 
 def _trial(subject: Subject, options: ClassesOptions) -> tuple[ClassesOptions, None]:
@@ -146,11 +209,25 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
             title("Classes out of noise"),
         ),
     }
+    if result.paths is not None:
+        drawn[f"{CLASSES.tag}/paths"] = figures.labelled_pictures(
+            _with_curves(result), result.labels, states, title("Classes and their paths"), PATHS, side=288
+        )
     if result.transparency is not None:
         drawn[f"{CLASSES.tag}/transparency"] = figures.labelled_pictures(
             figures.as_bytes(figures.on_paper(result)), result.labels, states, title("Classes"), figures.TRANSPARENCY
         )
     return drawn
+
+
+def _with_curves(shown: Visualizations) -> Tensor:
+    """Each image with the curve of its path beside it, ``(N, 3, H, 2 W)``, ``uint8``."""
+    assert shown.paths is not None
+    images = figures.as_bytes(shown.images)
+    images = images if images.shape[1] == 3 else images[:, :1].expand(-1, 3, -1, -1)
+    size = (images.shape[2], images.shape[3])
+    curves = torch.stack([figures.path_curve(path, 0, size) for path in shown.paths])
+    return torch.cat([images.cpu(), curves], dim=-1)
 
 
 def _scalars(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, float]:
@@ -183,6 +260,10 @@ def _sections(
         f"{shown.score_name} that were reached."
     )
     galleries = [Gallery(tiles)]
+    if shown.paths is not None:
+        curves = figures.from_bytes(_with_curves(shown)[..., shown.images.shape[-1] :])
+        galleries.append(Gallery(page_tiles(curves, shown.labels, states)))
+        note += f" {PATHS}"
     if shown.transparency is not None:
         galleries.append(Gallery(page_tiles(figures.on_paper(shown), shown.labels, states)))
         note += f" Below: {figures.TRANSPARENCY[0].lower()}{figures.TRANSPARENCY[1:]}"
@@ -195,6 +276,7 @@ CLASSES = Method(
     summary=__doc__,
     options=ClassesOptions,
     parts=_parts,
+    prepare=_prepare,
     run=_run,
     merge=Visualizations.cat,
     draw=_draw,

@@ -17,6 +17,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import ImageStat
 from lightning_cnnvis.functional.optimization.recipes import Recipe, with_steps
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.tensors import cat_fields
+from lightning_cnnvis.functional.visualization.paths import PathSimilarity
 from lightning_cnnvis.functional.visualization.presets import preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 
@@ -90,6 +91,8 @@ class Visualizations:
         transparency: ``(N, H, W)`` in [0, 1], how opaque each pixel is: how strongly the steps pulled at it, as a
             fraction of the image's 80th percentile, and 1 above (Fel et al. 2023, arXiv 2306.06805). None if not
             requested.
+        paths: For each image its class's `PathSimilarity`, in which it is the one image; None where there were no real
+            images. None if it was not asked for.
     """
 
     images: Tensor
@@ -104,6 +107,7 @@ class Visualizations:
     frames: Tensor
     score_name: str = "activation"
     transparency: Tensor | None = None
+    paths: tuple[PathSimilarity | None, ...] | None = None
 
     @property
     def with_alpha(self) -> Tensor:
