@@ -56,13 +56,13 @@ def test_every_layer_and_epoch_is_written_once_beside_the_images(tmp_path):
     assert 0 < sum(len(blob) for blobs in found.values() for blob in blobs) < 2 * images
 
 
-@pytest.mark.parametrize("name", ["mean_image", "unit_invariance"])
-def test_a_method_without_a_section_of_its_own_shows_its_pictures(tmp_path, name):
+@pytest.mark.parametrize("name", ["mean_image", "unit_invariance", "invariance", "randomization"])
+def test_a_section_shows_the_pictures(tmp_path, name):
     QUICK.setdefault(name, {})
     found = trained(tmp_path, name)
     bodies = [json.loads(blobs[1]) for tag, blobs in found.items() if tag and "network" not in tag]
     assert bodies
-    assert all(body["blocks"][0]["kind"] == "gallery" for body in bodies)
+    assert all(body["blocks"][0]["kind"] == "gallery" and body["blocks"][0]["tiles"] for body in bodies)
 
 
 def test_can_be_switched_off(tmp_path):

@@ -253,7 +253,7 @@ class MethodCallback(VisualizationCallback):
         if not any(peer._network_known for peer in peers if isinstance(peer, MethodCallback)):
             self._network_known = True
             context.sinks.view(encode_network(_leaves(context)), context.epoch)
-        drawn = self.method.draw(context, options, part, result, lambda shown: shown) if not self.method.section else {}
+        drawn = self.method.draw(context, options, part, result, lambda shown: shown)
         pictures = {tag: drawing for tag, drawing in drawn.items() if not isinstance(drawing, Animation)}
         whole = self.method.result(pictures, parts={part: result})
         numbers = self.numbers_of(options, part, result)
