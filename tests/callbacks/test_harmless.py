@@ -25,6 +25,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 from runs import (
     FIGURES,
+    KINDS,
     OPTIMISATION,
     PROJECTION,
     SIDE,
@@ -208,7 +209,7 @@ def test_a_run_with_every_callback_is_the_run_without(tmp_path, options):
         warnings.filterwarnings("ignore", ".*contain no Normalize")
         assert_same(run(tmp_path / "with", *callbacks), run(tmp_path / "without"))
     assert all(c.state_dict()["shown"] == [1, 2] for c in callbacks if isinstance(c, VisualizationCallback))
-    assert pictures(tmp_path / "with")
+    assert {path.split("/")[1] for path in pictures(tmp_path / "with")} == KINDS
     assert len(list((tmp_path / "with").rglob("weights/*.ckpt"))) == 2
 
 

@@ -164,8 +164,16 @@ MODES = {
     "gradient clipping": {"gradient_clip_val": 0.1},
 }
 
+# the runs of test_harmless.py have these, too
+AGAIN = {
+    "precision bf16-mixed", "precision bf16-true", "precision 64-true", "deterministic", "accumulation",
+    "no validation", "compiled module", "exponentially averaged weights", "averaged weights",
+}  # fmt: skip
 
-@pytest.mark.parametrize("mode", MODES)
+
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=pytest.mark.slow if mode in AGAIN else ()) for mode in MODES]
+)
 def test_every_callback_shows_its_epochs(tmp_path, mode):
     options = {name: value() if callable(value) else value for name, value in MODES[mode].items()}
     before, after = options.pop("peers_before", []), options.pop("peers", [])

@@ -116,6 +116,7 @@ def test_as_commands(tmp_path, monkeypatch, capsys):
     assert "Average the images" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_its_file_is_a_command_line(tmp_path):
     """Of every command, with its own beside them."""
     (tmp_path / "mean_image.py").write_text(toy.SOURCE)
