@@ -5,6 +5,7 @@ from .callbacks import ClassVisualization as ClassVisualization
 from .callbacks import Correspondence as Correspondence
 from .callbacks import DeconvNetProjection as DeconvNetProjection
 from .callbacks import DeepDream as DeepDream
+from .callbacks import Diagnosis as Diagnosis
 from .callbacks import FeatureConvergence as FeatureConvergence
 from .callbacks import FeatureInversion as FeatureInversion
 from .callbacks import FilterRenormalization as FilterRenormalization

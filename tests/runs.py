@@ -86,6 +86,7 @@ QUICK = {
     "patches": {"num_channels": 1, "k": 2, "patch": 6, "stride": 5},
     "occlusion": {"probes": 1, "patch": 6, "stride": 5},
     "randomization": {"layers": ["2"], "num_channels": 2, "rules": ["guided"]},
+    "diagnose": {"num_channels": 0},
     "unit_invariance": {"layers": ["2"], "num_channels": 1, "steps": 2, "num_directions": 2, "frequencies": 1},
     "invariance": {"layers": ["2"], "probes": 2, "sample": 4, "transformations": ["rotation"], "rotations": [0, 90]},
 }
@@ -154,6 +155,7 @@ FIGURES = tuple(
     for name in (
         "top_features", "labelled_pictures", "inversion_pictures", "occlusion_figure", "correspondence_figure",
         "patches_figure", "invariance_figure", "unit_invariance_figure", "randomization_figure",
+        "kernels_figure",
     )
 )  # fmt: skip
 

@@ -61,6 +61,7 @@ FUNCTIONS = {
     "correspondence": lambda net, images: functional.correspondence(
         net, images, {"eye": [[2, 3, 6, 8]] * len(images)}, ["model.2", "model.6"], input_spec=SPEC, random_sets=2
     ),
+    "diagnose": lambda net, images: functional.diagnose(net, [images], input_spec=SPEC),
     "dream": lambda net, images: functional.dream(net, images[:1], "model.6", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, images: functional.dream(net, None, "model.6", input_spec=SPEC, options=ONCE),
     "dream with a guide": lambda net, images: functional.dream(

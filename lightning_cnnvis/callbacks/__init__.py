@@ -7,6 +7,7 @@ from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
 from lightning_cnnvis.callbacks.correspondence import Correspondence
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
+from lightning_cnnvis.callbacks.diagnosis import Diagnosis
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
 from lightning_cnnvis.callbacks.inversion import FeatureInversion
@@ -23,6 +24,7 @@ __all__ = [
     "Correspondence",
     "DeconvNetProjection",
     "DeepDream",
+    "Diagnosis",
     "FeatureConvergence",
     "FeatureInversion",
     "FilterRenormalization",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,11 +15,9 @@ from torch import nn
 from lightning_cnnvis import figures
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
-from lightning_cnnvis.callbacks.base.method import MethodCallback
-from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
-from lightning_cnnvis.callbacks.base.target import is_compiled
-from lightning_cnnvis.callbacks.harvest import EpochHarvest
+from lightning_cnnvis.callbacks.harvest import EpochHarvest, FollowingCallback, Guard
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
+from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
@@ -32,7 +31,7 @@ STRIP_ROWS = 8
 """How many feature maps an evolution strip shows."""
 
 
-class DeconvNetProjection(MethodCallback, method=DECONV):
+class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
     """Shows what excites the feature maps: their top activations, projected back to pixels by a deconvnet.
 
     For a seeded random choice of feature maps of each layer, the strongest activations over the validation set are
@@ -103,8 +102,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             raise MisconfigurationException(f"max_images={max_images} must be at least 1.")
         self.max_images = max_images
         self.evolution = evolution
-        self._harvest = EpochHarvest(k, rule, max_images, self.get_images)
-        self._network: nn.Module | None = None
+        self._harvest = EpochHarvest[Harvest](max_images, self.get_images)
         self._windows: dict[str, Windows] = {}
         self._evolutions: dict[str, LayerEvolution] = {}
         self._convergence: dict[str, Convergence] = {}
@@ -128,7 +126,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
                     f"Name one that has, such as {maps}."
                 )
         planned = plan(context, self.options_in(context))
-        self._network, self._parts = context.trained, {layer: channels for layer, (channels, _) in planned.items()}
+        self._followed, self._parts = context.trained, {layer: channels for layer, (channels, _) in planned.items()}
         self._windows = {layer: windows for layer, (_, windows) in planned.items()}
 
     @property
@@ -158,7 +156,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         Returns:
             The strongest activations by layer.
         """
-        if context.trained is not self._network:
+        if context.trained is not self._followed:
             return {}
         epoch, trainer = context.epoch, context.trainer
         if epoch not in {self._tried, *self._shown} and self.scheduled(epoch, trainer):
@@ -176,7 +174,7 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
     def prepare(self, context: VisualizationContext, options: Any, parts: Parts) -> dict[str, TopActivations]:
         """Finds the top activations of the epoch, over all processes; a layer that failed on one of them is missing."""
         if self._tops is None or self._tops[0] != context.epoch:
-            found = gather_results(partial(self._harvest.take, context, self._parts, self._windows))
+            found = gather_results(partial(self._take_tops, context))
             whole = [layer for layer in self._parts if all(layer in part for part in found)]
             tops = {layer: _merged([part[layer] for part in found]) for layer in whole}
             for layer, top in tops.items():
@@ -186,6 +184,18 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
             self._windows |= {layer: top.geometry for layer, top in tops.items()}
             self._tops = context.epoch, tops
         return self._tops[1]
+
+    def follower(self, network: nn.Module, guard: Guard | None = None) -> Harvest:
+        """Makes what collects the top activations."""
+        options = self.options
+        return Harvest(
+            network, self._parts, options.k, rule=options.rule, windows=self._windows, guard=guard or nullcontext
+        )
+
+    def _take_tops(self, context: VisualizationContext) -> dict[str, TopActivations]:
+        """The top activations of this process; on the CPU where processes exchange them."""
+        tops = self._harvest.take(context, self.follower).tops
+        return {layer: top.to("cpu") for layer, top in tops.items()} if context.trainer.world_size > 1 else dict(tops)
 
     def show_part(
         self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any
@@ -225,48 +235,12 @@ class DeconvNetProjection(MethodCallback, method=DECONV):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._network, self._windows, self._tops = None, {}, None
+            self._windows, self._tops = {}, None
             self._evolutions, self._convergence, self._strongest = {}, {}, {}
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins to follow the network if the epoch is scheduled."""
-        epoch = trainer.current_epoch + 1
-        if self._network is not None and self.scheduled(epoch, trainer) and not is_compiled(pl_module):
-            with self.guarded(epoch):
-                self._harvest.follow(self._network, self._parts, self._windows, epoch, partial(self.guarded, epoch))
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Numbers the images, or keeps them if the network cannot be followed."""
-        epoch = trainer.current_epoch + 1
-        if self.scheduled(epoch, trainer):
-            with self.guarded(epoch):
-                self._harvest.take_in(batch, epoch, trainer.val_dataloaders, dataloader_idx, first=batch_idx == 0)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves the network alone."""
-        self._harvest.release()
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Keeps the images if no validation is sure to come in this epoch."""
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        epoch = trainer.current_epoch + 1
-        if not validation_is_sure(trainer) and self.scheduled(epoch, trainer):
-            with self.guarded(epoch):
-                self._harvest.keep(batch, epoch)
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leaves no hook behind."""
-        super().on_exception(trainer, pl_module, exception)
-        self._harvest.clear()
-
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leaves no hook behind, and keeps no image."""
+        """Keeps no image."""
         super().teardown(trainer, pl_module, stage)
-        self._harvest.clear()
         self._tops = None
 
     def state_dict(self) -> dict[str, Any]:

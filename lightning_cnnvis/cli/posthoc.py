@@ -38,10 +38,10 @@ def run(command: str, args: Sequence[str]) -> None:
         args: Its arguments.
 
     Raises:
-        SystemExit: With status 2, if something is wrong that the user can mend.
+        SystemExit: With status 2, if something is wrong that the user can mend; with 1, if a method's verdict says so.
     """
     try:
-        options = parser_of(command).parse_args(list(args))
+        options = parser_of(command).parse_args([_with_underscores(arg) for arg in args])
     except ValueError as error:  # a method that cannot be loaded
         fail(error)
     try:
@@ -61,6 +61,12 @@ def run(command: str, args: Sequence[str]) -> None:
         raise SystemExit(130) from None
 
 
+def _with_underscores(arg: str) -> str:
+    """A flag as it is called, however its words are joined: ``--fail-on`` is ``--fail_on``."""
+    name, equals, value = arg.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else arg
+
+
 def _layers(options: Namespace) -> None:
     table = _analysis(options).layers()
     put(json.dumps(table.records(), indent=2) if options.json else table)
@@ -69,11 +75,18 @@ def _layers(options: Namespace) -> None:
 def _pictures(method: Method[..., Any], options: Namespace) -> None:
     check_writable(options.output)
     analysis = _analysis(options)
-    result = analysis.look(method, options_of(method.options, options, analysis.input_spec.class_names))
+    chosen = options_of(method.options, options, analysis.input_spec.class_names)
+    result = analysis.look(method, chosen)
     if result.skipped:
         say(f"{len(result.skipped)} image(s) skipped, because they cannot be read.")
+    for lines in result.texts.values():
+        put("\n".join(lines))
     for file in result.save(options.output):
         put(file)
+    verdict = method.verdict(chosen, result)
+    if verdict:
+        say(verdict)
+        raise SystemExit(1)
 
 
 def _evolve(options: Namespace) -> None:

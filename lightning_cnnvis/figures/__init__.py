@@ -7,6 +7,7 @@ from lightning_cnnvis.figures.correspondence import (
     images_with_parts,
     small_bars,
 )
+from lightning_cnnvis.figures.diagnosis import activity_figure, kernel_pictures, kernels_figure, spectra_figure
 from lightning_cnnvis.figures.invariance import invariance_figure, small_curves
 from lightning_cnnvis.figures.inversions import inversion_caption, inversion_pictures
 from lightning_cnnvis.figures.layout import picture_grid, reduced, stacked, tile
@@ -30,6 +31,7 @@ __all__ = [
     "STRIP_SIDE",
     "TRANSPARENCY",
     "Picture",
+    "activity_figure",
     "as_bytes",
     "colours_of",
     "contrast",
@@ -44,6 +46,8 @@ __all__ = [
     "invariance_figure",
     "inversion_caption",
     "inversion_pictures",
+    "kernel_pictures",
+    "kernels_figure",
     "labelled_pictures",
     "occlusion_cells",
     "occlusion_figure",
@@ -60,6 +64,7 @@ __all__ = [
     "small_bars",
     "small_curves",
     "small_maps",
+    "spectra_figure",
     "stacked",
     "state_of",
     "strip_column",

@@ -3,6 +3,7 @@
 from lightning_cnnvis.methods.classes import CLASSES
 from lightning_cnnvis.methods.correspondence import CORRESPONDENCE
 from lightning_cnnvis.methods.deconv import DECONV
+from lightning_cnnvis.methods.diagnose import DIAGNOSE
 from lightning_cnnvis.methods.dream import DREAM
 from lightning_cnnvis.methods.invariance import INVARIANCE
 from lightning_cnnvis.methods.invert import INVERT
@@ -28,3 +29,4 @@ class BuiltinMethods:
     patches = MethodAttribute(PATCHES)
     unit_invariance = MethodAttribute(UNIT_INVARIANCE)
     randomization = MethodAttribute(RANDOMIZATION)
+    diagnose = MethodAttribute(DIAGNOSE)

@@ -181,6 +181,10 @@ class Method(Generic[P, R]):
         scalars: ``(options, part, result)`` -> numbers by tag.
         tables: ``(options, part, result)`` -> tables by tag, the lines of CSV files. A later epoch's takes the place of
             an earlier one's.
+        texts: ``(options, part, result)`` -> sentences by tag, the first of which sums the others up. Loggers show
+            them, a command prints them.
+        documents: ``(options, part, result)`` -> files of text by name, with the suffix, such as JSON.
+        verdict: ``(options, result)`` -> why a command should end with status 1; empty if it should not.
         plots: What the numbers are called in plots over the epochs, and how to read them, by the first part of their
             tags.
         error: First part of the tags of an error that is set against the accuracy; empty if there is none.
@@ -214,6 +218,9 @@ class Method(Generic[P, R]):
     trial: Callable[[Subject, Any], tuple[Any, Any]] | None = None
     scalars: Callable[[Any, str, Any], Mapping[str, float]] = lambda options, part, result: {}
     tables: Callable[[Any, str, Any], Mapping[str, str]] = lambda options, part, result: {}
+    texts: Callable[[Any, str, Any], Mapping[str, Sequence[str]]] = lambda options, part, result: {}
+    documents: Callable[[Any, str, Any], Mapping[str, str]] = lambda options, part, result: {}
+    verdict: Callable[[Any, Any], str] = lambda options, result: ""
     plots: Mapping[str, ScalarPlot] = field(default_factory=dict)
     error: str = ""
     measured: Callable[[Mapping[str, Any]], Mapping[str, Mapping[int, float]]] = lambda state: {}

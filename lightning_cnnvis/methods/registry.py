@@ -29,6 +29,7 @@ BUILTIN = {
     "patches": "lightning_cnnvis.methods.patches",
     "unit_invariance": "lightning_cnnvis.methods.unit_invariance",
     "randomization": "lightning_cnnvis.methods.randomization",
+    "diagnose": "lightning_cnnvis.methods.diagnose",
 }
 """The modules of the package's own methods, in the order in which they are listed."""
 

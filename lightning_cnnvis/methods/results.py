@@ -10,7 +10,7 @@ from typing import Any
 from lightning_cnnvis.figures import stacked
 from lightning_cnnvis.pictures import Picture, encode_gif, encode_png
 from lightning_cnnvis.sinks.atomic import write
-from lightning_cnnvis.sinks.tags import tag_path
+from lightning_cnnvis.sinks.tags import as_markdown, document_file, tag_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Result:
         animations: Moving pictures by tag.
         scalars: Numbers by tag.
         tables: Lines of CSV files by tag.
+        texts: Sentences by tag.
+        documents: Files of text by name.
         skipped: Image files that could not be read, and why.
     """
 
@@ -44,17 +46,19 @@ class Result:
     animations: Mapping[str, Animation] = field(default_factory=dict, kw_only=True)
     scalars: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     tables: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict, kw_only=True)
+    documents: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     skipped: Mapping[Path, str] = field(default_factory=dict, kw_only=True)
 
     def _repr_png_(self) -> bytes:
         return encode_png(stacked(list(self.pictures.values())))
 
     def save(self, path: str | Path) -> list[Path]:
-        """Writes the pictures, animations and tables.
+        """Writes the pictures, animations, tables and texts.
 
         Args:
             path: A file that ends in ``.png`` gets all pictures, one below the other; else a folder, in which each
-                picture, animation and table gets a file.
+                picture, animation, table and text gets a file.
 
         Returns:
             The files. Each is written under a temporary name first.
@@ -71,6 +75,10 @@ class Result:
                 gif = encode_gif(animation.frames, animation.seconds_per_frame)
                 files[path / f"{tag_path(tag)}.gif"] = gif
             files |= {path / f"{tag_path(tag)}.csv": table.encode() for tag, table in self.tables.items()}
+            files |= {
+                path / document_file(f"{tag}.md"): as_markdown(lines).encode() for tag, lines in self.texts.items()
+            }
+            files |= {path / document_file(name): content.encode() for name, content in self.documents.items()}
         for file, data in files.items():
             write(file, data)
         return list(files)

@@ -132,6 +132,8 @@ class Analysis(BuiltinMethods):
         animations: dict[str, Animation] = {}
         scalars: dict[str, float] = {}
         tables: dict[str, str] = {}
+        texts: dict[str, Sequence[str]] = {}
+        documents: dict[str, str] = {}
         # one copy for all parts: whatever isolates it again is given it back
         with isolated(self.model) as network:
             subject = replace(self.subject, network=network)
@@ -150,9 +152,18 @@ class Analysis(BuiltinMethods):
                         pictures[tag] = drawing
                 scalars |= row.scalars(options, part, results[part])
                 tables |= row.tables(options, part, results[part])
+                texts |= row.texts(options, part, results[part])
+                documents |= row.documents(options, part, results[part])
         skipped = self.images.skipped if subject.images_used else {}
         found: R = row.result(
-            pictures, parts=results, animations=animations, scalars=scalars, tables=tables, skipped=skipped
+            pictures,
+            parts=results,
+            animations=animations,
+            scalars=scalars,
+            tables=tables,
+            texts=texts,
+            documents=documents,
+            skipped=skipped,
         )
         return found
 

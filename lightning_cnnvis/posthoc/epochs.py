@@ -30,7 +30,7 @@ from lightning_cnnvis.posthoc.progress_bar import watched
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks.atomic import write
-from lightning_cnnvis.sinks.tags import epoch_file, table_file
+from lightning_cnnvis.sinks.tags import document_file, epoch_file, table_file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +42,7 @@ class Evolution:
         pictures: PNG files by tag and epoch.
         curves: Numbers by tag and epoch: what the callbacks measured, and what the validation logged.
         tables: Tables as CSV, by tag, such as errors beside the accuracy.
+        documents: Other files of text, by name, such as findings.
         animations: GIF files by tag and epoch.
         layers: Each layer's fixed units, and the columns of its strip.
         skipped: Image files that could not be read, and why.
@@ -51,6 +52,7 @@ class Evolution:
     pictures: Mapping[str, Mapping[int, bytes]]
     curves: Mapping[str, Mapping[int, float]]
     tables: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, str] = field(default_factory=dict)
     animations: Mapping[str, Mapping[int, bytes]] = field(default_factory=dict)
     layers: Mapping[str, LayerEvolution] = field(default_factory=dict)
     skipped: Mapping[Path, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Evolution:
             for epoch, data in states.items()
         }
         files |= {folder / table_file(tag): table.encode() for tag, table in self.tables.items()}
+        files |= {folder / document_file(name): content.encode() for name, content in self.documents.items()}
         files[folder / "curves.csv"] = save_csv(self.curves)
         picture = curves_picture(self.curves, {kind: plot.title for kind, plot in scalar_plots().items()})
         if picture is not None:
@@ -189,6 +192,7 @@ def evolve(
         drawn.pictures,
         drawn.scalars | replayer.metrics,
         tables=drawn.tables,
+        documents=drawn.documents,
         animations=drawn.animations,
         layers=_layer_evolutions(shows),
         skipped=analysis.images.skipped,

@@ -125,7 +125,7 @@ def collect(
         title=analysis.checkpoint.name,
         facts=_facts(analysis, results),
         network=tuple(_network_layer(row) for row in table.values() if _is_leaf(row, table)),
-        sections=tuple(sorted(sections, key=lambda section: section.layer)),
+        sections=tuple(sorted(sections, key=lambda section: (not section.first, section.layer))),
         layers=tuple(_network_layer(row) for row in table.values() if row.name in about),
         curves=tuple(curves),
         left_out=tuple(left_out),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_cnnvis.sinks.atomic import join, located, write
 from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink, SinkError
-from lightning_cnnvis.sinks.tags import epoch_file, table_file
+from lightning_cnnvis.sinks.tags import as_markdown, document_file, epoch_file, table_file
 
 
 class FileSink(Sink):
@@ -80,6 +81,31 @@ class FileSink(Sink):
             SinkError: If it cannot be written.
         """
         _write(join(self.folder, table_file(tag)), csv.encode())
+
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Writes a Markdown file, which replaces that of an earlier epoch.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+
+        Raises:
+            SinkError: If it cannot be written.
+        """
+        _write(join(self.folder, document_file(f"{tag}.md")), as_markdown(lines).encode(errors="replace"))
+
+    def document(self, name: str, content: str) -> None:
+        """Writes a file of text.
+
+        Args:
+            name: Name of the file.
+            content: What is in it.
+
+        Raises:
+            SinkError: If it cannot be written.
+        """
+        _write(join(self.folder, document_file(name)), content.encode(errors="replace"))
 
 
 def _write(location: Path | str, data: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from lightning_utilities.core.imports import module_available
@@ -15,7 +16,7 @@ from PIL import Image
 
 from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, EncodedView, Sink
-from lightning_cnnvis.sinks.tags import logged_name, mlflow_name
+from lightning_cnnvis.sinks.tags import as_markdown, logged_name, mlflow_name
 from lightning_cnnvis.tensorboard.names import PLUGIN_NAME
 
 
@@ -139,6 +140,17 @@ class TensorBoardSink(LoggerSink):
         summary = Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
         self.experiment._get_file_writer().add_summary(summary, step)
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Adds sentences to the text tab, if the writer can.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        if hasattr(self.experiment, "add_text"):
+            self.experiment.add_text(logged_name(tag), as_markdown(lines), step)
+
     def flush(self) -> None:
         """Writes out the events, for which TensorBoard would wait two minutes."""
         self.experiment.flush()
@@ -202,6 +214,17 @@ class WandbSink(LoggerSink):
                 key=logged_name(tag), videos=[str(file)], step=step, caption=[f"epoch {step}"], format=["gif"]
             )
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Logs sentences as a table, a row each.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        if hasattr(self.logger, "log_text"):
+            self.logger.log_text(key=logged_name(tag), columns=["finding"], data=[[line] for line in lines], step=step)
+
 
 class MLflowSink(LoggerSink):
     """Shows pictures in MLflow, and keeps animations among its artifacts.
@@ -254,6 +277,17 @@ class MLflowSink(LoggerSink):
         """
         self.logger.log_metrics({mlflow_name(tag): value}, step=step)
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Keeps sentences among the artifacts.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        if hasattr(self.experiment, "log_text"):
+            self.experiment.log_text(self.logger.run_id, as_markdown(lines), f"{mlflow_name(tag)}/epoch_{step:04d}.md")
+
 
 class CometSink(LoggerSink):
     """Shows pictures and animations in Comet, or in any other experiment that has ``log_image``.
@@ -300,6 +334,17 @@ class CometSink(LoggerSink):
         else:  # Comet uploads later, when a temporary file of ours would be gone: it makes one of its own
             experiment.log_video(io.BytesIO(animation.gif), name=logged_name(tag), step=step, format="gif")
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Logs sentences if the experiment can.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        if hasattr(self.experiment, "log_text"):
+            self.experiment.log_text("\n".join(lines), step=step, metadata={"name": logged_name(tag)})
+
 
 class AimSink(LoggerSink):
     """Shows pictures and animations in Aim.
@@ -340,6 +385,18 @@ class AimSink(LoggerSink):
             step: The epoch, counted from 1.
         """
         self._track(tag, animation.gif, step)
+
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Tracks sentences.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        import aim  # noqa: PLC0415 - only there if the user has it
+
+        self.experiment.track(aim.Text("\n".join(lines)), name=logged_name(tag), step=step)
 
     def _track(self, tag: str, data: bytes, step: int) -> None:
         import aim  # noqa: PLC0415 - only there if the user has it

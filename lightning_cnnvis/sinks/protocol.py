@@ -126,6 +126,23 @@ class Sink:
             step: The epoch, counted from 1.
         """
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Takes sentences.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences, plain text.
+            step: The epoch, counted from 1.
+        """
+
+    def document(self, name: str, content: str) -> None:
+        """Takes a file of text, which replaces an earlier one of that name.
+
+        Args:
+            name: Name of the file, with slashes between its folders, such as ``"diagnosis/findings.json"``.
+            content: What is in it.
+        """
+
     def view(self, view: EncodedView, step: int) -> None:
         """Takes what the viewer reads, if it `takes_views`.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lightning_cnnvis.sinks.protocol import EncodedAnimation, EncodedPicture, Sink
+from lightning_cnnvis.sinks.tags import as_markdown
 
 
 class Recording(Sink):
@@ -12,6 +15,7 @@ class Recording(Sink):
         pictures: PNG files by tag and epoch.
         animations: GIF files by tag and epoch.
         tables: CSV by tag.
+        documents: Files of text by name; sentences as Markdown, those of the last epoch.
         scalars: Numbers by tag and epoch. Those below ``cnnvis/``, the costs of the pictures, are left out.
 
     Example:
@@ -24,10 +28,11 @@ class Recording(Sink):
     pictures: dict[str, dict[int, bytes]]
     animations: dict[str, dict[int, bytes]]
     tables: dict[str, str]
+    documents: dict[str, str]
     scalars: dict[str, dict[int, float]]
 
     def __init__(self) -> None:
-        self.pictures, self.animations, self.tables, self.scalars = {}, {}, {}, {}
+        self.pictures, self.animations, self.tables, self.documents, self.scalars = {}, {}, {}, {}, {}
 
     def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
         """Keeps a picture as a PNG file.
@@ -57,6 +62,25 @@ class Recording(Sink):
             csv: Its lines.
         """
         self.tables[tag] = csv
+
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Keeps sentences.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences.
+            step: The epoch, counted from 1.
+        """
+        self.documents[f"{tag}.md"] = as_markdown(lines)
+
+    def document(self, name: str, content: str) -> None:
+        """Keeps a file of text.
+
+        Args:
+            name: Name of the file.
+            content: What is in it.
+        """
+        self.documents[name] = content
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Keeps a number.

@@ -150,6 +150,31 @@ class Sinks:
         """
         self._send(lambda sink: sink.table(tag, csv), self._targets)
 
+    def text(self, tag: str, lines: Sequence[str], step: int) -> None:
+        """Writes sentences: to ``<folder>/<tag>.md``, and to the loggers that show text.
+
+        Args:
+            tag: Name of the text.
+            lines: The sentences, plain text.
+            step: The epoch, counted from 1.
+
+        Raises:
+            SinkError: Like `picture`.
+        """
+        self._send(lambda sink: sink.text(tag, lines, step), self._targets)
+
+    def document(self, name: str, content: str) -> None:
+        """Writes a file of text. Experiment loggers do not take any.
+
+        Args:
+            name: Name of the file, with slashes between its folders, such as ``"diagnosis/findings.json"``.
+            content: What is in it.
+
+        Raises:
+            SinkError: Like `picture`.
+        """
+        self._send(lambda sink: sink.document(name, content), self._targets)
+
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Logs a number. There is no file for it.
 

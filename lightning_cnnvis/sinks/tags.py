@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 
@@ -65,6 +66,43 @@ def table_file(tag: str) -> PurePosixPath:
     return path.with_name(f"{path.name}.csv")
 
 
+def document_file(name: str) -> PurePosixPath:
+    """Names a file of text.
+
+    Args:
+        name: Any text, with the suffix.
+
+    Returns:
+        A relative path without ``..``.
+
+    Example:
+        >>> print(document_file("diagnosis/findings.json"))
+        diagnosis/findings.json
+    """
+    return tag_path(name)
+
+
+def as_markdown(lines: Sequence[str]) -> str:
+    r"""Writes sentences as Markdown, in which names stay as they are.
+
+    Args:
+        lines: The sentences; the first sums the others up.
+
+    Returns:
+        The first as a paragraph, the others as a list.
+
+    Example:
+        >>> print(as_markdown(["There are two.", "Layer 'a_b' is <dead>."]))
+        There are two.
+        <BLANKLINE>
+        - Layer 'a\_b' is \<dead>.
+        <BLANKLINE>
+    """
+    escaped = [_MARKDOWN.sub(r"\\\g<0>", line) for line in lines]
+    return "\n\n".join([*escaped[:1], "\n".join(f"- {line}" for line in escaped[1:])]).rstrip() + "\n"
+
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<#|!~]")
 _UNSAFE = re.compile(r"[^\w .,+=@()-]+")
 _RESERVED_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 _MAX_BYTES = 120

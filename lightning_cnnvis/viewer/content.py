@@ -152,7 +152,19 @@ class Plots:
     kind: ClassVar[str] = "plots"
 
 
-Block = Gallery | Series | FeatureMaps | Tracks | Plots
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences, the first of which sums the others up.
+
+    Attributes:
+        lines: The sentences, plain text.
+    """
+
+    lines: tuple[str, ...]
+    kind: ClassVar[str] = "sentences"
+
+
+Block = Sentences | Gallery | Series | FeatureMaps | Tracks | Plots
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,7 @@ class Section:
         title: The title; that of a section about a layer is the layer's name.
         blocks: What is shown.
         note: A sentence on how to read it.
+        first: Whether it belongs at the top of the page.
         layer: Whether it is about one layer: then the strip that stands for the network leads to it.
     """
 
@@ -170,6 +183,7 @@ class Section:
     blocks: tuple[Block, ...]
     note: str = ""
     layer: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True)

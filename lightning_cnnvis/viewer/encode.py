@@ -22,6 +22,7 @@ from lightning_cnnvis.viewer.content import (
     NetworkLayer,
     Plots,
     Section,
+    Sentences,
     Series,
     Tile,
     Tracks,
@@ -184,6 +185,8 @@ def _webp(picture: Picture) -> bytes:
 
 
 def _block(block: Block, epoch: int, sheets: _Sheets) -> dict[str, Any] | None:
+    if isinstance(block, Sentences):
+        return {"kind": block.kind, "lines": list(block.lines)}
     if isinstance(block, Gallery):
         return {"kind": block.kind, "tiles": _tiles(block.tiles, sheets)}
     if isinstance(block, Series):

@@ -168,6 +168,10 @@ class MethodCallback(VisualizationCallback):
             context.sinks.scalar(self._tagged(tag) if own else tag, value, context.epoch)
         for tag, table in self.method.tables(options, part, result).items():
             context.sinks.table(self._tagged(tag), table)
+        for tag, lines in self.method.texts(options, part, result).items():
+            context.sinks.text(self._tagged(tag), lines, context.epoch)
+        for name, content in self.method.documents(options, part, result).items():
+            context.sinks.document(self._tagged(name), content)
         self._show_strip(context, options, part, result)
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -14,8 +15,12 @@ from lightning_cnnvis.functional.activations.numbered_images import NumberedImag
 from lightning_cnnvis.functional.diagnosis.statistics import MapStatistics
 from lightning_cnnvis.layers import get_layer, hook_layer
 
-KEPT_IMAGES = 8
-"""Number of images that are kept, to be shifted."""
+KEPT_IMAGES = 32
+"""Number of images that are kept, to be shown the network again."""
+
+
+def _order(number: int) -> int:
+    return zlib.crc32(number.to_bytes(8, "little"))
 
 
 class Census:
@@ -42,7 +47,7 @@ class Census:
         ...     for batch in torch.rand(3, 4, 3, 16, 16):
         ...         _ = net(batch)
         >>> census.statistics["1"].images, census.images.shape
-        (12, torch.Size([8, 3, 16, 16]))
+        (12, torch.Size([12, 3, 16, 16]))
     """
 
     def __init__(
@@ -81,14 +86,14 @@ class Census:
 
     @property
     def images(self) -> Tensor:
-        """``(n, C, H, W)``, the first images that the network was given, as it was given them; at most eight.
+        """``(n, C, H, W)``, some of the images, as the network was given them; at most 32, spread over the data set.
 
         Raises:
             ValueError: If there were none.
         """
         if not self._kept:
             raise ValueError("There were no images. Give a loader of batches (N, C, H, W) with at least two.")
-        first = [self._kept[number] for number in sorted(self._kept)[:KEPT_IMAGES]]
+        first = [self._kept[number] for number in sorted(self._kept, key=_order)[:KEPT_IMAGES]]
         return torch.stack([image for image in first if image.shape == first[0].shape])
 
     def merge(self, other: Census) -> None:
@@ -134,9 +139,16 @@ class Census:
         for layer in list(self._dims)[:1]:
             with self._guard(layer):
                 images, self._ids = self._numbered.take(args, kwargs)
-                for place, number in enumerate(self._ids):
-                    if number < KEPT_IMAGES or len(self._kept) < 2:
-                        self._kept[number] = images[place].detach().clone()
+                self._keep(images, self._ids)
+
+    def _keep(self, images: Tensor, ids: range) -> None:
+        """Keeps the images whose numbers come first in an order that has nothing to do with that of the data."""
+        kept = sorted([*self._kept, *ids], key=_order)[:KEPT_IMAGES]
+        places = {number: place for place, number in enumerate(ids)}
+        self._kept = {
+            number: self._kept[number] if number in self._kept else images[places[number]].detach().clone()
+            for number in kept
+        }
 
     def _hook_of(self, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:

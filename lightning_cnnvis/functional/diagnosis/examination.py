@@ -20,6 +20,9 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, channel_dim, get_layer, trace_layers
 
+_SHIFTED_IMAGES = 8
+"""Number of images that are shifted."""
+
 
 def diagnose(
     model: nn.Module,
@@ -124,7 +127,7 @@ def examine(
     if seen < 2:
         known = "no image" if not seen else "one image"
         raise ValueError(f"There was {known}: whether a map is dead takes more than that. Give at least two images.")
-    images = census.images.to(model_options(model))
+    images = census.images[:_SHIFTED_IMAGES].to(model_options(model))
     with isolated(model) as network:
         found = origins(network, list(taken), images[:1])
         errors = shift_errors(network, images, {layer: one.stride for layer, one in found.items()})

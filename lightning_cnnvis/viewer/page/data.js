@@ -28,6 +28,7 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 function blocksOf(body, sheets) {
   const tile = (one) => isObject(one) && isPicture(one.picture, sheets) && isText(one.label) && isText(one.state);
   const checks = {
+    sentences: (block) => isList(block.lines, isText),
     gallery: (block) => isList(block.tiles, tile),
     series: (block) => isPicture(block.original, sheets) && isList(block.tiles, tile),
     features: (block) => isNumber(block.total) && isList(block.maps, (one) =>

@@ -27,6 +27,7 @@ export function pane(seen, { state, page, change, act, name }) {
 function block_(block, part, context) {
   switch (block.kind) {
     case "features": return [map(block, part, context), wall(block, part, context)];
+    case "sentences": return [h("p", {}, block.lines[0]), block.lines.length > 1 && h("ul", { class: "findings" }, block.lines.slice(1).map((line) => h("li", {}, line)))];
     case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile) => tileOf(tile, part.sheets)));
     case "series": return h("div", { class: "row", tabindex: "0", role: "group", "aria-label": "An image, and what was made of it" },
       tileOf({ picture: block.original, label: "original", state: "" }, part.sheets), block.tiles.map((tile) => tileOf(tile, part.sheets)));
