@@ -58,6 +58,7 @@ def top(net: nn.Module, x: Tensor) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "diagnose": lambda net, x: functional.diagnose(net, [x], input_spec=SPEC),
     "project": lambda net, x: functional.project(net, x, "5", channels(x)),
     "project, guided": lambda net, x: functional.project(net, x, "5", channels(x), rule="guided"),
     "project, whole": lambda net, x: functional.project(net, x, "5", channels(x), windowed=False),
