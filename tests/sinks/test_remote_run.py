@@ -40,7 +40,7 @@ def test_a_bucket_holds_what_a_folder_would(tmp_path, memory, caplog):
     }
     remote = {name.removeprefix("/bucket/runs/version_0/"): file.getvalue() for name, file in memory.items()}
     assert remote == local
-    assert {name.rpartition(".")[2] for name in local} == {"png", "gif", "csv", "ckpt"}
+    assert {name.rpartition(".")[2] for name in local} == {"png", "gif", "csv", "json", "md", "ckpt"}
     assert {"cnnvis/weights/epoch_0002.ckpt", "cnnvis/deconvnet_evolution/2/epoch_0002.png"} <= set(local)
 
 
