@@ -75,6 +75,7 @@ def collect(
     *,
     evolutions: Mapping[str, Any] | None = None,
     curves: Sequence[Curves] = (),
+    numbers: Mapping[str, Mapping[int, float]] | None = None,
     options: ReportOptions | None = None,
 ) -> ReportContent:
     """Looks at a network with every method that it allows.
@@ -84,6 +85,7 @@ def collect(
         layers: Dotted names of the layers to show; those that each method chooses, and can be used on, if None.
         evolutions: What was gathered over the epochs of a run, by layer.
         curves: Plots of its training.
+        numbers: Numbers of its training by tag and epoch.
         options: The methods to show, and options of theirs.
 
     Returns:
@@ -128,6 +130,7 @@ def collect(
         sections=tuple(sorted(sections, key=lambda section: (not section.first, section.layer))),
         layers=tuple(_network_layer(row) for row in table.values() if row.name in about),
         curves=tuple(curves),
+        numbers=numbers or {},
         left_out=tuple(left_out),
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lightning_cnnvis.viewer.content import Curves, NetworkLayer, Section
 
@@ -18,6 +19,7 @@ class ReportContent:
         sections: What the methods show: sections about the whole network, then those about a layer.
         layers: The layers that a section is about, by name.
         curves: The plots.
+        numbers: Numbers by tag, such as ``"top_overlap/relu1"``, and epoch: those of a layer are shown with it.
         left_out: What was left out, and why.
     """
 
@@ -27,4 +29,5 @@ class ReportContent:
     sections: tuple[Section, ...] = ()
     layers: tuple[NetworkLayer, ...] = ()
     curves: tuple[Curves, ...] = ()
+    numbers: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()

@@ -74,11 +74,13 @@ def report(
     evolution = _evolution(source, data, layers, options, measured, opening) if isinstance(source, Run) else None
     if evolution is not None:
         analysis.checkpoint = _with_metrics(analysis.checkpoint, evolution)
+    numbers = {} if evolution is None else {**evolution.curves, **measured}
     content = collect(
         analysis,
         layers,
         evolutions={} if evolution is None else evolution.layers,
-        curves=() if evolution is None else plots_of({**evolution.curves, **measured}),
+        curves=plots_of(numbers),
+        numbers=numbers,
         options=options,
     )
     write(output, render(content).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lightning_cnnvis.methods.registry import scalar_plots
 from lightning_cnnvis.report.content import ReportContent
 from lightning_cnnvis.sinks import EncodedView
 from lightning_cnnvis.viewer.content import Plots, Section, Tracks
@@ -30,8 +31,18 @@ def views_of(content: ReportContent) -> list[EncodedView]:
         part, order = (section.title, 0) if section.layer else ("", n)
         for epoch in sorted({*_epochs(section), last}):
             shown = section if epoch == last else replace(section, blocks=_tracks(section))
-            views.append(encode(shown, About(LABEL, part, order, epoch)))
+            numbers = _numbers(content, section.title, epoch) if section.layer else {}
+            views.append(encode(shown, About(LABEL, part, order, epoch, numbers, scalar_plots())))
     return views
+
+
+def _numbers(content: ReportContent, layer: str, epoch: int) -> dict[str, float]:
+    """The numbers of a layer at an epoch, by tag."""
+    return {
+        tag: points[epoch]
+        for tag, points in content.numbers.items()
+        if epoch in points and tag.partition("/")[2] == layer
+    }
 
 
 def _tracks(section: Section) -> tuple[Tracks, ...]:

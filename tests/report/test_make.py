@@ -61,6 +61,8 @@ def test_of_a_run_with_its_epochs_and_curves(run, tmp_path, capsys):
     bodies = [parts[entry["body"]]["blocks"] for entry in run_["entries"] if entry["head"].get("layer")]
     maps = [len(block["maps"]) for blocks in bodies for block in blocks if block["kind"] == "features"]
     assert maps == [3] * 5
+    last = next(head for head in heads if head.get("title") == "relu2" and head["epoch"] == 2)
+    assert set(last["numbers"]) >= {"projection_similarity/relu2", "dead_maps/relu2", "inversion_error/relu2"}
     assert "val_accuracy" in dict(index["facts"])
     (training,) = (parts[entry["body"]] for entry in run_["entries"] if entry["head"].get("title") == "Training")
     titles = {plot["title"] for plot in training["blocks"][0]["plots"]}

@@ -144,6 +144,14 @@ def test_follows_a_run_in_the_tab_of_tensorboard(open_page, tmp_path, loader):
         flush(sinks)
         frame.locator(".tick:nth-of-type(4)").wait_for(state="attached", timeout=20_000)
         assert frame.locator("output").text_content() == "Epoch 1"
+        # TensorBoard's own switch
+        paper = "e => getComputedStyle(e).backgroundColor"
+        before = frame.locator("body").evaluate(paper)
+        page.evaluate("document.body.classList.toggle('dark-mode')")
+        page.wait_for_function(
+            "before => getComputedStyle(frames[0].document.body).backgroundColor !== before",
+            arg=before,
+        )
         frame.locator(".cell").first.click()
         frame.locator(".map .frame").first.wait_for()
         assert frame.locator(".map .frame").count() == 4
@@ -255,6 +263,38 @@ def test_two_runs_go_in_step_and_what_changed_most_comes_first(open_page, served
     page.locator("[data-key=at]").select_option("epoch 2")
     page.locator(".which", has_text="one · epoch 2").wait_for()
     assert panes.locator(".which").all_text_contents() == ["one · epoch 1", "one · epoch 2"]
+
+
+def test_a_picture_opens_large_beside_other_epochs(open_page, served):
+    page = ready(open_page(served.page(run="one", page="section/Classes")), ".tile")
+    page.locator(".zoom").nth(1).click()
+    dialog = page.locator("dialog")
+    dialog.locator(".sprite").nth(1).wait_for()
+    assert dialog.locator("h2").text_content() == f"{HOSTILE[1]}epoch 3"
+    assert dialog.locator("option").all_text_contents() == ["epoch 1"]
+    assert dialog.locator(".sprite").first.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated"
+    dialog.get_by_role("slider").press("Home")
+    assert dialog.locator(".both").evaluate("e => e.style.getPropertyValue('--edge')") == "0%"
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    assert page.evaluate("document.activeElement.className") == "zoom"
+
+
+def test_maps_are_sorted_and_filtered(open_page, served):
+    page = ready(open_page(served.page(run="one")))
+
+    def channels() -> list[str]:
+        return page.locator(".cell").evaluate_all("all => all.map((e) => e.dataset.channel)")
+
+    assert channels() == list("012345")
+    page.get_by_label("Sort by").select_option("activation")
+    page.wait_for_function("document.querySelector('.cell').dataset.channel === '4'")
+    assert channels() == list("432105")
+    page.get_by_label("Show").select_option("never active")
+    page.wait_for_function("document.querySelectorAll('.cell').length === 1")
+    assert channels() == ["5"]
+    assert "only=dead" in page.url
+    assert "sort=activation" in page.url
 
 
 def test_hostile_names_stay_text(open_page, tmp_path):

@@ -40,14 +40,17 @@ class App {
       h("header", {},
         h("a", { class: "skip", href: "#", onclick: (event) => (event.preventDefault(), this.main.focus()) }, "Skip to the pictures"),
         h("div", { class: "titles" }, this.title, this.choices),
-        this.about.facts?.length && h("dl", { class: "facts" }, this.about.facts.map(([name, value]) => h("div", {}, h("dt", {}, named(name)), h("dd", {}, named(value)))))),
+        this.about.facts?.length > 0 && h("dl", { class: "facts" }, this.about.facts.map(([name, value]) => h("div", {}, h("dt", {}, named(name)), h("dd", {}, named(value)))))),
       this.strip, this.timeline.element, this.status, this.main,
       h("footer", {}, h("p", {}, "Keys: ", h("kbd", {}, "←"), " ", h("kbd", {}, "→"), " epochs, ", h("kbd", {}, "P"), " play, ", h("kbd", {}, "["), " ", h("kbd", {}, "]"),
         " layers, ", h("kbd", {}, ","), " ", h("kbd", {}, "."), " maps, ", h("kbd", {}, "Esc"), " close."),
-        this.about.left_out?.length && h("details", {}, h("summary", {}, "Left out"), h("ul", {}, this.about.left_out.map((line) => h("li", {}, named(line))))),
+        this.about.left_out?.length > 0 && h("details", {}, h("summary", {}, "Left out"), h("ul", {}, this.about.left_out.map((line) => h("li", {}, named(line))))),
         this.about.made && h("p", {}, this.about.made)),
     ].filter(Boolean));
     window.addEventListener("hashchange", () => this.show());
+    // the curves are drawn in the colours of the page
+    window.addEventListener("cnnvis-theme", () => this.show());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show());
     document.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -137,7 +140,7 @@ class App {
     this.title.replaceChildren(named(this.about.title ?? (run.name === "." ? "Convnet" : run.name)));
     this.choose(state, run, other, epoch);
     this.strip.replaceChildren(...strip(run, pages, page, epoch, (key) => this.change({ page: key, map: null })));
-    toSee(this.strip);
+    for (const row of this.strip.children) toSee(row);
     this.timeline.show(this.epochs, epoch, run.epochsOf(page.key));
     const change = seen.length === 2 ? comparison(...seen) : undefined;
     const act = (what, options) => this.change(what, options);
@@ -186,7 +189,7 @@ class App {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea") || !this.pages) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog") || !this.pages) return;
     const state = readAddress();
     const turn = (list, at, step) => list[Math.min(Math.max(at + step, 0), list.length - 1)];
     const epochs = this.epochs, page = this.pages.findIndex(({ key }) => key === state.page);

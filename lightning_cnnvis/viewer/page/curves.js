@@ -7,8 +7,7 @@ const WIDTH = 320, HEIGHT = 150;
 // A plot of lines, each a name and a Map from epochs, or what else is on the horizontal axis, to values. The epoch that is seen is marked.
 export function curve(title, note, lines, epoch, { x: across = "epoch", joined = true, log = false } = {}) {
   const epochs = [...new Set(lines.flatMap(([, points]) => [...points.keys()]))].sort((a, b) => a - b);
-  const style = getComputedStyle(document.body);
-  const color = (name) => style.getPropertyValue(name).trim() || "#666";
+  const color = colors();
   const axis = { stroke: color("--faint"), grid: { stroke: color("--rule"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 26 };
   const place = h("div", { class: "plot", role: "img", "aria-label": described(title, lines) });
   const mark = (plot) => {
@@ -30,9 +29,20 @@ export function curve(title, note, lines, epoch, { x: across = "epoch", joined =
     lines.length > 1 && h("ul", { class: "legend" }, lines.map(([name], n) => h("li", {}, h("i", { style: { background: `var(--line-${n % 8})` } }), named(name)))));
 }
 
+// The page's colours as a canvas takes them.
+function colors() {
+  const probe = document.body.appendChild(h("i", { hidden: true }));
+  const known = new Map(["--faint", "--rule", "--accent", ...[0, 1, 2, 3, 4, 5, 6, 7].map((n) => `--line-${n}`)].map((name) => {
+    probe.style.color = `var(${name})`;
+    return [name, getComputedStyle(probe).color];
+  }));
+  probe.remove();
+  return (name) => known.get(name);
+}
+
 // Shares go from 0 to 1, and what is the same at every epoch is in the middle.
 function range(plot, low, high) {
-  if (low >= 0 && high <= 1) return [0, 1];
+  if (low >= 0 && high <= 1) return high > 0.2 || high === 0 ? [0, 1] : [0, 1.1 * high];
   const space = (high - low || Math.abs(high) || 1) * 0.08;
   return [low - space, high + space];
 }

@@ -13,7 +13,7 @@ export function map(block, part, { state, run, epoch, act }) {
   return h("section", { class: "map", "aria-label": `Map ${channel}, ${run.name}, epoch ${epoch}` },
     h("header", {}, h("h3", { tabindex: "-1" }, `Map ${channel}`),
       h("button", { type: "button", class: "close", "data-key": "close", onclick: () => act({ map: null }) }, "Close")),
-    activations && [h("div", { class: "top" }, activations.map((activation, column) => h("figure", {},
+    activations && [h("div", { class: "top", style: { "--k": columns } }, activations.map((activation, column) => h("figure", {},
       activation > 0 ? [sprite(part.sheets, picture, `Projection ${column + 1}`, { rows: 2, columns, row: 0, column }),
         sprite(part.sheets, picture, `Image patch ${column + 1}`, { rows: 2, columns, row: 1, column })] : null,
       h("figcaption", {}, activation > 0 ? number(activation) : "no image")))),

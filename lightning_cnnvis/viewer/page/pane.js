@@ -2,6 +2,7 @@
 import { changeOf } from "./compare.js";
 import { curve } from "./curves.js";
 import { h, named, sprite } from "./dom.js";
+import { enlarge } from "./large.js";
 import { map } from "./map.js";
 import { wall } from "./wall.js";
 
@@ -28,9 +29,9 @@ function block_(block, part, context) {
   switch (block.kind) {
     case "features": return [map(block, part, context), wall(block, part, context)];
     case "sentences": return [h("p", {}, block.lines[0]), block.lines.length > 1 && h("ul", { class: "findings" }, block.lines.slice(1).map((line) => h("li", {}, line)))];
-    case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile) => tileOf(tile, part.sheets)));
+    case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile, n) => tileOf(tile, part, (other) => other.tiles?.[n], context)));
     case "series": return h("div", { class: "row", tabindex: "0", role: "group", "aria-label": "An image, and what was made of it" },
-      tileOf({ picture: block.original, label: "original", state: "" }, part.sheets), block.tiles.map((tile) => tileOf(tile, part.sheets)));
+      tileOf({ picture: block.original, label: "original", state: "" }, part), block.tiles.map((tile, n) => tileOf(tile, part, (other) => other.tiles?.[n], context)));
     case "tracks": // where the maps are shown, they are drawn with the map that they belong to
       return part.blocks.some(({ kind }) => kind === "features") ? null : [map(block, part, context), wall(block, part, context)];
     case "plots": return h("div", { class: "curves" }, block.plots.map((plot) => curve(plot.title, plot.note, plot.lines.map(([line, points]) =>
@@ -39,9 +40,21 @@ function block_(block, part, context) {
   }
 }
 
-function tileOf({ picture, label, state }, sheets) {
+// A tile; where it was shown at other epochs, too, it opens beside them.
+function tileOf({ picture, label, state }, part, find, { run } = {}) {
   const wide = picture[3] > 2 * picture[4] || picture[3] > 480;
-  return h("figure", { class: wide ? "tile wide" : "tile", style: { "--side": `${picture[3]}px` } }, sprite(sheets, picture, label),
+  const open = async () => {
+    const at = part.blocks.findIndex((block) => find(block)?.picture === picture);
+    const others = part.history.filter((entry) => entry !== part.entry);
+    const bodies = (await Promise.all(others.map((entry) => run.body(entry).catch(() => null)))).filter(Boolean);
+    const same = bodies.map(({ entry, blocks, sheets }) => ({ name: `epoch ${entry.head.epoch}`, sheets, picture: blocks[at] && find(blocks[at])?.picture }));
+    const alike = same.filter((one) => one.picture && one.picture[3] * picture[4] === one.picture[4] * picture[3]);
+    const { epoch } = part.entry.head;
+    enlarge(label, [{ name: epoch ? `epoch ${epoch}` : "", sheets: part.sheets, picture }, ...alike]);
+  };
+  const shown = sprite(part.sheets, picture, label);
+  return h("figure", { class: wide ? "tile wide" : "tile", style: { "--side": `${picture[3]}px` } },
+    find ? h("button", { type: "button", class: "zoom", "aria-label": `Enlarge ${label}`, onclick: open }, shown) : shown,
     h("figcaption", {}, h("b", {}, named(label)), state && h("span", {}, ` ${state}`)));
 }
 

@@ -2,6 +2,7 @@
 import { h, number, sprite } from "./dom.js";
 
 const ORDERS = { number: "number", activation: "activation", change: "change" };
+const KINDS = { all: "all", active: "active ones", dead: "never active" };
 
 export function wall(block, { sheets, entry }, { state, act, change, between }) {
   const sort = state.sort in ORDERS ? state.sort : between ? "change" : "number";
@@ -10,11 +11,15 @@ export function wall(block, { sheets, entry }, { state, act, change, between }) 
     activation: ({ activations }) => -(activations?.[0] ?? -Infinity),
     change: ({ channel }) => -(change?.get(channel) ?? 0),
   };
-  const maps = [...block.maps].sort((a, b) => keys[sort](a) - keys[sort](b) || a.channel - b.channel);
+  const only = state.only in KINDS ? state.only : "all";
+  const active = ({ activations }) => !activations || activations[0] > 0;
+  const maps = block.maps.filter((map) => only === "all" || active(map) === (only === "active")).sort((a, b) => keys[sort](a) - keys[sort](b) || a.channel - b.channel);
   const choice = h("label", {}, "Sort by ", h("select", { "data-key": `sort ${entry.id}`, onchange: ({ target }) => act({ sort: target.value }, { replace: true }) },
     Object.entries(ORDERS).map(([value, text]) => h("option", { value, selected: value === sort }, text))));
+  const filter = h("label", {}, "Show ", h("select", { "data-key": `only ${entry.id}`, onchange: ({ target }) => act({ only: target.value === "all" ? null : target.value }, { replace: true }) },
+    Object.entries(KINDS).map(([value, text]) => h("option", { value, selected: value === only }, text))));
   return [
-    h("div", { class: "bar-of-wall" }, h("p", {}, block.total ? `${block.maps.length} of ${block.total} feature maps` : `${block.maps.length} feature maps`), choice),
+    h("div", { class: "bar-of-wall" }, h("p", {}, block.total ? `${block.maps.length} of ${block.total} feature maps` : `${block.maps.length} feature maps`), choice, filter),
     h("div", { class: "wall" }, maps.map((map) => cell(map, sheets, { state, act, change: change?.get(map.channel), order: sort }))),
   ];
 }
