@@ -113,6 +113,16 @@ def test_an_address_is_kept_in_the_file(open_page, address):
     page.locator("h2", has_text="Training").wait_for()
 
 
+def test_what_was_made_of_an_image_opens_beside_it(open_page):
+    page = ready(open_page())
+    page.locator(".others button").nth(2).click()
+    page.locator(".row .zoom").first.click()
+    assert page.locator("dialog option").all_text_contents() == ["original"]
+    assert page.locator("dialog .sprite").count() == 2
+    page.get_by_role("button", name="Close").click()
+    page.locator("dialog").wait_for(state="detached")
+
+
 def test_two_epochs_side_by_side(open_page):
     page = ready(open_page())
     page.get_by_label("Beside").select_option("another epoch")

@@ -31,7 +31,7 @@ function block_(block, part, context) {
     case "sentences": return [h("p", {}, block.lines[0]), block.lines.length > 1 && h("ul", { class: "findings" }, block.lines.slice(1).map((line) => h("li", {}, line)))];
     case "gallery": return h("div", { class: "tiles" }, block.tiles.map((tile, n) => tileOf(tile, part, (other) => other.tiles?.[n], context)));
     case "series": return h("div", { class: "row", tabindex: "0", role: "group", "aria-label": "An image, and what was made of it" },
-      tileOf({ picture: block.original, label: "original", state: "" }, part), block.tiles.map((tile, n) => tileOf(tile, part, (other) => other.tiles?.[n], context)));
+      tileOf({ picture: block.original, label: "original", state: "" }, part), block.tiles.map((tile, n) => tileOf(tile, part, (other) => other.tiles?.[n], { ...context, original: block.original })));
     case "tracks": // where the maps are shown, they are drawn with the map that they belong to
       return part.blocks.some(({ kind }) => kind === "features") ? null : [map(block, part, context), wall(block, part, context)];
     case "plots": return h("div", { class: "curves" }, block.plots.map((plot) => curve(plot.title, plot.note, plot.lines.map(([line, points]) =>
@@ -40,14 +40,15 @@ function block_(block, part, context) {
   }
 }
 
-// A tile; where it was shown at other epochs, too, it opens beside them.
-function tileOf({ picture, label, state }, part, find, { run } = {}) {
+// A tile, which opens large, beside the image that it was made of, and itself at other epochs.
+function tileOf({ picture, label, state }, part, find, { run, original } = {}) {
   const wide = picture[3] > 2 * picture[4] || picture[3] > 480;
   const open = async () => {
     const at = part.blocks.findIndex((block) => find(block)?.picture === picture);
     const others = part.history.filter((entry) => entry !== part.entry);
     const bodies = (await Promise.all(others.map((entry) => run.body(entry).catch(() => null)))).filter(Boolean);
     const same = bodies.map(({ entry, blocks, sheets }) => ({ name: `epoch ${entry.head.epoch}`, sheets, picture: blocks[at] && find(blocks[at])?.picture }));
+    if (original) same.unshift({ name: "original", sheets: part.sheets, picture: original });
     const alike = same.filter((one) => one.picture && one.picture[3] * picture[4] === one.picture[4] * picture[3]);
     const { epoch } = part.entry.head;
     enlarge(label, [{ name: epoch ? `epoch ${epoch}` : "", sheets: part.sheets, picture }, ...alike]);
