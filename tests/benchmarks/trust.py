@@ -1,21 +1,24 @@
 """Does a projection depend on the weights? Curves of AlexNet and EfficientNet-Lite 0, trained on ImageNet.
 
-``python -m tests.benchmarks.trust`` prints the tables of docs/trust.md; with Quantus at hand, also its test on the same
-pictures. It takes some minutes on two cores. ``--csv FILE`` keeps every number.
+``python -m tests.benchmarks.trust`` prints the numbers of docs/deconvnet.md, and ``--csv FILE`` keeps them. It
+takes some minutes on two cores. ``--quantus`` compares with Quantus' test on the same pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional import Randomization, randomization_test
+from lightning_cnnvis.functional import Randomization, project, randomization_test
+from lightning_cnnvis.functional.randomization.cascade import WeightedLayer, initial_values
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
 from tests.benchmarks.real_models import EFFICIENTNET, IMAGENET, data_folder, efficientnet, imagenet_photographs
@@ -81,6 +84,57 @@ def write_csv(found: dict[tuple[str, str, str], Randomization], file: Path) -> N
                     table.writerow((name, layer, rule, stage, image, *row))
 
 
+def with_our_weights(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Lets ``reset_parameters`` of each layer draw the weights that our test draws; deep copies do so, too."""
+    for name, module in model.named_modules():
+        if hasattr(module, "reset_parameters"):
+
+            def reset(self: nn.Module, name: str = name) -> None:
+                layer = WeightedLayer(name, tuple(f"{name}.{leaf}" for leaf, _ in self.named_parameters(recurse=False)))
+                for tensor, value in initial_values(nn.ModuleDict({name: self}), layer, seed).items():
+                    self.get_parameter(tensor.rpartition(".")[2]).data.copy_(value)
+
+            module.__class__ = type(type(module).__name__, (type(module),), {"reset_parameters": reset})
+    return model
+
+
+def against_quantus(count: int, side: int = 112) -> float:
+    """The largest difference of the rank correlation of magnitudes from that of Quantus' MPRT on the same pictures.
+
+    Of AlexNet, whose modules are defined in the order in which they run. The pictures are of the fifth convolution
+    before its rectifier.
+    """
+    quantus = importlib.import_module("quantus")
+    photos = torch.nn.functional.interpolate(imagenet_photographs(count), (side, side), mode="area")
+    images, layer, model = IMAGENET.normalize(photos), "10", alexnet()
+    channels = strongest_channels(model, images, layer)
+    positions = project(model, images, layer, channels).positions
+
+    def guided(network: nn.Module, inputs: Tensor, layer: str, channels: Tensor) -> Tensor:
+        return project(network, inputs, layer, channels, positions, rule="guided", start="one", windowed=False).pixels
+
+    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: object) -> np.ndarray:
+        return guided(model, torch.from_numpy(inputs).float(), layer, torch.from_numpy(targets)).numpy()
+
+    ours = randomization_test(model, images, layer, channels, method=guided)
+    mprt = quantus.MPRT(
+        similarity_func=quantus.similarity_func.correlation_spearman,
+        layer_order="top_down", abs=True, normalise=False, disable_warnings=True, display_progressbar=False,
+    )  # fmt: skip
+    theirs = mprt(
+        with_our_weights(alexnet()),
+        images.numpy(),
+        channels.numpy(),
+        explain_func=explain,
+        channel_first=True,
+        device="cpu",
+    )
+    found = [theirs[name] for name in ours.layers]
+    for name, mine, other in zip(ours.layers, ours.similarities["spearman_absolute"], found, strict=True):
+        print(f"  {name}: ours {mine.mean():.4f}, Quantus {np.mean(other):.4f}")
+    return float((ours.similarities["spearman_absolute"] - torch.tensor(found)).abs().max())
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,7 +142,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--quantus", action="store_true", help="compare with Quantus' MPRT, which must be installed")
     given = parser.parse_args()
+    if given.quantus:
+        print(f"largest difference from Quantus: {against_quantus(given.images):.2e}")
+        return
     found = curves(given.images, given.steps, given.networks)
     if given.csv:
         write_csv(found, given.csv)
