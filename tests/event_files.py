@@ -8,7 +8,18 @@ from report_contents import HOSTILE, K, picture
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_cnnvis.sinks import EncodedView, Sinks
-from lightning_cnnvis.viewer.content import FeatureMap, FeatureMaps, Gallery, NetworkLayer, Section, Tile, Track, Tracks
+from lightning_cnnvis.viewer.content import (
+    FeatureMap,
+    FeatureMaps,
+    Gallery,
+    Mark,
+    NetworkLayer,
+    Section,
+    Sentences,
+    Tile,
+    Track,
+    Tracks,
+)
 from lightning_cnnvis.viewer.encode import About, encode, encode_network
 
 LAYERS = ("conv1", HOSTILE[0], "conv3")
@@ -48,6 +59,13 @@ def write_epoch(sinks: Sinks, epoch: int, *, maps: int = 6, seed: int = 0, layer
         numbers = {f"similarity/{name}": 1 - 1 / (epoch + 1), f"dead/{name}": 0.25, f"other/{name}": 1.0}
         about = About("projection", name, epoch=epoch, numbers=numbers, plots=PLOTS)
         sinks.view(encode(layer_section(name, epoch, maps, seed), about), epoch)
+    if epoch == 3:
+        marks = (
+            Mark(layers[0], (0, 2), "dead", f"Two maps {HOSTILE[4]}."),
+            Mark(layers[0], (), "too wide", "A layer."),
+        )
+        section = Section("Findings", (Sentences(("Two.",)),), marks=marks)
+        sinks.view(encode(section, About("findings", epoch=epoch)), epoch)
     if epoch % 2:
         tiles = tuple(Tile(picture(2, 2, epoch + n), name, "p 1.00") for n, name in enumerate(HOSTILE))
         sinks.view(encode(Section("Classes", (Gallery(tiles),), HOSTILE[4]), About("classes", epoch=epoch)), epoch)

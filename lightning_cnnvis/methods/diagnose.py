@@ -33,7 +33,7 @@ from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
 from lightning_cnnvis.pictures import Picture
-from lightning_cnnvis.viewer.content import Block, Gallery, Section, Sentences, Tile
+from lightning_cnnvis.viewer.content import Block, Gallery, Mark, Section, Sentences, Tile
 
 STRIP_KERNELS = 12
 """Number of kernels in the strip over the epochs."""
@@ -283,7 +283,11 @@ def _sections(
     said = Sentences(tuple(result.diagnosis.sentences()))
     blocks: tuple[Block, ...] = (said, Gallery(tiles)) if tiles else (said,)
     note = "What is wrong with feature maps and layers, the worst first; framed kernels have findings."
-    return [Section("Diagnosis", blocks, note, first=True)]
+    marks = tuple(
+        Mark(finding.layer, finding.channels, finding.kind.replace("_", " "), finding.sentence)
+        for finding in result.diagnosis.findings
+    )
+    return [Section("Diagnosis", blocks, note, first=True, marks=marks)]
 
 
 DIAGNOSE = Method(

@@ -168,6 +168,23 @@ Block = Sentences | Gallery | Series | FeatureMaps | Tracks | Plots
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Something to be said of feature maps of a layer, or of the layer.
+
+    Attributes:
+        layer: The layer's name.
+        channels: Numbers of the feature maps; empty if it is about the layer.
+        kind: What it is, in a word or two.
+        sentence: What is to be said.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page under a title of its own.
 
@@ -177,6 +194,7 @@ class Section:
         note: A sentence on how to read it.
         first: Whether it belongs at the top of the page.
         layer: Whether it is about one layer: then the strip that stands for the network leads to it.
+        marks: What is to be said where a layer or a map is shown.
     """
 
     title: str
@@ -184,6 +202,7 @@ class Section:
     note: str = ""
     layer: bool = False
     first: bool = False
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,9 +99,13 @@ def encode(section: Section, about: About) -> EncodedView:
         "numbers": numbers,
         "plots": {kind: list(about.plots[kind]) for kind in sorted(kinds)},
         "sheets": len(sheets),
+        "marks": dict(Counter(mark.layer for mark in section.marks)),
     }
+    marks = [asdict(mark) for mark in section.marks]
     key = f"{about.label}/{about.part}/{about.order}"
-    return EncodedView(key, _json(head), _json({"blocks": blocks, "sheets": sheets.sizes()}), sheets.encoded())
+    return EncodedView(
+        key, _json(head), _json({"blocks": blocks, "sheets": sheets.sizes(), "marks": marks}), sheets.encoded()
+    )
 
 
 def encode_network(layers: Iterable[NetworkLayer]) -> EncodedView:

@@ -297,6 +297,21 @@ def test_maps_are_sorted_and_filtered(open_page, served):
     assert "sort=activation" in page.url
 
 
+def test_findings_are_seen_where_they_belong(open_page, served):
+    page = ready(open_page(served.page(run="one", epoch=2)))
+    assert page.locator(".marked").count() == 0
+    page.keyboard.press("ArrowRight")
+    page.locator(".findings").wait_for()
+    assert page.locator(".marked").count() == 1
+    assert "2 findings" in page.locator(".layers button").first.text_content()
+    assert page.locator(".findings b").all_text_contents() == ["dead", "too wide"]
+    page.get_by_label("Show").select_option("with findings")
+    page.wait_for_function("document.querySelectorAll('.cell').length === 2")
+    page.locator(".cell").nth(1).click()
+    page.locator(".map .late").wait_for()
+    assert page.locator(".map .late").text_content() == f"dead Two maps {HOSTILE[4]}."
+
+
 def test_hostile_names_stay_text(open_page, tmp_path):
     names = tuple(f"{HOSTILE[n % len(HOSTILE)]} {n}" for n in range(500))
     write_run(tmp_path / "logs", range(1, 2), layers=names, maps=2)

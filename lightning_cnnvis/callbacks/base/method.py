@@ -26,7 +26,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import ImageStat
 from lightning_cnnvis.functional.tensors import to_cpu
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.layers import naming_layer
-from lightning_cnnvis.methods.method import Method, Parts
+from lightning_cnnvis.methods.method import Drawings, Method, Parts
 from lightning_cnnvis.methods.own_statistics import wants_own, with_statistics
 from lightning_cnnvis.methods.registry import get_method
 from lightning_cnnvis.methods.results import Animation
@@ -83,6 +83,7 @@ class MethodCallback(VisualizationCallback):
         self._parts: Parts = {}
         self._strips: dict[str, PictureStrip] = {}
         self._network_known = False  # to the viewer
+        self._drawn: Drawings = {}  # of the part that is being shown
         super().__init__(self._named_layers(), **schedule)
 
     def check(self, context: VisualizationContext) -> None:
@@ -108,6 +109,7 @@ class MethodCallback(VisualizationCallback):
                 shown += result is not None
                 if result is not None and self.viewer and context.sinks.takes_views:
                     self._show_in_viewer(context, options, part, result)
+                self._drawn = {}
         return shown > 0
 
     # What a subclass may override.
@@ -156,6 +158,7 @@ class MethodCallback(VisualizationCallback):
         if result is None:
             return None
         drawn = self.method.draw(context, options, part, result, lambda shown: f"{shown} · epoch {context.epoch}")
+        self._drawn = drawn
         for tag, drawing in drawn.items():
             if isinstance(drawing, Animation):
                 context.sinks.animation(
@@ -257,8 +260,8 @@ class MethodCallback(VisualizationCallback):
         if not any(peer._network_known for peer in peers if isinstance(peer, MethodCallback)):
             self._network_known = True
             context.sinks.view(encode_network(_leaves(context)), context.epoch)
-        drawn = self.method.draw(context, options, part, result, lambda shown: shown)
-        pictures = {tag: drawing for tag, drawing in drawn.items() if not isinstance(drawing, Animation)}
+        # as they were shown a moment ago: drawing them again would double what they cost
+        pictures = {tag: drawing for tag, drawing in self._drawn.items() if not isinstance(drawing, Animation)}
         whole = self.method.result(pictures, parts={part: result})
         numbers = self.numbers_of(options, part, result)
         for n, section in enumerate(self.method.sections(context, options, whole, self.evolution_of(part))):

@@ -241,7 +241,13 @@ async function read({ run, epoch }, page) {
     Promise.all(parts.flatMap(({ sheets }) => sheets.map(ready))),
     new Promise((resolve) => setTimeout(resolve, 1500)),
   ]);
-  return { run, epoch, parts };
+  return { run, epoch, parts, marks: page.layer ? await marksOf(run, page.title, epoch) : [] };
+}
+
+// What is to be said of a layer and its maps.
+async function marksOf(run, layer, epoch) {
+  const bodies = await Promise.all(run.marked(epoch, layer).map((entry) => run.body(entry).catch(() => null)));
+  return bodies.flatMap((body) => (body ? body.marks.filter((mark) => mark.layer === layer) : []));
 }
 
 // Until a picture is decoded, what stands in its place would flash.

@@ -18,7 +18,8 @@ function refusal(head) {
     : head.kind !== "section" ||
       ([head.label, head.part, head.title, head.note].every(isText) && isNumber(head.epoch) && isNumber(head.order) &&
         typeof head.layer === "boolean" && isObject(head.numbers) && Object.values(head.numbers).every(isNumber) &&
-        isObject(head.plots) && Object.values(head.plots).every((plot) => Array.isArray(plot) && isText(plot[0])));
+        isObject(head.plots) && Object.values(head.plots).every((plot) => Array.isArray(plot) && isText(plot[0])) &&
+        (head.marks === undefined || (isObject(head.marks) && Object.values(head.marks).every(isNumber))));
   return whole ? null : "Some data cannot be read: they are broken.";
 }
 
@@ -120,6 +121,16 @@ export class Run {
     return [...found.values()].sort(({ head: a }, { head: b }) => b.layer - a.layer || compare(a.label, b.label) || compare(a.part, b.part) || a.order - b.order);
   }
 
+  // What has something to say of layers, or of one of them: of each thing the last by an epoch.
+  marked(epoch, layer) {
+    const found = new Map();
+    for (const entry of this.shown) {
+      const { head } = entry;
+      if (head.marks && head.epoch <= epoch) found.set(`${head.label}/${head.part}/${head.order}`, entry);
+    }
+    return [...found.values()].filter(({ head }) => (layer === undefined ? Object.keys(head.marks).length : Object.hasOwn(head.marks, layer)));
+  }
+
   epochsOf(page) {
     const epochs = new Set(this.shown.filter(({ head }) => pageOf(head) === page).map(({ head }) => head.epoch));
     return epochs.has(0) ? new Set(this.epochs) : epochs;
@@ -145,7 +156,9 @@ export class Run {
     if (!isObject(body) || !isList(body.sheets, (size) => isList(size, isNumber) && size.length === 2)) throw new Error("Some data cannot be read: they are broken.");
     const blocks = blocksOf(body, body.sheets);
     const sheets = body.sheets.map((size, n) => lazily(size, () => this.source.sheet(this.name, entry, n)));
-    return { entry, blocks, sheets };
+    const marks = (Array.isArray(body.marks) ? body.marks : []).filter((mark) =>
+      isObject(mark) && [mark.layer, mark.kind, mark.sentence].every(isText) && isList(mark.channels, Number.isInteger));
+    return { entry, blocks, sheets, marks };
   }
 }
 

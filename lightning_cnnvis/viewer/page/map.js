@@ -2,7 +2,7 @@
 import { curve } from "./curves.js";
 import { h, number, sprite, toSee } from "./dom.js";
 
-export function map(block, part, { state, run, epoch, act }) {
+export function map(block, part, { state, run, epoch, act, marks }) {
   const found = state.map === undefined ? undefined : block.maps.find(({ channel }) => channel === state.map);
   if (!found) return null;
   const { channel, activations, picture } = found;
@@ -13,6 +13,7 @@ export function map(block, part, { state, run, epoch, act }) {
   return h("section", { class: "map", "aria-label": `Map ${channel}, ${run.name}, epoch ${epoch}` },
     h("header", {}, h("h3", { tabindex: "-1" }, `Map ${channel}`),
       h("button", { type: "button", class: "close", "data-key": "close", onclick: () => act({ map: null }) }, "Close")),
+    marks.filter(({ channels }) => channels.includes(channel)).map((mark) => h("p", { class: "late" }, h("b", {}, mark.kind), ` ${mark.sentence}`)),
     activations && [h("div", { class: "top", style: { "--k": columns } }, activations.map((activation, column) => h("figure", {},
       activation > 0 ? [sprite(part.sheets, picture, `Projection ${column + 1}`, { rows: 2, columns, row: 0, column }),
         sprite(part.sheets, picture, `Image patch ${column + 1}`, { rows: 2, columns, row: 1, column })] : null,
