@@ -7,9 +7,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from lightning_cnnvis.figures.layout import EMPTY, FAINT, MARK, PAPER
+from lightning_cnnvis.figures.layout import FAINT, MARK, PAPER
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity
 
+_BAND = (206, 206, 212)
 _FINER = 4  # drawn larger, and made smooth by scaling
 
 
@@ -37,7 +38,7 @@ def path_curve(path: PathSimilarity | None, image: int, size: tuple[int, int]) -
             return margin + (1 - max(min(value, 1.0), 0.0)) * (_FINER * height - 2 * margin)
 
         low, high = (list(map(down, edge.tolist())) for edge in path.band)
-        draw.polygon([*zip(across, high, strict=True), *reversed([*zip(across, low, strict=True)])], fill=EMPTY)
+        draw.polygon([*zip(across, high, strict=True), *reversed([*zip(across, low, strict=True)])], fill=_BAND)
         draw.line([(margin, down(0)), (_FINER * width - margin, down(0))], fill=FAINT, width=_FINER // 2)
         points = list(zip(across, map(down, path.similarities[:, image].nan_to_num(0.0).tolist()), strict=True))
         draw.line(points, fill=MARK, width=_FINER * max(1, width // 90), joint="curve")
