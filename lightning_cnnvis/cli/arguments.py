@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -17,9 +19,16 @@ from lightning_cnnvis.methods.registry import all_methods, get_method, method_na
 from lightning_cnnvis.report import ReportOptions
 from lightning_cnnvis.text import printable
 
+_FLAG = re.compile(r"^--([a-z][a-z0-9_-]*)(?=$|=)")
+
 
 class _Parser(ArgumentParser):
-    """Says what is wrong in a sentence."""
+    """Says what is wrong in a sentence; takes flags however their words are joined: ``--fail-on``, ``--fail_on``."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Parses the arguments of a command."""
+        joined = [_FLAG.sub(lambda flag: f"--{flag[1].replace('-', '_')}", arg) for arg in args or ()]
+        return super().parse_args(joined, *rest, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Ends the program."""

@@ -41,7 +41,7 @@ def run(command: str, args: Sequence[str]) -> None:
         SystemExit: With status 2, if something is wrong that the user can mend; with 1, if a method's verdict says so.
     """
     try:
-        options = parser_of(command).parse_args([_with_underscores(arg) for arg in args])
+        options = parser_of(command).parse_args(list(args))
     except ValueError as error:  # a method that cannot be loaded
         fail(error)
     try:
@@ -59,12 +59,6 @@ def run(command: str, args: Sequence[str]) -> None:
         fail(error)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _with_underscores(arg: str) -> str:
-    """A flag as it is called, however its words are joined: ``--fail-on`` is ``--fail_on``."""
-    name, equals, value = arg.partition("=")
-    return f"--{name[2:].replace('-', '_')}{equals}{value}" if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else arg
 
 
 def _layers(options: Namespace) -> None:
