@@ -77,6 +77,9 @@ FUNCTIONS = {
     "invert_layers": lambda net, images: functional.invert_layers(
         net, images, ["model.2", "model.10"], input_spec=SPEC, steps=2, restarts=2
     ),
+    "invert, with others": lambda net, images: functional.invert(
+        net, images, "model.6", input_spec=SPEC, steps=1, options=functional.InversionOptions(others=images)
+    ),
     "maximize_activation": lambda net, images: functional.maximize_activation(
         net, "model.6", [0, 1], input_spec=SPEC, steps=2
     ),
@@ -94,6 +97,7 @@ FUNCTIONS = {
     "randomization_test": lambda net, images: functional.randomization_test(
         net, images, "model.6", CHANNELS, samples=2
     ),
+    "path_similarity": lambda net, images: functional.path_similarity(net, images[:1], images, ["model.2", "model.6"]),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),
     "top_activations": lambda net, images: functional.top_activations(net, [images], ["model.2", "model.6"], k=2),
     "transformation_invariance": lambda net, images: functional.transformation_invariance(
