@@ -43,7 +43,7 @@ function block_(block, part, context) {
 
 // A tile, which opens large, beside the image that it was made of, and itself at other epochs.
 function tileOf({ picture, label, state }, part, find, { run, original } = {}) {
-  const wide = picture[3] > 2 * picture[4] || picture[3] > 480;
+  const wide = picture[3] > 230; // pictures with text in them keep their size
   const open = async () => {
     const at = part.blocks.findIndex((block) => find(block)?.picture === picture);
     const others = part.history.filter((entry) => entry !== part.entry);
@@ -55,7 +55,7 @@ function tileOf({ picture, label, state }, part, find, { run, original } = {}) {
     enlarge(label, [{ name: epoch ? `epoch ${epoch}` : "", sheets: part.sheets, picture }, ...alike]);
   };
   const shown = sprite(part.sheets, picture, label);
-  return h("figure", { class: wide ? "tile wide" : "tile", style: { "--side": `${picture[3]}px` } },
+  return h("figure", { class: `tile${wide ? " wide" : ""}${picture[3] > 176 ? " fine" : ""}`, style: { "--side": `${picture[3]}px` } },
     find ? h("button", { type: "button", class: "zoom", "aria-label": `Enlarge ${label}`, onclick: open }, shown) : shown,
     h("figcaption", {}, h("b", {}, named(label)), state && h("span", {}, ` ${state}`)));
 }
