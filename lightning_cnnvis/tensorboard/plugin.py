@@ -119,6 +119,11 @@ class CnnvisPlugin(TBPlugin):  # type: ignore[misc]
             raise NotFound(f"There is no sheet {index - 1} under {tag!r}.")
         try:
             data = self._data.read_blob(ctx=plugin_util.context(request.environ), blob_key=blobs[index].blob_key)
+        except errors.InvalidArgumentError as error:
+            raise NotFound(
+                f"TensorBoard's fast loader cannot read run {run!r}, whose name has quotes or backslashes in it. "
+                "Start it with --load_fast=false, or rename the run."
+            ) from error
         except (TypeError, ValueError, IndexError) as error:  # of a tensor that is not what it says
             raise NotFound("The data are broken: they cannot be read.") from error
         if not isinstance(data, bytes):

@@ -30,6 +30,7 @@ def logs(tmp_path_factory) -> Path:
     write_run(folder / "first", maps=3)
     write_run(folder / "second" / "version_0", range(1, 13), maps=2)
     write_broken(folder / "broken")
+    write_run(folder / 'a "quoted" run', range(1, 2), maps=2)
     other = SummaryWriter(str(folder / "other"))
     other.add_scalar("loss", 1.0, 1)
     other.close()
@@ -45,7 +46,7 @@ def server(request, logs) -> str:
     tensorboard.configure(argv=argv)
     address = tensorboard.launch().rstrip("/") + "/data"
     deadline = time.monotonic() + 20
-    while len(json.loads(get(f"{address}/plugin/cnnvis/runs")[1])) < 3 and time.monotonic() < deadline:
+    while len(json.loads(get(f"{address}/plugin/cnnvis/runs")[1])) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     return address
 
@@ -79,7 +80,7 @@ def test_the_tab_is_there_once_a_run_has_data(server):
 
 def test_runs_are_those_with_data_in_the_order_in_which_they_began(server):
     runs = json.loads(ours(server, "runs")[1])
-    assert runs == ["first", "second/version_0", "broken"]
+    assert runs == ["first", "second/version_0", "broken", 'a "quoted" run']
 
 
 def test_every_epoch_and_layer_is_there(server):
@@ -104,6 +105,13 @@ def test_bodies_and_sheets_are_given(server):
             assert (status, sheet[:4], headers["Content-Type"]) == (200, b"RIFF", "image/webp")
             assert headers["X-Content-Type-Options"] == "nosniff"
         assert ours(server, "sheet", run="first", id=entry["id"], n=head["sheets"])[0] == 404
+
+
+def test_a_run_that_the_fast_loader_cannot_read_is_named(server):
+    run = 'a "quoted" run'
+    entry = next(entry for entry in entries(server, run) if entry["head"]["kind"] == "section")
+    status, content, _ = ours(server, "body", run=run, id=entry["id"])
+    assert status == 200 or b"Start it with --load_fast=false" in content
 
 
 def test_what_has_not_changed_is_not_sent_again(server):
