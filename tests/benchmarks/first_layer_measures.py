@@ -13,8 +13,10 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional import Diagnosis, diagnose
+from lightning_cnnvis.functional import diagnose
 from lightning_cnnvis.functional.diagnosis.kernels import aliased_energy, nyquist
+from lightning_cnnvis.functional.diagnosis.measures import LayerMeasures
+from lightning_cnnvis.functional.diagnosis.shifts import shift_errors
 from lightning_cnnvis.inputs import InputSpec
 
 from .first_layer import GEOMETRIES, IMAGENET_ALEXNET, SIZE, Photographs, enlarged, network, path_of
@@ -23,6 +25,7 @@ from .real_models import IMAGENET, data_folder, imagenet_photographs
 SPEC = InputSpec((SIZE, SIZE), 3, IMAGENET.mean, IMAGENET.std)
 SHIFTS = (1, 2, 3)
 LAYERS = 5
+PHOTOGRAPHS = 100
 
 Row = dict[str, Any]
 
@@ -66,10 +69,9 @@ def changed_labels(net: nn.Module, batches: Iterable[Sequence[Tensor]]) -> float
 
 
 def maps_of(
-    name: str, seed: int, found: Diagnosis, layer: str, conv: nn.Conv2d, own: Tensor, sharp: Tensor
+    name: str, seed: int, measures: LayerMeasures, errors: Tensor, conv: nn.Conv2d, own: Tensor, sharp: Tensor
 ) -> list[Row]:
     """A row for each map of the first layer: on images like those of the training, and on sharp photographs."""
-    measures = found.layers[layer]
     response, sharp_response = (aliased_response(conv, images) for images in (own, sharp))
     eighth = aliased_energy(conv.weight, (4, 4))
     return [
@@ -85,7 +87,7 @@ def maps_of(
             "energy_above_eighth": float(eighth[n]),
             "aliased_response": float(response[n]),
             "aliased_response_sharp": float(sharp_response[n]),
-            "shift_error": float(measures.shift_error[n]),
+            "shift_error": float(errors[n]),
         }
         for n in range(measures.maps)
     ]
@@ -102,16 +104,17 @@ def measure_trained(arm: str, seed: int, output: Path, data: Photographs, sharp:
     net.load_state_dict(kept["weights"])
     net = net.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     found = diagnose(net, data.val_dataloader(), input_spec=SPEC)
-    own = enlarged(data.val[0][::10])
-    maps = maps_of(arm, seed, found, "relu1", net.get_submodule("conv1"), own, sharp)  # type: ignore[arg-type]
-    second = found.layers["relu2"]
+    images, first, conv = enlarged(data.val[0][::8]), found.layers["relu1"], net.get_submodule("conv1")
+    assert isinstance(conv, nn.Conv2d)
+    errors = shift_errors(net, images, {layer: found.layers[layer].stride for layer in ("relu1", "relu2")})
+    maps = maps_of(arm, seed, first, errors["relu1"], conv, enlarged(data.val[0][::20]), sharp)
     row: Row = {
         "network": arm,
         "seed": seed,
         "epochs": kept["epochs"],
         "accuracy": kept["accuracy"],
         "changed_labels": changed_labels(net, data.val_dataloader()),
-        "shift_error_2": float(second.shift_error[~second.is_dead].median()),
+        "shift_error_2": float(errors["relu2"][errors["relu2"] > 0].median()),  # the others hardly vary
         "core_seconds": kept["seconds"],
     }
     for number in range(1, LAYERS + 1):
@@ -129,9 +132,11 @@ def measure_imagenet(photographs: Tensor) -> list[Row]:
     weights = load_file(data_folder() / "alexnet_features_imagenet.safetensors")
     features.load_state_dict({name.removeprefix("features."): value for name, value in weights.items()})
     features.eval()
-    found = diagnose(features[:2], photographs.split(50), input_spec=IMAGENET, layers=["1"])
-    own = photographs[::10, :, 48:176, 48:176]  # as sharp as the network sees them
-    return maps_of(IMAGENET_ALEXNET, 0, found, "1", features[0], own, own)  # type: ignore[arg-type]
+    first, conv = features[:2], features[0]
+    measures = diagnose(first, photographs.split(50), input_spec=IMAGENET).layers["1"]
+    errors = shift_errors(first, photographs[::4], {"1": measures.stride})["1"]
+    own = photographs[::4, :, 48:176, 48:176]  # as sharp as the network sees them
+    return maps_of(IMAGENET_ALEXNET, 0, measures, errors, conv, own, own)
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -152,8 +157,8 @@ def measure(data: Path, output: Path, figures: Path) -> None:
         figures: Folder for the CSV files.
     """
     images = Photographs(data, seed=0)
-    photographs = IMAGENET.normalize(imagenet_photographs(500))
-    sharp = nn.functional.interpolate(photographs[::10], (SIZE, SIZE), mode="bicubic", antialias=True)
+    photographs = IMAGENET.normalize(imagenet_photographs(PHOTOGRAPHS))
+    sharp = nn.functional.interpolate(photographs[::4], (SIZE, SIZE), mode="bicubic", antialias=True)
     runs, maps = [], []
     for arm in GEOMETRIES:
         seed = 0
@@ -162,7 +167,10 @@ def measure(data: Path, output: Path, figures: Path) -> None:
             runs.append(row)
             maps += of_maps
             seed += 1
-    maps += measure_imagenet(photographs)
+    done = output / "imagenet.json"
+    if not done.exists():
+        done.write_text(json.dumps(measure_imagenet(photographs)), encoding="utf-8")
+    maps += json.loads(done.read_text(encoding="utf-8"))
     figures.mkdir(parents=True, exist_ok=True)
     write(figures / "runs.csv", runs)
     write(figures / "maps.csv", maps)

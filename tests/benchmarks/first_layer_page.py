@@ -20,6 +20,7 @@ from typing import Any
 from .first_layer import ARMS, IMAGENET_ALEXNET
 from .tables import DOCS, table
 
+CONTROL = "7x7/4"
 PAGE, FIGURES, IMAGES = DOCS / "redesign.md", DOCS / "redesign", DOCS / "images"
 _T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 """97.5th percentile of Student's t by the number of values."""
@@ -86,7 +87,9 @@ MEASURES: dict[str, tuple[str, Callable[[list[Row]], float], str]] = {
     "layer 1: energy of a kernel above ⅛ cycle per pixel": ("maps.csv", _average("energy_above_eighth"), "%"),
     "layer 1: share of the response that is aliased, own images": ("maps.csv", _average("aliased_response"), "%"),
     "layer 1: the same, sharp photographs": ("maps.csv", _average("aliased_response_sharp"), "%"),
+    "layer 1: cosine of a kernel to the most similar other": ("maps.csv", _average("similarity"), ""),
     "layer 1: error of the map if the image moves": ("maps.csv", _average("shift_error"), ""),
+    "layer 2: dead maps": ("runs.csv", lambda rows: mean(row["dead_2"] / row["maps_2"] for row in rows), "%"),
     "layer 2: error of the map if the image moves": ("runs.csv", _average("shift_error_2"), ""),
 }
 """What the page compares: the file, the number of a network, and the unit."""
@@ -119,7 +122,22 @@ def comparison() -> str:
             f"**{shown}**" if low > 0 or high < 0 else shown,
             _written(real[0], unit) + (" %" if unit else "") if real else "",
         ])  # fmt: skip
-    return table(["", "11×11, stride 4", "7×7, stride 2", "difference", "AlexNet, ImageNet"], rows)
+    return table(["", *map(_titled, ARMS), "difference", "AlexNet, ImageNet"], rows)
+
+
+def control() -> str:
+    """Both geometries and what lies between them: the smaller kernels with the larger stride."""
+    arms = (ARMS[0], CONTROL, ARMS[1])
+    rows = []
+    for name, (file, measure, unit) in MEASURES.items():
+        of_arms = [of_seeds(read(file), arm, measure) for arm in arms]
+        seeds = min(map(len, of_arms))
+        rows.append([name, *(_with_interval(values[:seeds], unit) for values in of_arms)])
+    return table(["", *map(_titled, arms)], rows)
+
+
+def _titled(arm: str) -> str:
+    return arm.replace("x", "×").replace("/", ", stride ")
 
 
 def dead() -> str:
@@ -146,7 +164,7 @@ def runs() -> str:
     for row in read("runs.csv"):
         own = [one for one in maps if (one["network"], one["seed"]) == (row["network"], row["seed"])]
         rows.append([
-            row["network"].replace("x", "×").replace("/", ", stride "),
+            _titled(row["network"]),
             f"{row['seed']:.0f}",
             f"{100 * row['accuracy']:.1f} %",
             f"{100 * row['changed_labels']:.1f} %",
@@ -158,7 +176,7 @@ def runs() -> str:
     return table(head, rows)
 
 
-TABLES = {"comparison": comparison, "dead": dead, "runs": runs}
+TABLES = {"comparison": comparison, "control": control, "dead": dead, "runs": runs}
 
 
 def rendered(text: str) -> str:

@@ -30,7 +30,7 @@ SHOWN = 24
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws the energy of each kernel above its stride's Nyquist frequency, the kernels of a network in order."""
-    drawn = Figure(figsize=(8, 3.6), layout="constrained")
+    drawn = Figure(figsize=(9, 3.6), layout="constrained")
     axes = drawn.add_subplot()
     for name, color in COLORS.items():
         seeds = sorted({row["seed"] for row in rows if row["network"] == name})
@@ -43,11 +43,13 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for name, share in WHITE_NOISE.items():
         axes.axhline(100 * share, color=COLORS[name], linestyle=":", linewidth=1)
         axes.text(0.005, 100 * share + 1, "white noise", color=COLORS[name], fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(0, 104), xlabel="kernels of a network, in order", ylabel="% above Nyquist")
+    axes.set(
+        xlim=(0, 1), ylim=(0, 104), xlabel="kernels of a network, in order", ylabel="% above the Nyquist frequency"
+    )
     axes.set_title("Energy of first-layer kernels above what their stride can sample", fontsize=11, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    drawn.legend(fontsize=8, frameon=False, loc="outside right center")
     drawn.savefig(path, dpi=110)
 
 
