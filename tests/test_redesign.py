@@ -28,3 +28,10 @@ def test_every_geometry_leaves_maps_of_one_size(arm):
 def test_intervals_are_those_of_the_textbook():
     assert page.interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
     assert page.wilson(0, 100) == pytest.approx((0, 0.037), abs=1e-3)
+
+
+def test_tables_are_those_of_the_figures():
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.rendered(text) == text, "python -m tests.benchmarks.first_layer_page"
+    for name in page.TABLES:
+        assert text.count(f"<!-- redesign: {name} -->") == 1
