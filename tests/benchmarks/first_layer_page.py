@@ -176,7 +176,7 @@ def runs() -> str:
     return table(head, rows)
 
 
-TABLES = {"comparison": comparison, "dead": dead, "runs": runs}
+TABLES = {"comparison": comparison, "control": control, "dead": dead, "runs": runs}
 
 
 def rendered(text: str) -> str:
