@@ -81,7 +81,6 @@ class Diagnosis(FollowingCallback[Census], method=DIAGNOSE):
             raise MisconfigurationException(f"max_images={max_images} must be at least 2.")
         self.max_images = max_images
         self._harvest = EpochHarvest[Census](max_images, self.get_images)
-        self._followed: nn.Module | None = None
         self._dims: dict[str, int] = {}
         self._activity: dict[str, dict[int, Tensor]] = {}
         self._found: Found | None = None

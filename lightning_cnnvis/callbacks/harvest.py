@@ -160,7 +160,7 @@ class FollowingCallback(MethodCallback, Generic[F]):
     """Shows a method for which the network is followed through the validation; what it sees is in `_harvest`."""
 
     _harvest: EpochHarvest[F]
-    _followed: nn.Module | None  # the network, once it is known what to follow
+    _followed: nn.Module | None = None  # the network, once it is known what to follow
 
     def follower(self, network: nn.Module, guard: Guard | None = None) -> F:
         """Makes what follows a network.

@@ -42,7 +42,8 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
         >>> pearson(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5.0, 4.0, 3.0]]))
         tensor([-1.])
     """
-    pairs = zip(first.flatten(1), second.flatten(1), strict=True)
+    # on the CPU, since some devices have no float64
+    pairs = zip(first.flatten(1).cpu(), second.flatten(1).cpu(), strict=True)
     return torch.stack([_correlation(a.double(), b.double()) for a, b in pairs]).float()
 
 
@@ -60,7 +61,7 @@ def signal_to_noise(features: Tensor, originals: Tensor) -> Tensor:
         >>> signal_to_noise(torch.tensor([[1.1, 2.2]]), torch.tensor([[1.0, 2.0]])).round()
         tensor([20.])
     """
-    a, b = features.flatten(1).double(), originals.flatten(1).double()
+    a, b = features.flatten(1).cpu().double(), originals.flatten(1).cpu().double()
     return (10 * (b.square().sum(1) / (a - b).square().sum(1)).log10()).float()
 
 
@@ -114,7 +115,7 @@ def ranks(values: Tensor) -> Tensor:
         tensor([[2.5000, 1.0000, 2.5000, 4.0000]])
     """
     ranked = []
-    for row in values.flatten(1):
+    for row in values.flatten(1).cpu():
         ordered, places = row.sort()
         _, groups, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
         counts = counts.double()

@@ -69,13 +69,11 @@ def networks(device: str) -> dict[str, tuple[nn.Module, InputSpec]]:
 def plant(net: nn.Module, conv: str, biased: str, kind: str, channel: int) -> set[int]:
     """Makes a fault; returns the maps that it concerns."""
     weight, bias = get_layer(net, conv).weight.data, get_layer(net, biased).bias.data
-    own = get_layer(net, biased)
     norm = weight[channel].norm()
     if kind in ("dead", "always_on"):
-        bias[channel] = -1e3 if kind == "dead" else 1e3
+        bias[channel] = -1e6 if kind == "dead" else 1e6
     elif kind == "dominating":
-        # a bounded rectifier holds it down: then the others are the smaller ones
-        (weight if own is get_layer(net, conv) else own.weight.data)[channel] *= 100
+        weight[channel] *= 100
     elif kind == "duplicate":
         other = (channel + 7) % len(weight)
         weight[channel] = -weight[other].roll(weight.shape[-1] // 3, -1)

@@ -113,7 +113,7 @@ def test_rectifiers_without_an_upper_bound_are_left_alone(images, rule, make, mo
     net = network(make())
     channels = torch.arange(8) % 4
     found = project(net, images, "3", channels, rule=rule)
-    monkeypatch.setattr("lightning_cnnvis.functional.deconvnet.batching.pass_own_rectifier", lambda output: None)
+    monkeypatch.setattr("lightning_cnnvis.functional.deconvnet.batching.pass_own_rectifier", lambda *_, **__: None)
     monkeypatch.setattr(Unsaturated, "of", lambda self, output: output)
     before = project(net, images, "3", channels, rule=rule)
     assert torch.equal(found.pixels, before.pixels)

@@ -20,8 +20,8 @@ from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, channel_dim, get_layer, trace_layers
 
-_SHIFTED_IMAGES = 8
-"""Number of images that are shifted."""
+_SHIFTED_IMAGES = 4
+"""Number of images that are shifted; each passes through the network four times."""
 
 
 def diagnose(

@@ -28,6 +28,7 @@ class FindingLimits:
         dominance: Root of a map's mean square activation, over the median of its layer.
         winning_dominance: The same for maps that are also the strongest of their layer where they are on, as a rule.
         winning_share: Share of the positions where a map is on, at which it has to be the strongest for that.
+        filter_dominance: Norm of a kernel, over the median of its layer.
         similarity: Absolute cosine similarity of two large kernels; see ``small_similarity``.
         small_similarity: How much more it takes where kernels are small, and similar by chance: the limit is 1 less
             this times their number of weights, if that is above ``similarity``.
@@ -52,6 +53,7 @@ class FindingLimits:
     dominance: float = 20.0
     winning_dominance: float = 8.0
     winning_share: float = 0.8
+    filter_dominance: float = 10.0
     similarity: float = 0.95
     small_similarity: float = 2e-4
     aliased_loss: float = 0.09

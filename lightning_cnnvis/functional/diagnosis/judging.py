@@ -120,14 +120,19 @@ def _always_on(found: LayerMeasures, limits: FindingLimits) -> Iterator[Finding]
 def _dominating(found: LayerMeasures, limits: FindingLimits) -> Iterator[Finding]:
     winning = found.wins >= limits.winning_share * found.active.clamp_min(torch.finfo(torch.float32).tiny)
     winning &= found.dominance >= limits.winning_dominance
-    mask = ((found.dominance >= limits.dominance) | winning) & ~found.is_dead
-    limit = limits.winning_dominance if bool((mask & winning).any()) else limits.dominance
-    value, wins = _extreme(found.dominance, mask), float(found.wins[mask].sum())
+    strong = ((found.dominance >= limits.dominance) | winning) & ~found.is_dead
+    heavy = (found.filter_dominance >= limits.filter_dominance) & ~found.is_dead
+    if bool(strong.any()):
+        value, wins = _extreme(found.dominance, strong), float(found.wins[strong].sum())
+        limit = limits.winning_dominance if bool((strong & winning).any()) else limits.dominance
+        seen = f"activations are up to {value:.0f} times the median, and the strongest at {wins:.0%} of the positions"
+    else:
+        value, limit = _extreme(found.filter_dominance, heavy), limits.filter_dominance
+        seen = f"kernels are up to {value:.0f} times as large as the layer's median"
     yield from _of_maps(
-        "dominating", found, mask, value, limit, "dominate",
-        f"the layer: activations are up to {value:.0f} times the layer's median, and the strongest of all at "
-        f"{wins:.0%} of the positions. Without a limit, single filters outgrow the others. Try weight decay, "
-        "normalisation, or FilterRenormalization, as Zeiler & Fergus did.",
+        "dominating", found, strong | heavy, value, limit, "dominate",
+        f"the layer: {seen}. Without a limit, single filters outgrow the others. Try weight decay, normalisation, or "
+        "FilterRenormalization, as Zeiler & Fergus did.",
     )  # fmt: skip
 
 

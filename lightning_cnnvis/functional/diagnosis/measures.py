@@ -32,6 +32,7 @@ class LayerMeasures:
         mean: ``(K,)``, mean activation.
         variation: ``(K,)``, standard deviation of its activations over their mean.
         dominance: ``(K,)``, root of the mean square of its activations over the median of the maps that are not dead.
+        filter_dominance: ``(K,)``, norm of its kernel over the median of the layer.
         similarity: ``(K,)``, absolute cosine similarity of its kernel to the nearest other, up to sign and shift.
         nearest: ``(K,)``, number of that kernel; its own if there is none.
         aliased_energy: ``(K,)``, share of its kernel's energy above the stride's Nyquist frequency, of layers that read
@@ -57,6 +58,7 @@ class LayerMeasures:
     mean: Tensor
     variation: Tensor
     dominance: Tensor
+    filter_dominance: Tensor
     similarity: Tensor
     nearest: Tensor
     aliased_energy: Tensor
@@ -103,13 +105,14 @@ def measure(
     """
     found, maps = statistics.to("cpu"), len(statistics.highest)
     unknown = torch.full((maps,), math.nan, dtype=torch.float32, device="cpu")
-    similarity, nearest = unknown, torch.arange(maps, device="cpu")
+    similarity, nearest, heaviness = unknown, torch.arange(maps, device="cpu"), unknown
     aliased = noise = unknown
     convolution = origin.convolution
     if convolution is not None:
         weight = convolution.weight.detach().float()
         norms = weight.flatten(1).norm(dim=1).cpu()
-        formed = norms > norms.median() * _FORMED
+        heaviness = norms / norms.median().clamp_min(torch.finfo(torch.float32).tiny)
+        formed = heaviness > _FORMED
         alike, other = (tensor.cpu() for tensor in nearest_kernels(weight, convolution.groups))
         # beside kernels of hardly anything, whose directions are rounding
         similarity = torch.where(formed & formed[other], alike, 0.0)
@@ -132,6 +135,7 @@ def measure(
         mean=found.mean.float(),
         variation=found.variation.float(),
         dominance=rms / typical,
+        filter_dominance=heaviness,
         similarity=similarity,
         nearest=nearest,
         aliased_energy=aliased,

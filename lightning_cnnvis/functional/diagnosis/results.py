@@ -145,8 +145,8 @@ class Diagnosis:
 
 
 _COLUMNS = (
-    "is_dead", "is_always_on", "highest", "lowest", "active", "wins", "mean", "variation", "dominance", "similarity",
-    "nearest", "aliased_energy", "noise", "shift_error",
+    "is_dead", "is_always_on", "highest", "lowest", "active", "wins", "mean", "variation", "dominance",
+    "filter_dominance", "similarity", "nearest", "aliased_energy", "noise", "shift_error",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 
 import torch
@@ -13,7 +14,7 @@ from lightning_cnnvis.channel_dim import as_maps
 GRID = 4
 """Greatest number of rows and columns of a map at which its activity is sampled."""
 
-SAMPLED = 2
+SAMPLED = 4
 """Of how many images the activity is sampled in one: those whose ids it divides. All are searched for extremes."""
 
 MAX_VECTORS = 256
@@ -26,7 +27,7 @@ _CHANNELS = 512
 class MapStatistics:
     """Statistics of K feature maps over a stream of images.
 
-    Extremes, which tell dead maps, are those of every position of every image; all else is of samples of every other
+    Extremes, which tell dead maps, are those of every position of every image; all else is of samples of every fourth
     image. It adds up: batches in any order and processes that share the images out give the same, up to rounding. A map
     that has been seen on and off is no longer searched for extremes, since almost all maps are after a batch or two:
     looking at every value would cost as much as a layer.
@@ -90,7 +91,7 @@ class MapStatistics:
         first = next((n for n, number in enumerate(ids[:SAMPLED]) if number % SAMPLED == 0), None)
         every = SAMPLED // math.gcd(SAMPLED, ids.step)
         # a forward pass may run under autocast, which would round sums of products
-        with torch.autocast(maps.device.type, enabled=False):
+        with _full_precision(maps.device.type):
             if len(maps):
                 self._search(maps)
             if first is not None:
@@ -273,8 +274,8 @@ def similarity(one: MapStatistics, other: MapStatistics) -> float:
         and a factor. NaN with fewer than 16 images, or where nothing is active.
 
     Example:
-        >>> maps, layers = torch.rand(32, 4), [MapStatistics(4, torch.device("cpu")) for _ in range(2)]
-        >>> layers[0].update(maps, range(32)), layers[1].update(3 * maps.flip(1), range(32))
+        >>> maps, layers = torch.rand(64, 4), [MapStatistics(4, torch.device("cpu")) for _ in range(2)]
+        >>> layers[0].update(maps, range(64)), layers[1].update(3 * maps.flip(1), range(64))
         (None, None)
         >>> round(similarity(*layers), 4)
         1.0
@@ -285,6 +286,10 @@ def similarity(one: MapStatistics, other: MapStatistics) -> float:
     kernels = [vectors @ vectors.T for vectors in (first, second)]
     norms = float(kernels[0].norm() * kernels[1].norm())
     return float((kernels[0] * kernels[1]).sum()) / norms if norms else math.nan
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _sampled(maps: Tensor, count: int) -> Tensor:

@@ -110,12 +110,12 @@ def null_similarities(features: Tensor) -> dict[str, Tensor]:
         >>> found["spearman"]
         tensor([ 1., -1., -1.])
     """
-    flat = features.flatten(1).double()
+    flat = features.flatten(1).cpu().double()  # some devices have no float64
     first, second = torch.triu_indices(len(flat), len(flat), 1, device=flat.device)
     energies, products = flat.square().sum(1), flat @ flat.T
     distances = (energies[first] + energies[second] - 2 * products[first, second]).clamp(min=0)
     return {
-        "spearman": _correlations(ranks(features).double())[first, second].float(),
+        "spearman": _correlations(ranks(flat).double())[first, second].float(),
         "pearson": _correlations(flat)[first, second].float(),
         "snr": (10 * (energies[second] / distances).log10()).float(),
     }

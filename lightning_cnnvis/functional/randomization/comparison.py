@@ -51,6 +51,7 @@ class Comparison:
     """
 
     def __init__(self, originals: Tensor, measures: Sequence[str] = MEASURES) -> None:
+        originals = originals.cpu()  # where sorting is quick, and float64 is there
         self.measures = measures
         self.varies = _varies(originals)
         self.drawn = _as_drawn(originals) if "ssim" in measures else originals
@@ -63,9 +64,10 @@ class Comparison:
             pictures: ``(N, C, h, w)``.
 
         Returns:
-            Similarities ``(N,)`` by measure, float32. A picture without any difference in it has nothing in common with
-            one that has: 0. NaN where the original has none, or is too small for the measure.
+            Similarities ``(N,)`` by measure, float32 on the CPU. A picture without any difference in it has nothing in
+            common with one that has: 0. NaN where the original has none, or is too small for the measure.
         """
+        pictures = pictures.cpu()
         varies, found = _varies(pictures), {}
         for measure in self.measures:
             values = self._similarity(measure, pictures)
@@ -97,7 +99,7 @@ def entropy(pictures: Tensor) -> Tensor:
         tensor([1.])
     """
     found = []
-    for row in pictures.flatten(1).double():
+    for row in pictures.flatten(1).cpu().double():
         low, high = row.min(), row.max()
         places = ((row - low) / (high - low).clamp(min=torch.finfo(row.dtype).tiny) * _BINS).long().clamp(0, _BINS - 1)
         shares = torch.bincount(places, minlength=_BINS).double() / len(row)

@@ -32,8 +32,13 @@ class SwappedFilters(saved_tensors_hooks):
 
     def _swapped(self, saved: Tensor) -> Tensor:
         for weight, other in self.pairs:
+            if saved.device != weight.device:
+                continue
+            # a tensor without memory of its own, such as one that wraps another, has no address
+            if saved.data_ptr() == 0 and saved.shape == weight.shape and bool((saved == weight).all()):
+                return other
             begin = saved.data_ptr() - weight.data_ptr()
-            if saved.device == weight.device and 0 <= begin < weight.numel() * weight.element_size():
+            if saved.data_ptr() != 0 and 0 <= begin < weight.numel() * weight.element_size():
                 offset = other.storage_offset() + begin // weight.element_size()
                 return other.as_strided(saved.shape, saved.stride(), offset)
         return saved
