@@ -13,6 +13,7 @@ from .callbacks import MethodCallback as MethodCallback
 from .callbacks import Occlusion as Occlusion
 from .callbacks import Patches as Patches
 from .callbacks import Randomization as Randomization
+from .callbacks import Style as Style
 from .callbacks import TransformationInvariance as TransformationInvariance
 from .callbacks import UnitInvariance as UnitInvariance
 from .callbacks import VisualizationCheckpoint as VisualizationCheckpoint

@@ -131,6 +131,7 @@ FUNCTIONS = {
     "maximize": lambda net, images, to: (
         functional.maximize_activation(net, "5", [0, 1], input_spec=SPEC, steps=3).images
     ),
+    "stylize": lambda net, images, to: functional.stylize(net, images[:1], images[1:], input_spec=SPEC, steps=2).images,
     "dream": lambda net, images, to: functional.dream(net, images[:1], "5", input_spec=SPEC, options=ONCE).images,
     "invert": lambda net, images, to: functional.invert(net, images[:1], "2", input_spec=SPEC, steps=3).images,
     "invert, 2014": lambda net, images, to: (
@@ -168,7 +169,7 @@ def held(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("default", [None, DEVICE], ids=["", "the default device"])
 def test_functions_work_on_a_device(name, default, monkeypatch):
     images = IMAGES[:3] * 2 - 1
-    pixels = IMAGES[:3] if name in ("dream", "zoom") else images
+    pixels = IMAGES[:3] if name in ("dream", "stylize", "zoom") else images
     expected = FUNCTIONS[name](network().eval(), pixels.clone(), lambda tensor: tensor)
     net = network().eval()
     with pretend(monkeypatch), default or nullcontext():
@@ -193,6 +194,7 @@ READS = {
     "project, whole": 4,
     "classes": 6,
     "maximize": 4,
+    "stylize": 12,
     "dream": 4,
     "invert": 7,
     "invert, 2014": 7,

@@ -62,6 +62,7 @@ FUNCTIONS = {
         net, images, {"eye": [[2, 3, 6, 8]] * len(images)}, ["model.2", "model.6"], input_spec=SPEC, random_sets=2
     ),
     "diagnose": lambda net, images: functional.diagnose(net, [images], input_spec=SPEC),
+    "stylize": lambda net, images: functional.stylize(net, images[:1], images[1:3], input_spec=SPEC, steps=2),
     "dream": lambda net, images: functional.dream(net, images[:1], "model.6", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, images: functional.dream(net, None, "model.6", input_spec=SPEC, options=ONCE),
     "dream with a guide": lambda net, images: functional.dream(

@@ -14,6 +14,7 @@ from lightning_cnnvis.callbacks.inversion import FeatureInversion
 from lightning_cnnvis.callbacks.occlusion import Occlusion
 from lightning_cnnvis.callbacks.patches import Patches
 from lightning_cnnvis.callbacks.randomization import Randomization
+from lightning_cnnvis.callbacks.style import Style
 from lightning_cnnvis.callbacks.transformation_invariance import TransformationInvariance
 from lightning_cnnvis.callbacks.unit_invariance import UnitInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
@@ -32,6 +33,7 @@ __all__ = [
     "Occlusion",
     "Patches",
     "Randomization",
+    "Style",
     "TransformationInvariance",
     "UnitInvariance",
     "VisualizationCallback",

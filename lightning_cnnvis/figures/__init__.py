@@ -24,6 +24,7 @@ from lightning_cnnvis.figures.patches import outlined, part_pictures, patch_pict
 from lightning_cnnvis.figures.paths import path_curve
 from lightning_cnnvis.figures.projections import STRIP_SIDE, contrast, evolution_strip, strip_column, top_features
 from lightning_cnnvis.figures.randomization import randomization_figure
+from lightning_cnnvis.figures.style import style_caption, style_figure
 from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
 from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
@@ -68,6 +69,8 @@ __all__ = [
     "stacked",
     "state_of",
     "strip_column",
+    "style_caption",
+    "style_figure",
     "tile",
     "top_features",
     "unit_invariance_figure",

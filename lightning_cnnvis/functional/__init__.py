@@ -81,6 +81,7 @@ from lightning_cnnvis.functional.sensitivity.transformations import (
     transformation_invariance,
 )
 from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
+from lightning_cnnvis.functional.style.transfer import Style, stylize
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity, path_similarity
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
@@ -153,6 +154,7 @@ __all__ = [
     "Regularizer",
     "RootNorm",
     "Rule",
+    "Style",
     "TopActivations",
     "TotalVariation",
     "Transform",
@@ -191,6 +193,7 @@ __all__ = [
     "randomization_test",
     "receptive_field",
     "resize",
+    "stylize",
     "top_activations",
     "total_variation",
     "transformation_invariance",

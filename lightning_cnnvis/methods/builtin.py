@@ -12,6 +12,7 @@ from lightning_cnnvis.methods.method import MethodAttribute
 from lightning_cnnvis.methods.occlusion import OCCLUSION
 from lightning_cnnvis.methods.patches import PATCHES
 from lightning_cnnvis.methods.randomization import RANDOMIZATION
+from lightning_cnnvis.methods.style import STYLE
 from lightning_cnnvis.methods.unit_invariance import UNIT_INVARIANCE
 
 
@@ -22,6 +23,7 @@ class BuiltinMethods:
     classes = MethodAttribute(CLASSES)
     maximize = MethodAttribute(MAXIMIZE)
     dream = MethodAttribute(DREAM)
+    style = MethodAttribute(STYLE)
     invert = MethodAttribute(INVERT)
     occlusion = MethodAttribute(OCCLUSION)
     correspondence = MethodAttribute(CORRESPONDENCE)

@@ -245,7 +245,14 @@ def full_disk(patch):
 
 
 EVERY = tuple(callback_class(name).__name__ for name in method_names())
-OPTIMIZING = ("ClassVisualization", "ActivationMaximization", "DeepDream", "FeatureInversion", "UnitInvariance")
+OPTIMIZING = (
+    "ClassVisualization",
+    "ActivationMaximization",
+    "DeepDream",
+    "FeatureInversion",
+    "UnitInvariance",
+    "Style",
+)
 
 
 STAGES = {

@@ -95,6 +95,9 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
         net, x, {"eye": [[2, 3, 6, 8]] * len(x)}, ["2", "5"], input_spec=SPEC, random_sets=2
     ),
     "patches": lambda net, x: functional.patches(net, [x], "8", [0, 2], k=2, patch=6, stride=3),
+    "stylize": lambda net, x: functional.stylize(
+        net, SPEC.denormalize(x[:1]).clamp(0, 1), SPEC.denormalize(x[1:2]).clamp(0, 1), input_spec=SPEC, steps=2
+    ),
     "dream": lambda net, x: functional.dream(net, SPEC.denormalize(x[:1]), "5", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, x: functional.dream(net, None, "5", input_spec=SPEC, options=ONCE),
     "dream with a guide": lambda net, x: functional.dream(net, x[:1], "5", input_spec=SPEC, options=ONCE, guide=x[1]),

@@ -207,17 +207,21 @@ class MethodCallback(VisualizationCallback):
     def options_in(self, context: VisualizationContext) -> Any:
         """The method's options, with the layers as the network calls them, and statistics that were measured."""
         options = with_statistics(self.options, self._own.statistics)
+        layers = context.layers
+        if layers is not None and getattr(options, "content_layer", None) is not None:
+            options, layers = replace(options, content_layer=layers[-1]), layers[:-1] or None
         if "layers" in self.method.fields:
-            return replace(options, layers=context.layers)
+            return replace(options, layers=layers)
         if self._named_layers() is not None and context.layers is not None:
             return replace(options, layer=context.layers[0])
         return options
 
     def _named_layers(self) -> Sequence[str] | None:
-        """The layers that the options name: several, or the one of a method that looks at one."""
+        """The layers that the options name: several, or the one of a method that looks at one; a content layer last."""
         layer: str | None = getattr(self.options, "layer", None)
         layers: Sequence[str] | None = getattr(self.options, "layers", None if layer is None else [layer])
-        return layers
+        content: str | None = getattr(self.options, "content_layer", None)
+        return layers if content is None else [*(layers or ()), content]
 
     def _run(self, context: VisualizationContext, options: Any, part: str, items: Sequence[Any], prepared: Any) -> Any:
         run = partial(self.method.run, context, options, part)

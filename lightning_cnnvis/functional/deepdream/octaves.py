@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_cnnvis.functional.deepdream.tiling import ALIGNMENT, aligned, tiled
+from lightning_cnnvis.functional.network.any_size import checked_pictures, forward_of_any_size
 from lightning_cnnvis.functional.network.chunks import is_out_of_memory
-from lightning_cnnvis.functional.network.forward import is_about_shapes, model_options, plain_forward
+from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.functional.optimization.gradients import model_gradient
 from lightning_cnnvis.functional.optimization.loop import Batch, image_seeds, optimize
@@ -163,7 +164,7 @@ def dream(
     if image is None:
         image = _noise(input_spec, start_seed)
     like = model_options(model)
-    base = _checked(image, input_spec, "image").to(like.device, torch.float32)
+    base = checked_pictures(image, input_spec, "image").to(like.device, torch.float32)
     with isolated(model) as network:
         sizes = _octave_sizes(network, layers, base, channels, options)
         objective = _objective(network, layers, channels, guide, input_spec)
@@ -268,28 +269,14 @@ def _objective(
 ) -> Objective:
     if guide is None:
         return reduce(add, (layer_energy(layer, channels) for layer in layers))
-    inputs = input_spec.normalize(_checked(guide, input_spec, "guide")[:1].to(model_options(model)))
-    recorded = _forward_of_any_size(model, layers, inputs, "guide")
+    inputs = input_spec.normalize(checked_pictures(guide, input_spec, "guide")[:1].to(model_options(model)))
+    recorded = forward_of_any_size(model, layers, inputs, "guide")
     for layer, activations in recorded.items():
         if activations.ndim != 4:
             raise LayerError(
                 f"Layer {layer!r} has an output of shape {tuple(activations.shape)}: a guide needs a layer with maps."
             )
     return reduce(add, (guided(layer, recorded[layer]) for layer in layers))
-
-
-def _forward_of_any_size(model: nn.Module, layers: Sequence[str], inputs: Tensor, name: str) -> Mapping[str, Tensor]:
-    """Computes the layers' outputs, and explains the error if the picture's size does not go through the network."""
-    try:
-        with torch.no_grad():
-            return plain_forward(model, layers)(inputs)
-    except Exception as error:
-        if not is_about_shapes(error):
-            raise
-        height, width = inputs.shape[-2:]
-        raise ValueError(
-            f"The {name} of {height}×{width} pixels does not go through the network to {list(layers)}: {error}"
-        ) from error
 
 
 def _octave_sizes(
@@ -305,7 +292,7 @@ def _octave_sizes(
     for first, (rows, columns) in enumerate(sizes):
         probe = base.new_zeros(1, base.shape[1], min(rows, options.tile), min(columns, options.tile)).to(like)
         try:
-            recorded = _forward_of_any_size(model, layers, probe, "picture")
+            recorded = forward_of_any_size(model, layers, probe, "picture")
         except Exception as error:
             # whatever a network says to a picture smaller than its own
             if first == len(sizes) - 1 or is_out_of_memory(error) or isinstance(error, LayerError):
@@ -332,17 +319,3 @@ def _noise(input_spec: InputSpec, seed: int) -> Tensor:
     natural = Fourier(init_std=0.5)
     params = natural.init([torch.Generator().manual_seed(seed)], input_spec.shape)
     return natural.decode(params, input_spec.size)
-
-
-def _checked(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
-    """Checks a picture and returns it as ``(N, C, H, W)``."""
-    batch = image[None] if image.ndim == 3 else image
-    if batch.ndim != 4 or batch.shape[1] != input_spec.channels:
-        raise ValueError(
-            f"{name} of shape {tuple(image.shape)}: the network takes ({input_spec.channels}, height, width)."
-        )
-    # resampling leaves pixels a rounding error outside
-    inside = batch.is_floating_point() and ((batch > -1e-3) & (batch < 1 + 1e-3)).all()
-    if not inside:
-        raise ValueError(f"{name} must hold finite floating-point pixels between 0 and 1. Scale it, or remove NaN.")
-    return batch.detach().clamp(0, 1)

@@ -1,0 +1,1 @@
+"""The style of pictures: what layers see in them, whatever is where."""
