@@ -51,7 +51,7 @@ class Style(MethodCallback, method=STYLE):
         style: Sequence[str | Path] | None = None,
         style_class: int | str | None = None,
         count: int = 4,
-        content_weight: float = 0.1,
+        content_weight: float = 0.2,
         steps: int = 200,
         **schedule: Any,
     ) -> None:

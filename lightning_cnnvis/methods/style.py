@@ -60,7 +60,7 @@ class StyleOptions:
     style_class: int | str | None = None
     count: int = 4
     size: int | None = 512
-    content_weight: float = 0.1
+    content_weight: float = 0.2
     steps: int = 200
 
     def __post_init__(self) -> None:

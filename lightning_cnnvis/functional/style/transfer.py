@@ -90,7 +90,7 @@ def stylize(
     input_spec: InputSpec,
     content_layer: str | None = None,
     style_layers: Sequence[str] | None = None,
-    content_weight: float = 0.1,
+    content_weight: float = 0.2,
     steps: int = 200,
 ) -> Style:
     """Changes photographs so that layers see the style of other pictures in them, and still their content.
