@@ -151,7 +151,7 @@ def stylize(
             _stylize_one(
                 network, photo, targets, of_content, input_spec=input_spec, content_weight=content_weight, steps=steps
             )
-            for photo in photos.split(1)
+            for photo in torch.split(photos, 1)
         ]
         found = Style.cat(parts)
         return replace(found, labels=_labels(network, photos, found.images, input_spec))
@@ -227,7 +227,7 @@ def _stylize_one(
 def _style_pictures(style: Tensor | Sequence[Tensor], input_spec: InputSpec) -> list[Tensor]:
     """The pictures, each ``(1, C, h, w)``."""
     given = [style] if isinstance(style, Tensor) else list(style)
-    return [one for some in given for one in checked_pictures(some, input_spec, "style").split(1)]
+    return [one for some in given for one in torch.split(checked_pictures(some, input_spec, "style"), 1)]
 
 
 def _layers(
