@@ -24,7 +24,10 @@ BLOCKS = [
     for page in PAGES
     for number, (language, code) in enumerate(re.findall(r"^ *```(\w+)\n(.*?)^ *```", page.read_text(), re.M | re.S))
 ]
-SAFE = (["python", "-m", "venv"], ["python", "-m", "tests.benchmarks"])
+SAFE = tuple(
+    ["python", "-m", module]
+    for module in ("venv", "tests.benchmarks", "tests.benchmarks.first_layer", "tests.benchmarks.first_layer_page")
+)
 SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu"
 
 

@@ -13,15 +13,15 @@ from lightning_cnnvis.functional.diagnosis.judging import findings_of, layer_fin
 from lightning_cnnvis.functional.diagnosis.measures import measure
 from lightning_cnnvis.functional.diagnosis.origins import origins
 from lightning_cnnvis.functional.diagnosis.results import Diagnosis
-from lightning_cnnvis.functional.diagnosis.shifts import shift_errors
+from lightning_cnnvis.functional.diagnosis.shifts import MIN_SIDE, shift_errors
 from lightning_cnnvis.functional.diagnosis.statistics import similarity
 from lightning_cnnvis.functional.network.forward import blank_input, model_options
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, channel_dim, get_layer, trace_layers
 
-_SHIFTED_IMAGES = 4
-"""Number of images that are shifted; each passes through the network four times."""
+_SHIFTED_IMAGES = 6
+"""Number of images that are shifted; each passes through the first layers four times."""
 
 
 def diagnose(
@@ -130,7 +130,9 @@ def examine(
     images = census.images[:_SHIFTED_IMAGES].to(model_options(model))
     with isolated(model) as network:
         found = origins(network, list(taken), images[:1])
-        errors = shift_errors(network, images, {layer: one.stride for layer, one in found.items()})
+        # the passes end with the last of these layers
+        large = {layer: one.stride for layer, one in found.items() if min(one.size) >= MIN_SIDE}
+        errors = shift_errors(network, images, large)
     measures, before = {}, ""
     for layer, statistics in taken.items():
         alike = similarity(taken[before], statistics) if before else float("nan")

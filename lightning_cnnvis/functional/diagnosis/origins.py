@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from lightning_cnnvis.channel_dim import as_maps
 from lightning_cnnvis.functional.network.canonical import RectifiableForward
 from lightning_cnnvis.functional.network.graph import children, kind, nodes_between, output_shape
 from lightning_cnnvis.functional.network.receptive_field import read_field
@@ -40,10 +41,12 @@ class Origin:
         convolution: The convolution; None if they come from several, such as a sum of branches, or from none.
         stride: Vertical and horizontal stride of the maps in pixels of the image; (0, 0) if each value depends on the
             whole image, or if that is not known.
+        size: Height and width of the maps; (1, 1) for units without a map, one row for tokens.
     """
 
     convolution: Convolution | None
     stride: tuple[int, int]
+    size: tuple[int, int]
 
 
 def origins(model: nn.Module, layers: Sequence[str], image: Tensor) -> dict[str, Origin]:
@@ -73,7 +76,8 @@ def origins(model: nn.Module, layers: Sequence[str], image: Tensor) -> dict[str,
     for layer, output in outputs.items():
         nodes = nodes_between(output, image)
         stride = read_field(output, nodes, (image.shape[2], image.shape[3])).stride if nodes else (0, 0)
-        found[layer] = Origin(_convolution(output, image), stride)
+        height, width = (*as_maps(output).shape[2:], 1, 1)[:2]
+        found[layer] = Origin(_convolution(output, image), stride, (height, width))
     return found
 
 

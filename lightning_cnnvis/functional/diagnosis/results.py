@@ -130,18 +130,17 @@ class Diagnosis:
             above the Nyquist frequency, NaN where it does not read the image.
         """
         measures = self.layers[layer]
-        twins = {
-            channel
-            for one in self.findings
-            if one.kind == "duplicate" and one.layer == layer
-            for channel in one.channels
-        }
         return {
             "dead": float(measures.is_dead.float().mean()),
-            "always_on": float(measures.is_always_on.float().mean()),
-            "duplicate": len(twins) / measures.maps,
+            "always_on": self._share_of("always_on", layer),
+            "duplicate": self._share_of("duplicate", layer),
             "aliased_energy": float(measures.aliased_energy[~measures.is_dead].nanmean()),
         }
+
+    def _share_of(self, kind: str, layer: str) -> float:
+        """The share of a layer's maps with findings of a kind."""
+        found = [one.channels for one in self.findings if one.kind == kind and one.layer == layer]
+        return len({channel for channels in found for channel in channels}) / self.layers[layer].maps
 
 
 _COLUMNS = (

@@ -15,8 +15,8 @@ _SHIFTS = (1, 2, 4)
 _VARYING = 0.01
 """Variance of a map, over the median of its layer, below which it is hardly there."""
 
-_MIN_SIDE = 14
-"""Least side of a map that has an inside to compare."""
+MIN_SIDE = 24
+"""Least side of a map that has enough of an inside to compare."""
 
 
 def shift_errors(model: nn.Module, images: Tensor, strides: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
@@ -36,10 +36,10 @@ def shift_errors(model: nn.Module, images: Tensor, strides: Mapping[str, tuple[i
     Returns:
         ``(K,)`` by layer, on the CPU: the mean squared difference over the variance of the map, the largest over the
         shifts. 0 if the map follows; 2 if the map of the shifted image is as unlike as one of another image. Layers
-        with a stride of 1, or with maps of less than 14 positions a side, are missing; maps that hardly vary have 0.
+        with a stride of 1, or with maps of less than 24 positions a side, are missing; maps that hardly vary have 0.
 
     Example:
-        >>> images = torch.rand(2, 3, 64, 64)
+        >>> images = torch.rand(2, 3, 128, 128)
         >>> checks = nn.Conv2d(3, 1, 4, stride=4)
         >>> _ = checks.weight.data.copy_(torch.tensor([[1.0, -1.0], [1.0, -1.0]]).repeat(1, 3, 2, 2))
         >>> errors = shift_errors(nn.Sequential(checks, nn.ReLU()), images, {"1": (4, 4)})
@@ -76,7 +76,7 @@ def shift_errors(model: nn.Module, images: Tensor, strides: Mapping[str, tuple[i
 
 
 def _has_inside(output: Tensor) -> bool:
-    return output.ndim == 4 and min(output.shape[2:]) >= _MIN_SIDE
+    return output.ndim == 4 and min(output.shape[2:]) >= MIN_SIDE
 
 
 def _errors(maps: Tensor, after: Tensor, shift: float) -> Tensor:

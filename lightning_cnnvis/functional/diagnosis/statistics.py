@@ -20,6 +20,9 @@ SAMPLED = 4
 MAX_VECTORS = 256
 """Number of images whose mean activations are kept, to compare layers with."""
 
+_VARYING = 0.5
+"""Standard deviation over the mean of a map from which it does not matter whether it is ever off."""
+
 _CHANNELS = 512
 """Number of maps up to which the whole grid counts for the covariance, whose cost grows with their square."""
 
@@ -39,7 +42,7 @@ class MapStatistics:
     Attributes:
         images: Number of images.
         highest: ``(K,)``, highest activation at any position of any image, if it is not above 0, or if the map is never
-            off; else of the first images. NaN if one is not a number.
+            off and hardly varies; else of the first images. NaN if one is not a number.
         lowest: ``(K,)``, the lowest, likewise.
         samples: Number of positions sampled, at most 4 × 4 of an image.
         positive: ``(K,)``, number of them at which the map is above 0.
@@ -92,10 +95,10 @@ class MapStatistics:
         every = SAMPLED // math.gcd(SAMPLED, ids.step)
         # a forward pass may run under autocast, which would round sums of products
         with _full_precision(maps.device.type):
-            if len(maps):
-                self._search(maps)
             if first is not None:
                 self._sample(maps[first::every], ids[first::every])
+            if len(maps):
+                self._search(maps)
         self.images += len(maps)
 
     def _search(self, maps: Tensor) -> None:
@@ -111,7 +114,8 @@ class MapStatistics:
             self.lowest = self.lowest.index_copy(0, self._searched, lowest)
         self._batches += 1
         if self._batches.bit_count() == 1:  # after 1, 2, 4, 8 batches: a GPU waits where its values are read
-            undecided = ~((self.highest > 0) & (self.lowest <= 0))
+            on = (self.lowest > 0) & (self.variation <= _VARYING)
+            undecided = ~(self.highest > 0) | on
             self._searched = undecided.nonzero().flatten()
 
     def _sample(self, maps: Tensor, ids: range) -> None:
@@ -193,23 +197,23 @@ class MapStatistics:
 
     @property
     def is_always_on(self) -> Tensor:
-        """``(K,)``, whether the map is above 0 at every position of every image."""
+        """``(K,)``, whether the map is above 0 at every position; of every image, if it hardly varies."""
         return self.lowest > 0
 
     @property
     def rms(self) -> Tensor:
         """``(K,)``, the root of the mean square of the activations."""
-        return (self.squares / self.samples).sqrt()
+        return (self.squares / max(1, self.samples)).sqrt()
 
     @property
     def mean(self) -> Tensor:
         """``(K,)``, the mean activation."""
-        return self.total / self.samples
+        return self.total / max(1, self.samples)
 
     @property
     def variation(self) -> Tensor:
         """``(K,)``, standard deviation of the activations over their mean."""
-        variance = self.squares / self.samples - self.mean.square()
+        variance = self.squares / max(1, self.samples) - self.mean.square()
         return variance.clamp_min(0).sqrt() / self.mean.abs()
 
     def saturation(self) -> float:
