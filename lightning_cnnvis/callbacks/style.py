@@ -22,7 +22,7 @@ class Style(MethodCallback, method=STYLE):
     Args:
         layers: Dotted names of the layers that hold the style; the first rectified convolution of each size of map if
             None.
-        content_layer: Dotted name of the layer that holds the content; one above the middle if None.
+        content_layer: Dotted name of the layer that holds the content; the last rectified convolution if None.
         image: Path of a photograph. The first image of the first validation batch, or of the first training batch where
             there is no validation, if None.
         style: Paths of pictures whose style it takes; those of ``style_class``, or the images that follow the first, if
@@ -51,7 +51,7 @@ class Style(MethodCallback, method=STYLE):
         style: Sequence[str | Path] | None = None,
         style_class: int | str | None = None,
         count: int = 4,
-        content_weight: float = 0.2,
+        content_weight: float = 0.1,
         steps: int = 200,
         **schedule: Any,
     ) -> None:

@@ -37,7 +37,7 @@ class StyleOptions:
     Args:
         layers: Dotted names of the layers that hold the style; the first rectified convolution of each size of map if
             None.
-        content_layer: Dotted name of the layer that holds the content; one above the middle if None.
+        content_layer: Dotted name of the layer that holds the content; the last rectified convolution if None.
         image: Photograph: a file, or ``(C, H, W)`` in [0, 1]. The first of the images if None.
         style: Pictures whose style it takes: files, or ``(N, C, H, W)`` in [0, 1]. Those of ``style_class``, or those
             that follow the first of the images, if None.
@@ -60,7 +60,7 @@ class StyleOptions:
     style_class: int | str | None = None
     count: int = 4
     size: int | None = 512
-    content_weight: float = 0.2
+    content_weight: float = 0.1
     steps: int = 200
 
     def __post_init__(self) -> None:

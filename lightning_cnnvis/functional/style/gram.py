@@ -74,8 +74,8 @@ def default_layers(model: nn.Module, input_spec: InputSpec) -> tuple[list[str], 
         input_spec: The network's input.
 
     Returns:
-        The first rectified convolution of each size of map, five at most; and the last one whose map is as large as
-        that of the last of these but one. Of VGG-19 the first are those of the paper.
+        The first rectified convolution of each size of map, five at most, as in the paper; and the last one that has
+        more than one place, in whose features the network still recognises what is there.
 
     Raises:
         LayerError: If there is no convolution.
@@ -89,8 +89,8 @@ def default_layers(model: nn.Module, input_spec: InputSpec) -> tuple[list[str], 
     for layer, size in sizes.items():
         first.setdefault(size, layer)
     chosen = list(first)[:STYLE_LAYERS]
-    of_content = chosen[max(0, len(chosen) - 2)]
-    return [first[size] for size in chosen], [layer for layer, size in sizes.items() if size == of_content][-1]
+    with_places = [layer for layer, size in sizes.items() if max(size) > 1] or list(sizes)
+    return [first[size] for size in chosen], with_places[-1]
 
 
 def check_maps(recorded: Mapping[str, Tensor]) -> None:

@@ -26,7 +26,7 @@ from lightning_cnnvis.inputs.photographs import fit_photograph
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import LayerError, get_layer
 
-_LR = 0.05
+_LR = 0.1
 _SMALLEST = 1e-4  # distance of Gram matrices that counts as none: one percent of their norm
 
 
@@ -90,7 +90,7 @@ def stylize(
     input_spec: InputSpec,
     content_layer: str | None = None,
     style_layers: Sequence[str] | None = None,
-    content_weight: float = 0.2,
+    content_weight: float = 0.1,
     steps: int = 200,
 ) -> Style:
     """Changes photographs so that layers see the style of other pictures in them, and still their content.
@@ -110,8 +110,8 @@ def stylize(
             mean of the Gram matrices is taken: what they have in common, such as the photographs of a class.
         input_spec: Channels and normalisation of the network's input; its size is that at which it is asked for the
             class.
-        content_layer: Dotted name of the layer that holds the content; None takes the last one whose map is as large as
-            that of the last style layer but one.
+        content_layer: Dotted name of the layer that holds the content; None takes the last rectified convolution, so
+            that the network still recognises what is there.
         style_layers: Dotted names of the layers that hold the style; None takes the first rectified convolution of each
             size of map, five at most.
         content_weight: Weight of the content, relative to the style: more keeps more of the photograph.
@@ -130,7 +130,7 @@ def stylize(
         >>> photo, painting = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
         >>> found = stylize(net, photo, painting.sqrt(), input_spec=InputSpec(), steps=20)
         >>> found.images.shape, found.layers, found.content_layer, bool(found.fall > 0)
-        (torch.Size([1, 3, 20, 30]), ('1', '4'), '1', True)
+        (torch.Size([1, 3, 20, 30]), ('1', '4'), '4', True)
     """
     check_strength(content_weight, steps)
     like = model_options(model)
