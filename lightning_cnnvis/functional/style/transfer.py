@@ -110,8 +110,8 @@ def stylize(
             mean of the Gram matrices is taken: what they have in common, such as the photographs of a class.
         input_spec: Channels and normalisation of the network's input; its size is that at which it is asked for the
             class.
-        content_layer: Dotted name of the layer that holds the content; None takes the last rectified convolution, so
-            that the network still recognises what is there.
+        content_layer: Dotted name of the layer that holds the content; None takes the last rectified convolution, by
+            which the network recognises what is there. A larger weight may be needed for it to do so still.
         style_layers: Dotted names of the layers that hold the style; None takes the first rectified convolution of each
             size of map, five at most.
         content_weight: Weight of the content, relative to the style: more keeps more of the photograph.
