@@ -81,8 +81,8 @@ def main(folder: Path, kills: int, epochs: int, seed: int) -> None:
     parts, reached = folder / "parts", [0]
     last = parts / "checkpoints" / "last.ckpt"
     while len(reached) <= kills:
-        # as many callbacks show each epoch: in the first two epochs after the resume, but not beyond the last one
-        moments = chance.randint(1, 2 * shows if reached[-1] < epochs - 2 else shows - 1)
+        # as many callbacks show each epoch: in the first two epochs after the resume, but well before the last ends
+        moments = chance.randint(1, 2 * shows if reached[-1] < epochs - 2 else shows // 2)
         if not killed_after(moments, chance.uniform(0, 0.05), parts, epochs, last if last.exists() else None):
             raise RuntimeError(f"The run ended before it was killed; it had reached epochs {reached}.")
         reached.append(torch.load(last, weights_only=True)["epoch"] + 1 if last.exists() else 0)

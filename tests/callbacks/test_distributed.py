@@ -92,4 +92,6 @@ def test_each_rank_trains_as_without_callbacks(left_behind, run):
             assert torch.equal(state[name], value), name
     kinds = {path.split("/")[1] for path in pictures(left_behind / run)}
     # what neither harvests nor optimises does not fail
-    assert kinds == (KINDS if run == "with" else {"mean_image", "occlusion", "correspondence", "invariance"})
+    assert kinds == (
+        KINDS if run == "with" else {"mean_image", "occlusion", "correspondence", "invariance", "diagnosis"}
+    )

@@ -53,6 +53,7 @@ class FailOnRankOne(pl.Callback):
                 "visualization.units",
                 "deepdream.octaves",
                 "inversion.reconstruction",
+                "style.transfer",
             ):
                 import_module(f"lightning_cnnvis.functional.{name}").optimize = fails
 
