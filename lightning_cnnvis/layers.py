@@ -349,12 +349,14 @@ class LayerCalls:
         calls: Number of times that the module runs in one forward pass; 1 for a call of it.
         shape: Shape of its output for one image, channels first, without the batch dimension; empty if that is not a
             tensor.
+        rectified: Whether it is the rectified output of a convolution.
     """
 
     name: str
     kind: str
     calls: int
     shape: tuple[int, ...]
+    rectified: bool = False
 
 
 def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls], list[str]]:
@@ -399,7 +401,10 @@ def trace_layers(model: nn.Module, inputs: Tensor) -> tuple[dict[str, LayerCalls
     finally:
         for handle in handles:
             handle.remove()
-    return _numbered(ended, runs), followed.names(runs)
+    calls, rectified = _numbered(ended, runs), followed.names(runs)
+    for name in followed.names(runs, rectified_only=True):
+        calls[name] = replace(calls[name], rectified=True)
+    return calls, rectified
 
 
 def _numbered(ended: Iterable[LayerCalls], runs: Mapping[str, int]) -> dict[str, LayerCalls]:

@@ -119,11 +119,12 @@ class ConvolutionOutputs(Follower[_Place]):  # type: ignore[no-untyped-call]
                     chain.own.append(place.holders)
         place.holders.insert(0 if name == place.maker else len(place.holders), (name, self._ended[name]))
 
-    def names(self, calls: Mapping[str, int]) -> list[str]:
+    def names(self, calls: Mapping[str, int], *, rectified_only: bool = False) -> list[str]:
         """Finds the layer that holds the rectified output of each convolution.
 
         Args:
             calls: Number of times that each module runs in one forward pass, by name.
+            rectified_only: Whether to leave out convolutions whose rectified output no module holds.
 
         Returns:
             The layers, each once, in the order of their convolutions: the rectifier, or the innermost module around it.
@@ -132,7 +133,7 @@ class ConvolutionOutputs(Follower[_Place]):  # type: ignore[no-untyped-call]
         """
         found: dict[str, None] = {}
         for chain in self._chains:
-            for tensors in (chain.rectified, chain.own[::-1]):
+            for tensors in (chain.rectified, [] if rectified_only else chain.own[::-1]):
                 holders = [holder for tensor in tensors for holder in tensor]
                 if holders:
                     name, call = next((holder for holder in holders if calls[holder[0]] == 1), holders[0])

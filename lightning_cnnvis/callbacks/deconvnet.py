@@ -22,6 +22,7 @@ from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.rules import Rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import LRNRule
+from lightning_cnnvis.functional.network.defaults import choose_layers
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.methods.deconv import DECONV, LayerProjections, plan
 from lightning_cnnvis.methods.maximize import Strongest
@@ -48,7 +49,8 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
     ``projection_dependence/<layer>``.
 
     Args:
-        layers: Dotted names of the layers; the rectified output of every convolution if None.
+        layers: Dotted names of the layers, and patterns, such as ``"layer*.1"``, or ``"all"``; at most six rectified
+            convolutions, spread over the depth, if None.
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
@@ -112,7 +114,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
     def check(self, context: VisualizationContext) -> None:
         """Refuses layers that cannot be projected, and chooses the feature maps."""
         calls, rectified = context.calls()
-        layers = rectified if context.layers is None else context.layers
+        layers = choose_layers(rectified, calls) if context.layers is None else context.layers
         if not layers:
             raise MisconfigurationException(
                 f"{type(self).__name__} found no convolution in {type(context.network).__name__}: name the layers."

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -22,9 +21,6 @@ from lightning_cnnvis.functional.diagnosis.findings import FindingLimits
 from lightning_cnnvis.functional.diagnosis.results import Diagnosis as Found
 from lightning_cnnvis.methods.diagnose import DIAGNOSE, DiagnosedNetwork, Observed, channel_dims
 from lightning_cnnvis.methods.method import Parts
-
-HEAT_MAPS = 6
-"""Greatest number of layers whose activity over the epochs is drawn, spread over the depth, if none are named."""
 
 
 class Diagnosis(FollowingCallback[Census], method=DIAGNOSE):
@@ -124,18 +120,13 @@ class Diagnosis(FollowingCallback[Census], method=DIAGNOSE):
             known = self._activity.setdefault(layer, {})
             known[context.epoch] = measures.mean.clamp_min(0).half()
             self._activity[layer] = {epoch: known[epoch] for epoch in sorted(known) if epoch <= context.epoch}
-        for layer in self._heat_layers(list(result.diagnosis.layers)):
+        shown = result.diagnosis.layers if self.layers is not None else context.default_layers()
+        for layer in [layer for layer in shown if layer in self._activity]:
             known = self._activity[layer]
             title = f"{layer} · activity · epoch {context.epoch}"
             picture = figures.activity_figure(list(known), list(known.values()), title)
             context.sinks.picture(f"{self.label}/activity/{layer}", picture, context.epoch)
         return result
-
-    def _heat_layers(self, layers: list[str]) -> list[str]:
-        if self.layers is not None or len(layers) <= HEAT_MAPS:
-            return layers
-        places = torch.linspace(0, len(layers) - 1, HEAT_MAPS, dtype=torch.float64, device="cpu").round().long()
-        return [layers[place] for place in places.tolist()]
 
     # Lightning's hooks.
 

@@ -37,7 +37,8 @@ class FeatureInversion(MethodCallback, method=INVERT):
     epochs, with the rank correlation, as a table (CSV) and a plot; see `lightning_cnnvis.evolution.accuracy`.
 
     Args:
-        layers: Dotted names of the layers; every rectified convolution if None.
+        layers: Dotted names of the layers, and patterns, such as ``"layer*.1"``, or ``"all"``; at most six rectified
+            convolutions, spread over the depth, if None.
         images_from: Paths of photographs, cut to the network's input size. The first images of the first validation
             batch, or of the first training batch where there is no validation, if None.
         probes: Number of images to take from the batch.

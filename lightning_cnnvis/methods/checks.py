@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sized
 from pathlib import Path
 
+from lightning_cnnvis.layer_patterns import ALL
+
 
 def check_at_least_one(**options: int | None) -> None:
     """Refuses counts below 1; None stands for the default.
@@ -29,6 +31,8 @@ def check_at_least_one(**options: int | None) -> None:
 def check_lists(**options: Sized | str | None) -> None:
     """Refuses one name in the place of a list of names, whose letters would be taken for names, and empty lists.
 
+    The layers may be ``"all"``, which is not a list.
+
     Args:
         **options: Values by name; None stands for the default.
 
@@ -42,6 +46,8 @@ def check_lists(**options: Sized | str | None) -> None:
         ValueError: layers='relu1' is one name, not a list: give layers=['relu1'].
     """
     for name, value in options.items():
+        if name == "layers" and value == ALL:
+            continue
         if isinstance(value, str | Path):
             raise ValueError(f"{name}={str(value)!r} is one name, not a list: give {name}=[{str(value)!r}].")
         if value is not None and not len(value):

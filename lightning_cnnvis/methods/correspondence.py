@@ -167,7 +167,7 @@ def _parts(subject: Subject, options: CorrespondenceOptions) -> Parts:
     if options.of_class is not None:
         class_indices([options.of_class], subject.number_of_classes(), subject.input_spec)
     if options.layers is None:
-        return {"": choose_depths(subject.rectified_layers())}
+        return {"": choose_depths(subject.default_layers())}
     return {"": subject.known_layers(options.layers)}
 
 

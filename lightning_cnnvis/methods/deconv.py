@@ -44,7 +44,8 @@ class DeconvOptions:
     """Projects the top activations of feature maps to pixels (Zeiler & Fergus 2013, Fig. 2, arXiv 1311.2901).
 
     Args:
-        layers: Dotted names of the layers; the rectified output of every convolution if None.
+        layers: Dotted names of the layers, and patterns, such as ``"layer*.1"``, or ``"all"``; at most six rectified
+            convolutions, spread over the depth, if None.
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: Number of feature maps to choose; every one if None.
         k: Number of activations of each that are shown, at most one from an image.
@@ -133,7 +134,7 @@ def plan(subject: Subject, options: DeconvOptions) -> dict[str, tuple[list[int],
         LayerError: If a layer is not there, or cannot be projected.
         ValueError: If a channel is out of range.
     """
-    layers = subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)
+    layers = subject.default_layers() if options.layers is None else subject.known_layers(options.layers)
     planned = {}
     for layer in layers:
         with isolated(subject.network) as network:

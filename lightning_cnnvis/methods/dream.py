@@ -109,7 +109,7 @@ class DreamResult(Result):
 
 def _parts(subject: Subject, options: PhotographOptions) -> Parts:
     if options.layers is None:
-        return {"": choose_depths(subject.rectified_layers())}
+        return {"": choose_depths(subject.default_layers())}
     return {"": subject.known_layers(options.layers)}
 
 

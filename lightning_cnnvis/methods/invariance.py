@@ -153,7 +153,7 @@ class InvarianceResult(Result):
 def _layers(subject: Subject, options: InvarianceOptions) -> list[str]:
     if options.layers is not None:
         return subject.known_layers(options.layers)
-    rectified = subject.rectified_layers()
+    rectified = subject.default_layers()
     return list(dict.fromkeys([rectified[0], rectified[len(rectified) // 2], rectified[-1]]))
 
 

@@ -39,7 +39,8 @@ class InvertOptions:
     """Rebuilds images from what layers compute for them; see `invert_layers`. What is missing, the layer does not hold.
 
     Args:
-        layers: Dotted names of the layers; every rectified convolution if None.
+        layers: Dotted names of the layers, and patterns, such as ``"layer*.1"``, or ``"all"``; at most six rectified
+            convolutions, spread over the depth, if None.
         images: Photographs: files, which are cut to the network's input size, or ``(N, C, H, W)`` in [0, 1] of that
             size. The first of the images if None.
         count: Number of images to take where none are given.
@@ -106,7 +107,7 @@ Prepared = tuple[Tensor, Tensor | None]
 
 
 def _parts(subject: Subject, options: InvertOptions) -> Parts:
-    return {"": subject.rectified_layers() if options.layers is None else subject.known_layers(options.layers)}
+    return {"": subject.default_layers() if options.layers is None else subject.known_layers(options.layers)}
 
 
 def _prepare(subject: Subject, options: InvertOptions, parts: Parts) -> Prepared:

@@ -127,9 +127,7 @@ class MaximizeResult(Result):
 
 
 def _parts(subject: Subject, options: MaximizeOptions) -> Parts:
-    layers = (
-        choose_depths(subject.rectified_layers()) if options.layers is None else subject.known_layers(options.layers)
-    )
+    layers = choose_depths(subject.default_layers()) if options.layers is None else subject.known_layers(options.layers)
     with torch.no_grad(), isolated(subject.network) as network:
         outputs = activations(network, subject.blank(), layers)
         without_units = [layer for layer in layers if not has_units(network, layer, outputs[layer])]

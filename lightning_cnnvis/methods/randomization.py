@@ -106,7 +106,7 @@ class RandomizationResult(Result):
 
 
 def _parts(subject: Subject, options: RandomizationOptions) -> Parts:
-    layers = choose_depths(subject.rectified_layers()) if options.layers is None else options.layers
+    layers = choose_depths(subject.default_layers()) if options.layers is None else options.layers
     for rule in options.rules or _RULES[-1:]:
         chosen = DeconvOptions(
             layers, options.channels, num_channels=options.num_channels, rule=rule, lrn=options.lrn, seed=options.seed

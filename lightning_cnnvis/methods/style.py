@@ -166,7 +166,7 @@ def _run(subject: Subject, options: StyleOptions, part: str, items: Sequence[int
             pictures,
             input_spec=subject.input_spec,
             content_layer=options.content_layer,
-            style_layers=options.layers,
+            style_layers=None if options.layers is None else subject.known_layers(options.layers),
             content_weight=options.content_weight,
             steps=options.steps,
         )

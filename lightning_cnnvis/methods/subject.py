@@ -9,11 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from lightning_cnnvis.functional.network.defaults import number_of_classes
+from lightning_cnnvis.functional.network.defaults import choose_layers, number_of_classes
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes, model_options
 from lightning_cnnvis.functional.network.tracing import check_calls
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
+from lightning_cnnvis.layer_patterns import ALL, expand, is_pattern
 from lightning_cnnvis.layers import LayerCalls, LayerError, get_layer, trace_layers
 
 
@@ -113,15 +114,52 @@ class Subject:
             LayerError: If there are none.
         """
         _, rectified = self.calls()
+        self._check_convolutional(rectified)
+        return rectified
+
+    def default_layers(self) -> list[str]:
+        """Chooses the layers that are shown where none are named; see `choose_layers`.
+
+        Returns:
+            Their names, at most six, in the order in which they run.
+
+        Raises:
+            LayerError: If there is no convolution.
+        """
+        calls, rectified = self.calls()
+        self._check_convolutional(rectified)
+        return choose_layers(rectified, calls)
+
+    def expanded(self, layers: Sequence[str]) -> list[str]:
+        """Puts layers in the place of patterns and of "all"; see `lightning_cnnvis.layer_patterns`.
+
+        Args:
+            layers: Dotted names and patterns, such as ``"layer*.1"``.
+
+        Returns:
+            The names; those that are not patterns are not checked.
+
+        Raises:
+            LayerError: If a pattern matches no layer; the message lists the names nearest to it.
+        """
+        named = [layers] if isinstance(layers, str) else list(layers)
+        modules = [name for name, _ in self.network.named_modules() if name]
+        if not any(is_pattern(layer, modules) for layer in named):
+            return named
+        calls, rectified = self.calls()
+        if ALL in named and ALL not in modules:
+            self._check_convolutional(rectified)
+        return expand(named, calls, rectified, modules)
+
+    def _check_convolutional(self, rectified: Sequence[str]) -> None:
         if not rectified:
             raise LayerError(f"{type(self.network).__name__} has no convolution: name the layers to look at.")
-        return rectified
 
     def known_layers(self, layers: Sequence[str]) -> list[str]:
         """Checks that layers are there.
 
         Args:
-            layers: Dotted names; see `get_layer`.
+            layers: Dotted names, see `get_layer`; and patterns, see `expanded`.
 
         Returns:
             The names, each once.
@@ -130,6 +168,7 @@ class Subject:
             LayerError: If one is not; the message lists the names nearest to it. Also if one runs several times and
                 its name does not say which call is meant; the message lists the calls.
         """
+        layers = self.expanded(layers)
         for layer in layers:
             if self.is_absent(layer):
                 raise LayerError(

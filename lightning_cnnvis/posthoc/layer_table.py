@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from lightning_cnnvis.functional.network.defaults import choose_layers
 from lightning_cnnvis.functional.network.forward import noise_image
 from lightning_cnnvis.functional.network.receptive_field import read_field
 from lightning_cnnvis.functional.network.tracing import trace
@@ -27,7 +28,7 @@ class LayerInfo:
         stride: Distance of neighbouring units' fields in pixels; ``(0, 0)`` where every unit sees the whole image.
         passable: Whether every method can be used on it. Some, such as projections, cannot pass every operation before.
         why_not: Why not; empty if they can.
-        default: Whether the layer is among those shown where none is named: the rectified convolutions.
+        default: Whether the layer is among those shown where none is named; see `choose_layers`.
     """
 
     name: str
@@ -115,6 +116,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     """
     image = noise_image(model, input_spec.size, input_spec.channels)
     calls, rectified = trace_layers(model, image)
+    shown = choose_layers(rectified, calls)
     for name, call in calls.items():
         if call.calls != 1 or not call.shape:
             continue
@@ -129,7 +131,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
                     method.refuse_layer(model, name, image)
         except ValueError as error:
             why_not = str(error)
-        yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in rectified)
+        yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in shown)
 
 
 def _one(pair: tuple[int, int]) -> str:

@@ -99,7 +99,7 @@ def collect(
     options = options or ReportOptions()
     table = {row.name: row for row in analysis.layers()}
     if layers is not None:
-        analysis.subject.known_layers(layers)
+        layers = analysis.subject.known_layers(layers)
     passable = [row.name for row in table.values() if row.default and row.passable]
     sections: list[Section] = []
     left_out: list[str] = []

@@ -35,6 +35,7 @@ from lightning_cnnvis.functional.optimization.progress import listening
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.isolation import check_has_values, isolated
+from lightning_cnnvis.layer_patterns import ALL
 from lightning_cnnvis.methods.subject import Images
 from lightning_cnnvis.sinks import Sinks
 
@@ -57,8 +58,8 @@ class VisualizationCallback(pl.Callback):
     tensors and builtins only. Hooks of its own that do more than bookkeeping run inside `guarded`.
 
     Args:
-        layers: Dotted names of the layers, relative to the network or to the LightningModule. None leaves the
-            choice to the callback.
+        layers: Dotted names of the layers, relative to the network or to the LightningModule, and patterns, such as
+            ``"layer*.1"``; or ``"all"``. None leaves the choice to the callback.
         epochs: Epochs after which to visualise, counted from 1. By default 1, 2, 5, 10, 20, 30, 40 and 64. The
             last epoch is always shown too, also when training stops early.
         every_n_epochs: Visualise after every n-th epoch instead.
@@ -113,6 +114,8 @@ class VisualizationCallback(pl.Callback):
         viewer: bool = True,
     ) -> None:
         super().__init__()
+        if layers == ALL:
+            layers = [ALL]
         if isinstance(layers, str):
             raise MisconfigurationException(f"layers={layers!r} is one name, not a list: give layers=[{layers!r}].")
         if on_error not in {"warn", "raise"}:
@@ -410,7 +413,7 @@ class VisualizationCallback(pl.Callback):
         assert self._target is not None
         assert self._spec is not None
         trained, layers = self._target
-        return VisualizationContext(
+        context = VisualizationContext(
             network=network,
             trained=trained,
             input_spec=self._spec,
@@ -423,6 +426,7 @@ class VisualizationCallback(pl.Callback):
             run_images=self._images_of(trainer, pl_module),
             batch_spec=self._batch_spec,
         )
+        return context if layers is None else replace(context, layers=tuple(context.expanded(layers)))
 
     def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
         return RunImages(trainer, pl_module.device, self.get_images, self._batch_spec)

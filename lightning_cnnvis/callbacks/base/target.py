@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.batches import images_of
 from lightning_cnnvis.inputs.discovery import find_class_names, find_input_spec
+from lightning_cnnvis.layer_patterns import check_patterns, is_pattern
 from lightning_cnnvis.layers import LayerError, check_takes_an_image, find_layer, find_network
 
 _SHARDING = {"FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy"}
@@ -73,11 +74,12 @@ def find_target(
     Args:
         pl_module: The LightningModule.
         attribute: Dotted name of the network in it; None finds the network.
-        layers: Names of layers, with or without the path of the network; None if the choice is left open.
+        layers: Names of layers, and patterns, with or without the path of the network; None if the choice is left open.
         who: Name of the callback, for the error.
 
     Returns:
-        The network, and the layers as ``network.named_modules()`` names them; None for layers that were left open.
+        The network, and the layers as ``network.named_modules()`` names them, with patterns as they are; None for
+        layers that were left open.
 
     Raises:
         MisconfigurationException: If the network or a layer does not exist, or the network does not take images.
@@ -88,9 +90,16 @@ def find_target(
     except LayerError as error:
         raise MisconfigurationException(f"{who}: {error}") from error
     try:
-        return network, None if layers is None else tuple(find_layer(network, name, path) for name in layers)
+        return network, None if layers is None else _found_layers(network, layers, path)
     except LayerError as error:
         raise MisconfigurationException(f"{who}(layers=...): {error}") from error
+
+
+def _found_layers(network: nn.Module, layers: Sequence[str], path: str) -> tuple[str, ...]:
+    modules = [name for name, _ in network.named_modules() if name]
+    plain = [name.removeprefix(f"{path}.") if path and is_pattern(name, modules) else name for name in layers]
+    check_patterns(plain, modules)
+    return tuple(name if is_pattern(name, modules) else find_layer(network, name, path) for name in plain)
 
 
 def builds_late(pl_module: pl.LightningModule) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -12,20 +12,25 @@ from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, mod
 from lightning_cnnvis.functional.network.output import read_output
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.isolation import isolated
-from lightning_cnnvis.layers import LayerError
+from lightning_cnnvis.layers import LayerCalls, LayerError
 
 __all__ = [
     "MAX_DEFAULT_CLASSES",
+    "MAX_DEFAULT_LAYERS",
     "OUTPUT",
     "blank_input",
     "choose_channels",
     "choose_depths",
+    "choose_layers",
     "model_options",
     "number_of_classes",
 ]
 
 MAX_DEFAULT_CLASSES = 12
 """How many classes are shown where none are named."""
+
+MAX_DEFAULT_LAYERS = 6
+"""How many layers are shown where none are named."""
 
 
 def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
@@ -89,3 +94,43 @@ def choose_depths(layers: Sequence[str]) -> list[str]:
     """
     places = (len(layers) // 4, len(layers) // 2, len(layers) - 1)
     return [layers[place] for place in dict.fromkeys(places)]
+
+
+def choose_layers(layers: Sequence[str], calls: Mapping[str, LayerCalls], count: int = MAX_DEFAULT_LAYERS) -> list[str]:
+    """Chooses the layers that are shown where none are named, spread over the depth and the sizes of the maps.
+
+    The first and the last one are always among them, and the last one of each size of map as far as there is room. What
+    room is left goes where most layers are left out, to one with many maps. Maps of a single place, as in
+    squeeze-and-excitation, and convolutions without a rectifier, as in a shortcut, are chosen only where there is
+    nothing else.
+
+    Args:
+        layers: Names of the layers that hold the rectified outputs of the convolutions, in the order in which they run.
+        calls: What is known of them; see `trace_layers`.
+        count: Greatest number of layers to choose, at least 2.
+
+    Returns:
+        The names, in order; all of them if they are no more than ``count``.
+
+    Example:
+        >>> calls = {f"relu{n}": LayerCalls(f"relu{n}", "ReLU", 1, (8, 32 >> n // 3, 32 >> n // 3)) for n in range(9)}
+        >>> choose_layers(list(calls), calls)
+        ['relu0', 'relu2', 'relu3', 'relu5', 'relu6', 'relu8']
+    """
+    if len(layers) <= count:
+        return list(layers)
+    maps = [layer for layer in layers if max(calls[layer].shape[1:], default=1) > 1] or list(layers)
+    known = [layer for layer in maps if calls[layer].rectified]
+    known = known if len(known) >= count else maps
+    ends = {calls[layer].shape[1:]: place for place, layer in enumerate(known)}
+    chosen = sorted({0, *ends.values(), len(known) - 1})
+    while len(chosen) < min(count, len(known)):
+        gap = max(range(len(chosen) - 1), key=lambda n: (chosen[n + 1] - chosen[n], n))
+        between = range(chosen[gap] + 1, chosen[gap + 1])
+        middle = (chosen[gap] + chosen[gap + 1]) / 2
+        widest = max(between, key=lambda place: (calls[known[place]].shape[:1], -abs(place - middle)))
+        chosen.insert(gap + 1, widest)
+    last = len(chosen) - 1
+    places = range(count) if last >= count else ()
+    chosen = [chosen[round(n * last / (count - 1))] for n in places] or chosen
+    return [known[place] for place in chosen]
