@@ -79,7 +79,7 @@ def test_a_layer_whose_name_looks_like_a_pattern_is_that_layer():
 
 @pytest.mark.parametrize("pattern", ["laier*", "layer*.7", "unused.*", "layer2.0.relu@9*", "stem.[0]x"])
 def test_a_pattern_without_a_match_is_named_with_the_nearest_names(subject, pattern):
-    with pytest.raises(LayerError, match="No layer .*matches '.*' *. The nearest are '"):
+    with pytest.raises(LayerError, match=r"No layer .*matches '.*' *. The nearest are '"):
         subject.known_layers([pattern])
 
 
