@@ -5,8 +5,10 @@ Zeiler & Fergus 2013 (arXiv 1311.2901).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule, get_rule
+from lightning_cnnvis.functional.deconvnet.specificity import Specificity, specificity
 from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
@@ -99,6 +102,19 @@ class LayerProjections:
     def k(self) -> int:
         """The number of units of each feature map."""
         return self.top.k
+
+    @cached_property
+    def specificity(self) -> Specificity:
+        """Whether the projections of a map are more alike than those of different maps."""
+        units, field = self.projections, self.top.geometry.field
+        offset, stride = (torch.tensor(pair, device=units.corners.device) for pair in (field.offset, field.stride))
+        active = (units.activations > 0).cpu()
+        return specificity(
+            units.pixels.cpu()[active],
+            units.channels.cpu()[active],
+            self.top.sample_ids.flatten().cpu()[active],
+            (units.corners - offset - stride * units.positions).cpu()[active],
+        )
 
 
 class DeconvResult(Result):
@@ -246,14 +262,24 @@ def _merge(results: Sequence[LayerProjections]) -> LayerProjections:
 
 def _draw(subject: Subject, options: DeconvOptions, layer: str, result: LayerProjections, title: Title) -> Drawings:
     picture = figures.top_features(
-        result.projections, result.k, subject.input_spec, title(layer), remark=_remark(result)
+        result.projections, result.k, subject.input_spec, title(layer), remark=_remark(options, result)
     )
     return {f"{DECONV.tag}/{layer}": picture}
 
 
-def _remark(result: LayerProjections) -> str:
-    """The verdict on how far a layer's projections depend on the weights; empty if it was not asked for."""
-    return "" if result.dependence is None else f"The layer's projections: {verdict(_mean(result))}."
+def _remark(options: DeconvOptions, result: LayerProjections) -> str:
+    """Whether a layer's projections tell its maps apart, and how far they depend on the weights, where it is known."""
+    found = result.specificity
+    sentences = [] if math.isnan(found.within + found.between) else [f"Cosine of projections: {found}."]
+    if found.fails:
+        guided = "rule='guided' or " if get_rule(options.rule).name == "deconvnet" else ""
+        sentences.append(
+            "As alike between maps as within one, they say next to nothing about a single map, as happens with "
+            f"few or no max-poolings below: try {guided}images optimised for the map."
+        )
+    if result.dependence is not None:
+        sentences.append(f"The layer's projections: {verdict(_mean(result))}.")
+    return " ".join(sentences)
 
 
 def _mean(result: LayerProjections) -> float:
@@ -272,10 +298,12 @@ def _refuse_layer(network: nn.Module, layer: str, image: Tensor) -> None:
 def _sections(
     subject: Subject, options: DeconvOptions, result: DeconvResult, evolutions: Mapping[str, LayerEvolution]
 ) -> list[Section]:
-    return [_section(subject, layer, result, evolutions.get(layer)) for layer in result.parts]
+    return [_section(subject, options, layer, result, evolutions.get(layer)) for layer in result.parts]
 
 
-def _section(subject: Subject, layer: str, result: DeconvResult, evolution: LayerEvolution | None) -> Section:
+def _section(
+    subject: Subject, options: DeconvOptions, layer: str, result: DeconvResult, evolution: LayerEvolution | None
+) -> Section:
     part = result.parts[layer]
     blocks: list[Block] = []
     if evolution is not None and evolution.columns:
@@ -283,7 +311,7 @@ def _section(subject: Subject, layer: str, result: DeconvResult, evolution: Laye
         blocks.append(Tracks(epochs, _tracks(evolution, subject.input_spec)))
     total = part.top.geometry.field.map_shape[0]
     blocks.append(FeatureMaps(_feature_maps(part.projections, part.k, subject.input_spec), total))
-    return Section(layer, tuple(blocks), _remark(part), layer=True)
+    return Section(layer, tuple(blocks), _remark(options, part), layer=True)
 
 
 def _feature_maps(projections: Projections, k: int, spec: InputSpec) -> tuple[FeatureMap, ...]:
