@@ -98,6 +98,7 @@ FUNCTIONS = {
     "randomization_test": lambda net, images: functional.randomization_test(
         net, images, "model.6", CHANNELS, samples=2
     ),
+    "judge_images": lambda net, images: functional.judge_images(images[:1], [0], [net], input_spec=SPEC),
     "path_similarity": lambda net, images: functional.path_similarity(net, images[:1], images, ["model.2", "model.6"]),
     "receptive_field": lambda net, images: functional.receptive_field(net, "model.6", (SIDE, SIDE)),
     "top_activations": lambda net, images: functional.top_activations(net, [images], ["model.2", "model.6"], k=2),

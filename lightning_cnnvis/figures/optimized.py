@@ -26,7 +26,7 @@ from lightning_cnnvis.pictures import Picture, from_bytes
 
 
 def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | None = None) -> str:
-    """Describes how far an optimised image got: one line of numbers, one line with its state.
+    """Describes how far an optimised image got: one line of numbers, one line with its state, and what else is known.
 
     Args:
         shown: The optimised images.
@@ -35,7 +35,8 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
 
     Returns:
         For a class, its probability and logit; for a channel, its peak, also as a multiple of the strongest activation
-        on real images; otherwise the score. The state follows on a second line.
+        on real images; otherwise the score. The state follows on a second line, and on further ones how far it takes
+        the way of real images, and how many judges see the class.
     """
     score = float(shown.scores[n])
     if shown.probabilities is not None:
@@ -45,10 +46,13 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
         figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
     else:
         figures = f"{score:.3g}"
-    if shown.paths is None:
-        return f"{figures}\n{shown.states[n]}"
-    path = shown.paths[n]
-    return f"{figures}\n{shown.states[n]}\n" + ("no real images" if path is None else path.verdict(0))
+    lines = [figures, shown.states[n]]
+    if shown.paths is not None:
+        path = shown.paths[n]
+        lines.append("no real images" if path is None else path.verdict(0))
+    if shown.verdicts is not None:
+        lines.append(shown.verdicts[n].words)
+    return "\n".join(lines)
 
 
 def labelled_pictures(

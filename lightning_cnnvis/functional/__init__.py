@@ -83,6 +83,7 @@ from lightning_cnnvis.functional.sensitivity.transformations import (
 from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.style.transfer import Style, stylize
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.judging import Judge, Verdict, judge_images
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity, path_similarity
 from lightning_cnnvis.functional.visualization.presets import PRESETS, Preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations
@@ -123,6 +124,7 @@ __all__ = [
     "InversionOptions",
     "InversionStage",
     "Inversions",
+    "Judge",
     "Metamers",
     "MethodOfLayer",
     "Momentum",
@@ -161,6 +163,7 @@ __all__ = [
     "TransformationInvariance",
     "UniformStart",
     "UnitInvariance",
+    "Verdict",
     "VisualizationOptions",
     "Visualizations",
     "YosinskiPrior",
@@ -181,6 +184,7 @@ __all__ = [
     "inversion_method",
     "invert",
     "invert_layers",
+    "judge_images",
     "layer_energy",
     "maximize_activation",
     "neuron",

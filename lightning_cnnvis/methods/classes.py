@@ -6,8 +6,10 @@ Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579),
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from io import StringIO
 from typing import Any
 
 import torch
@@ -18,10 +20,12 @@ from lightning_cnnvis.functional.network.defaults import MAX_DEFAULT_CLASSES
 from lightning_cnnvis.functional.network.output import class_indices
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
+from lightning_cnnvis.functional.visualization.judging import Verdict
 from lightning_cnnvis.functional.visualization.paths import FEWEST_REAL, PathSimilarity, path_similarity
 from lightning_cnnvis.functional.visualization.presets import check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions, Visualizations, frame_steps
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
+from lightning_cnnvis.methods.judges import JudgeName, check_judges, judges_note, load_judges
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
 from lightning_cnnvis.methods.own_statistics import OwnStatistics, as_statistics, measured
 from lightning_cnnvis.methods.registry import register_method
@@ -63,6 +67,9 @@ class ClassesOptions:
         transparency: Whether a second picture shows only what the steps pulled at; see `Visualizations`.
         real: Number of real images of each class, of the images at hand, whose way through the layers is compared with
             that of the optimised image; see `path_similarity`. 0 leaves that out.
+        judges: Other networks with the same classes, which say whether they see the class, too: torchvision:NAME or
+            timm:NAME with published weights, a checkpoint, the folder of a run, or NAME=FILE for a file of weights; in
+            Python also networks, or `Judge` with an input of their own.
         seed: Seed of the noise to start from.
 
     Raises:
@@ -78,6 +85,7 @@ class ClassesOptions:
     statistics: OwnStatistics | None = None
     transparency: bool = False
     real: int = 0
+    judges: Sequence[JudgeName] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +96,7 @@ class ClassesOptions:
             raise ValueError(
                 f"real={self.real} must be 0, or at least {FEWEST_REAL}: they are compared with each other."
             )
+        check_judges(self.judges)
         object.__setattr__(self, "statistics", as_statistics(self.statistics))
         if not isinstance(self.preset, Recipe):
             check_preset(self.preset)
@@ -176,6 +185,7 @@ def _run(
         options=VisualizationOptions(
             frames=frame_steps(steps), statistics=measured(options.statistics), transparency=options.transparency
         ),
+        judges=load_judges(options.judges),
     )
     small = [figures.reduced(frames, FRAME_SIDE) for frames in shown.frames]
     paths = _paths(subject, shown, prepared) if prepared else None
@@ -197,6 +207,8 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
     recipe = preset_name(options.preset)
     score = result.score_name
     note = f"Optimised from noise to raise the class's {score} ({recipe}): probability and {score} reached."
+    if result.verdicts is not None:
+        note += f" {judges_note(result.verdicts)}"
     drawn = {
         f"{CLASSES.tag}/classes": figures.labelled_pictures(
             figures.as_bytes(result.images), result.labels, states, title("Classes"), note
@@ -233,11 +245,40 @@ def _with_curves(shown: Visualizations) -> Tensor:
 def _scalars(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, float]:
     assert result.probabilities is not None
     first = slice(None, None, options.samples_per_class)
+    seen = {} if result.verdicts is None else _seen(result.verdicts)
     reached = zip(result.labels[first], result.probabilities[first].tolist(), strict=True)
     return {
         **{f"class_probability/{label}": probability for label, probability in reached},
         f"{CLASSES.tag}/steps": result.losses.shape[1],
+        **{f"class_transfer/{judge}": count / len(result.labels) for judge, count in seen.items()},
     }
+
+
+def _seen(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Number of images whose class each judge sees."""
+    counts = torch.stack([verdict.seen for verdict in verdicts]).sum(0).tolist()
+    return dict(zip(verdicts[0].judges, counts, strict=True))
+
+
+def _texts(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, Sequence[str]]:
+    if result.verdicts is None:
+        return {}
+    seen = [f"{judge} sees {count} of {len(result.labels)}" for judge, count in _seen(result.verdicts).items()]
+    return {f"{CLASSES.tag}/transfer": [f"Images whose class other networks see: {'; '.join(seen)}."]}
+
+
+def _tables(options: ClassesOptions, part: str, result: Visualizations) -> Mapping[str, str]:
+    """Every judge's opinion of every image."""
+    if result.verdicts is None:
+        return {}
+    file = StringIO()
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["class", "sample", "judge", "probability", "rank", "seen"])
+    for n, (label, verdict) in enumerate(zip(result.labels, result.verdicts, strict=True)):
+        opinions = (verdict.judges, verdict.probabilities.tolist(), verdict.ranks.tolist(), verdict.seen.tolist())
+        for judge, probability, rank, seen in zip(*opinions, strict=True):
+            table.writerow([label, n % options.samples_per_class + 1, judge, f"{probability:.4f}", rank, int(seen)])
+    return {f"{CLASSES.tag}/transfer": file.getvalue()}
 
 
 def _strip(options: ClassesOptions, part: str, result: Visualizations) -> Strip:
@@ -259,6 +300,8 @@ def _sections(
         "Images optimised from noise until the network takes them for the class: the probability and the "
         f"{shown.score_name} that were reached."
     )
+    if shown.verdicts is not None:
+        note += f" {judges_note(shown.verdicts)}"
     galleries = [Gallery(tiles)]
     if shown.paths is not None:
         curves = figures.from_bytes(_with_curves(shown)[..., shown.images.shape[-1] :])
@@ -282,7 +325,14 @@ CLASSES = Method(
     draw=_draw,
     trial=_trial,
     scalars=_scalars,
-    plots={"class_probability": ScalarPlot("Probability of optimised classes")},
+    tables=_tables,
+    texts=_texts,
+    plots={
+        "class_probability": ScalarPlot("Probability of optimised classes"),
+        "class_transfer": ScalarPlot(
+            "Class images that other networks see", "Share of the images whose class a judge sees, too."
+        ),
+    },
     strip=_strip,
     result=ClassesResult,
     section=_sections,

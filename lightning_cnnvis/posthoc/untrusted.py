@@ -29,7 +29,7 @@ _MAX_NUMBER = 2**20
 _MAX_DEPTH = 20
 _SHOWN_BITS = 64
 _SIDES = {"image_size", "size"}
-_PLACES = {"root", "download", "image", "images_from", "style"}
+_PLACES = {"root", "download", "image", "images_from", "judges", "style"}
 """Arguments of this package that name a place, or fetch something from one."""
 _OTHERS_PLACES = re.compile(r"(^|_)(root|path|paths|dir|dirs|directory|folder|file|files|url|uri|download|cache)(_|$)")
 _DOTTED = re.compile(r"\s*[^\W\d]\w*(\.[^\W\d]\w*)+\s*")

@@ -107,6 +107,7 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "invert, 2016": lambda net, x: functional.invert(net, x, "5", input_spec=SPEC, steps=2, method="mahendran2016"),
     "invert_layers": lambda net, x: functional.invert_layers(net, x, ["2", "5"], input_spec=SPEC, steps=2, restarts=2),
     "randomization_test": lambda net, x: functional.randomization_test(net, x, "5", channels(x), samples=2),
+    "judge_images": lambda net, x: functional.judge_images(SPEC.denormalize(x[:1]), [0], [net], input_spec=SPEC),
     "path_similarity": lambda net, x: functional.path_similarity(net, x[:1], x, ["2", "5"]),
     "receptive_field": lambda net, x: functional.receptive_field(net, "5", (SIDE, SIDE)),
 }

@@ -7,6 +7,7 @@ Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579),
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from lightning_cnnvis.functional.network.output import class_indices, read_outpu
 from lightning_cnnvis.functional.optimization.loop import optimize
 from lightning_cnnvis.functional.optimization.objectives import class_log_probability, class_logit, diversify
 from lightning_cnnvis.functional.optimization.recipes import Recipe
+from lightning_cnnvis.functional.visualization.judging import Judge, bench_of
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
     Visualizations,
@@ -42,6 +44,7 @@ def visualize_classes(
     steps: int | None = None,
     seed: int = 0,
     options: VisualizationOptions | None = None,
+    judges: Sequence[Judge | nn.Module] = (),
 ) -> Visualizations:
     """Makes images that a classifier assigns to its classes, by raising their logits.
 
@@ -59,6 +62,8 @@ def visualize_classes(
         steps: Number of steps; None takes the recipe's.
         seed: Seed of all random numbers.
         options: Advanced options.
+        judges: Other networks with the same classes, which say of each image whether they see its class, too; see
+            `judge_images`.
 
     Returns:
         ``len(classes) * samples_per_class`` images, the samples of a class one after the other.
@@ -66,7 +71,7 @@ def visualize_classes(
     Raises:
         LayerError: If ``options.diversity_layer`` does not exist or has no maps.
         ValueError: If a class is out of range or unknown, a number is not positive, there is no preset of the name, or
-            the model's output is not ``(N, classes)``.
+            the model's output is not ``(N, classes)``; or if a judge tells other classes apart.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -90,6 +95,7 @@ def visualize_classes(
                 "maximize_activation for other networks."
             )
         indices = class_indices(classes, output.count, input_spec)
+        bench = bench_of(judges, input_spec, output.count) if judges else None
         targets = [index for index in indices for _ in range(samples_per_class)]
         objective = class_logit(targets, output)
         recipe = recipe_for(network, preset, steps, input_spec, options)
@@ -106,7 +112,7 @@ def visualize_classes(
     ]
     reached = probabilities >= REACHED_PROBABILITY
     labels = [input_spec.class_name(target) for target in targets]
-    return visualizations(
+    shown = visualizations(
         optimized,
         labels,
         targets,
@@ -115,6 +121,7 @@ def visualize_classes(
         reached=reached,
         score_name=output.score,
     )
+    return shown if bench is None else replace(shown, verdicts=bench.verdicts(shown.images, targets))
 
 
 def _diversity_layer(model: nn.Module, probe: Tensor) -> str:

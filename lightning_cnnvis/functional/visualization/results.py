@@ -17,6 +17,7 @@ from lightning_cnnvis.functional.optimization.parameterizations import ImageStat
 from lightning_cnnvis.functional.optimization.recipes import Recipe, with_steps
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.tensors import cat_fields
+from lightning_cnnvis.functional.visualization.judging import Verdict
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity
 from lightning_cnnvis.functional.visualization.presets import preset_recipe
 from lightning_cnnvis.inputs import InputSpec
@@ -93,6 +94,7 @@ class Visualizations:
             requested.
         paths: For each image its class's `PathSimilarity`, in which it is the one image; None where there were no real
             images. None if it was not asked for.
+        verdicts: For each image what other networks say of it; None if none were asked.
     """
 
     images: Tensor
@@ -108,6 +110,7 @@ class Visualizations:
     score_name: str = "activation"
     transparency: Tensor | None = None
     paths: tuple[PathSimilarity | None, ...] | None = None
+    verdicts: tuple[Verdict, ...] | None = None
 
     @property
     def with_alpha(self) -> Tensor:
