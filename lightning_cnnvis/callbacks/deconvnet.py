@@ -19,12 +19,12 @@ from lightning_cnnvis.callbacks.harvest import EpochHarvest, FollowingCallback, 
 from lightning_cnnvis.evolution.features import Convergence, LayerEvolution
 from lightning_cnnvis.functional.activations.harvest import Harvest
 from lightning_cnnvis.functional.activations.top_k import TopActivations
-from lightning_cnnvis.functional.deconvnet.rules import Rule
+from lightning_cnnvis.functional.deconvnet.rules import Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import LRNRule
 from lightning_cnnvis.functional.network.defaults import choose_layers
 from lightning_cnnvis.layers import LayerError
-from lightning_cnnvis.methods.deconv import DECONV, LayerProjections, plan
+from lightning_cnnvis.methods.deconv import AUTO, DECONV, LayerProjections, plan, rule_suffix, with_rule
 from lightning_cnnvis.methods.maximize import Strongest
 from lightning_cnnvis.methods.method import Parts
 
@@ -54,8 +54,10 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: How many feature maps of each layer are shown; every one if None.
         k: How many activations of each are shown, at most one from an image.
-        rule: Rule of the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a
-            `Rule`. See `RectifiedBackward`.
+        rule: Rule of the way down: ``"auto"``, which is ``"deconvnet"`` for a network with max-pooling and ``"guided"``
+            for one without; ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a `Rule`. See
+            `RectifiedBackward`. It is in the figures' titles, and in the tags of all but the deconvnet's:
+            ``deconvnet_guided/<layer>``.
         lrn: Rule of local response normalisation: ``"identity"`` or ``"gradient"``; see `RectifiableForward`.
         trust: Whether to test how far the projections depend on the weights, which takes as long as they do: one number
             a layer, 0 if they are the same with random weights, 1 if they have nothing in common. See
@@ -83,7 +85,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         channels: Sequence[int] | None = None,
         num_channels: int | None = 16,
         k: int = 9,
-        rule: str | Rule = "deconvnet",
+        rule: str | Rule = AUTO,
         lrn: LRNRule = "identity",
         trust: bool = False,
         evolution: bool = True,
@@ -109,6 +111,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         self._evolutions: dict[str, LayerEvolution] = {}
         self._convergence: dict[str, Convergence] = {}
         self._strongest: dict[str, Strongest] = {}
+        self._rule: str | None = None  # that of a resumed run, or the one that "auto" was found to be
         self._tops: tuple[int, dict[str, TopActivations]] | None = None  # of which epoch, until they are shown
 
     def check(self, context: VisualizationContext) -> None:
@@ -127,6 +130,9 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
                     f"Layer {layer!r} has no feature map: its output for one image has shape {shape}. "
                     f"Name one that has, such as {maps}."
                 )
+        options = self.options_in(context)
+        if options.rule == AUTO:
+            self._rule = str(with_rule(context, options).rule)
         planned = plan(context, self.options_in(context))
         self._followed, self._parts = context.trained, {layer: channels for layer, (channels, _) in planned.items()}
         self._windows = {layer: windows for layer, (_, windows) in planned.items()}
@@ -187,12 +193,16 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
             self._tops = context.epoch, tops
         return self._tops[1]
 
+    def options_in(self, context: VisualizationContext) -> Any:
+        """The options, with the rule that was settled."""
+        options = super().options_in(context)
+        return replace(options, rule=self._rule) if options.rule == AUTO and self._rule else options
+
     def follower(self, network: nn.Module, guard: Guard | None = None) -> Harvest:
         """Makes what collects the top activations."""
         options = self.options
-        return Harvest(
-            network, self._parts, options.k, rule=options.rule, windows=self._windows, guard=guard or nullcontext
-        )
+        rule = (self._rule or "deconvnet") if options.rule == AUTO else options.rule
+        return Harvest(network, self._parts, options.k, rule=rule, windows=self._windows, guard=guard or nullcontext)
 
     def _take_tops(self, context: VisualizationContext) -> dict[str, TopActivations]:
         """The top activations of this process; on the CPU where processes exchange them."""
@@ -217,8 +227,10 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
             strongest = result.projections[:: options.k][:STRIP_ROWS]
             ids = top.sample_ids[:STRIP_ROWS, 0]
             evolution.add(figures.strip_column(convergence, strongest, ids, projections, context.input_spec))
-            strip = figures.evolution_strip(evolution, context.input_spec, f"{part} · evolution")
-            context.sinks.picture(f"{self.label}_evolution/{part}", strip, context.epoch)
+            strip = figures.evolution_strip(
+                evolution, context.input_spec, f"{part} · {get_rule(options.rule).name} · evolution"
+            )
+            context.sinks.picture(f"{self.label}{rule_suffix(options)}_evolution/{part}", strip, context.epoch)
         return result
 
     def evolution_of(self, part: str) -> Mapping[str, Any]:
@@ -237,7 +249,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         """Begins anew."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            self._windows, self._tops = {}, None
+            self._windows, self._tops, self._rule = {}, None, None
             self._evolutions, self._convergence, self._strongest = {}, {}, {}
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -249,7 +261,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         """Adds the evolution of the layers, and their strongest activations."""
         evolutions = {layer: evolution.state_dict() for layer, evolution in self._evolutions.items()}
         strongest = {layer: tuple(known) for layer, known in self._strongest.items()}
-        return {**super().state_dict(), "evolutions": evolutions, "strongest": strongest}
+        return {**super().state_dict(), "evolutions": evolutions, "strongest": strongest, "rule": self._rule}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up where a checkpoint left off."""
@@ -257,6 +269,8 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         self._evolutions = {
             layer: LayerEvolution.from_state_dict(state) for layer, state in state_dict["evolutions"].items()
         }
+        # strips of before there was a choice go on as they began
+        self._rule = state_dict.get("rule", "deconvnet" if self._evolutions else None)
         self._strongest = {layer: Strongest(*known) for layer, known in state_dict["strongest"].items()}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from lightning_cnnvis.functional.activations.top_k import TopActivations
 from lightning_cnnvis.functional.deconvnet.projection import Projections, plan_windows
 from lightning_cnnvis.functional.deconvnet.rules import Rule, get_rule
 from lightning_cnnvis.functional.deconvnet.specificity import Specificity, specificity
-from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported
+from lightning_cnnvis.functional.deconvnet.supported_ops import check_supported, fitting_rule
 from lightning_cnnvis.functional.deconvnet.windows import Windows
 from lightning_cnnvis.functional.network.canonical import LRNRule, check_choice
 from lightning_cnnvis.functional.network.defaults import choose_channels
@@ -41,6 +41,9 @@ from lightning_cnnvis.viewer.content import Block, FeatureMap, FeatureMaps, Sect
 TILE_SIDE = 64
 """Longer side in pixels of the tiles of feature maps in a report."""
 
+AUTO = "auto"
+"""The rule that depends on the network: see `with_rule`."""
+
 
 @dataclass(frozen=True)
 class DeconvOptions:
@@ -52,8 +55,9 @@ class DeconvOptions:
         channels: Numbers of the feature maps to show of each layer, from 0; a seeded random choice if None.
         num_channels: Number of feature maps to choose; every one if None.
         k: Number of activations of each that are shown, at most one from an image.
-        rule: Rule of the way down: ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a
-            `Rule`. See `RectifiedBackward`.
+        rule: Rule of the way down: ``"auto"``, which is ``"deconvnet"`` for a network with max-pooling and ``"guided"``
+            for one without; ``"deconvnet"``, ``"guided"``, ``"gradient"`` or one that was registered; or a `Rule`. See
+            `RectifiedBackward`.
         lrn: Rule of local response normalisation on the way down: ``"identity"`` or ``"gradient"``; see
             `RectifiableForward`.
         dependence: Whether to test how far the projections depend on the weights: 0 if they are the same with random
@@ -70,7 +74,7 @@ class DeconvOptions:
     _: KW_ONLY
     num_channels: int | None = 16
     k: int = 9
-    rule: str | Rule = "deconvnet"
+    rule: str | Rule = AUTO
     lrn: LRNRule = "identity"
     dependence: bool = False
     seed: int = 0
@@ -79,7 +83,8 @@ class DeconvOptions:
         """Checks the ranges."""
         check_lists(layers=self.layers, channels=self.channels)
         check_at_least_one(num_channels=self.num_channels, k=self.k)
-        get_rule(self.rule)
+        if self.rule != AUTO:
+            get_rule(self.rule)
         check_choice("lrn", self.lrn, LRNRule)
 
 
@@ -136,6 +141,40 @@ class DeconvResult(Result):
         return {layer: part.top for layer, part in self.parts.items()}
 
 
+def with_rule(subject: Subject, options: DeconvOptions) -> DeconvOptions:
+    """Settles the rule of ``rule="auto"``: one for all layers of a network, so that their figures compare.
+
+    Args:
+        subject: The network.
+        options: The options.
+
+    Returns:
+        The options with ``"deconvnet"`` if there is a max-pooling below the deepest rectified convolution, whose
+        switches a deconvnet needs, or no such convolution, else with ``"guided"``. Another rule stays as it is.
+    """
+    if options.rule != AUTO:
+        return options
+    deepest = subject.rectified_layers()[-1:]
+    rule = "deconvnet"
+    if deepest:
+        with isolated(subject.network) as network:
+            rule = fitting_rule(network, deepest[0], subject.blank())
+    return replace(options, rule=rule)
+
+
+def rule_suffix(options: DeconvOptions) -> str:
+    """The part of tags that tells a rule from the deconvnet.
+
+    Args:
+        options: The options, with a settled rule.
+
+    Returns:
+        Such as ``"_guided"``; empty for the deconvnet.
+    """
+    name = get_rule(options.rule).name
+    return "" if name == "deconvnet" else f"_{name}"
+
+
 def plan(subject: Subject, options: DeconvOptions) -> dict[str, tuple[list[int], Windows]]:
     """Chooses the feature maps of each layer, and finds out on which windows of the images they are computed.
 
@@ -150,6 +189,7 @@ def plan(subject: Subject, options: DeconvOptions) -> dict[str, tuple[list[int],
         LayerError: If a layer is not there, or cannot be projected.
         ValueError: If a channel is out of range.
     """
+    options = with_rule(subject, options)
     layers = subject.default_layers() if options.layers is None else subject.known_layers(options.layers)
     planned = {}
     for layer in layers:
@@ -189,7 +229,7 @@ def _parts(subject: Subject, options: DeconvOptions) -> Parts:
 
 
 def _prepare(subject: Subject, options: DeconvOptions, parts: Parts) -> dict[str, TopActivations]:
-    return top_activations(subject, parts, options.k, options.rule)
+    return top_activations(subject, parts, options.k, with_rule(subject, options).rule)
 
 
 def top_activations(
@@ -221,6 +261,7 @@ def top_activations(
 def _run(
     subject: Subject, options: DeconvOptions, layer: str, channels: Sequence[int], tops: Mapping[str, TopActivations]
 ) -> LayerProjections:
+    options = with_rule(subject, options)
     top = tops[layer]
     known = top.channels.tolist()
     first = known.index(channels[0])
@@ -261,10 +302,12 @@ def _merge(results: Sequence[LayerProjections]) -> LayerProjections:
 
 
 def _draw(subject: Subject, options: DeconvOptions, layer: str, result: LayerProjections, title: Title) -> Drawings:
+    options = with_rule(subject, options)
+    rule = get_rule(options.rule).name
     picture = figures.top_features(
-        result.projections, result.k, subject.input_spec, title(layer), remark=_remark(options, result)
+        result.projections, result.k, subject.input_spec, title(f"{layer} · {rule}"), remark=_remark(options, result)
     )
-    return {f"{DECONV.tag}/{layer}": picture}
+    return {f"{DECONV.tag}{rule_suffix(options)}/{layer}": picture}
 
 
 def _remark(options: DeconvOptions, result: LayerProjections) -> str:
@@ -298,6 +341,7 @@ def _refuse_layer(network: nn.Module, layer: str, image: Tensor) -> None:
 def _sections(
     subject: Subject, options: DeconvOptions, result: DeconvResult, evolutions: Mapping[str, LayerEvolution]
 ) -> list[Section]:
+    options = with_rule(subject, options)
     return [_section(subject, options, layer, result, evolutions.get(layer)) for layer in result.parts]
 
 

@@ -367,3 +367,19 @@ def test_pictures_are_readable(tmp_path):
         with Image.open(f"{trainer.logger.log_dir}/cnnvis/{name}") as picture:
             assert picture.mode == "RGB"
             assert picture.width > 300
+
+
+def test_a_rule_of_a_checkpoint_is_kept(tmp_path):
+    callback = DeconvNetProjection(num_channels=2, k=2, input_spec=SPEC)
+    trainer = pl.Trainer(
+        max_epochs=1, callbacks=[callback], default_root_dir=tmp_path, logger=False, enable_checkpointing=False
+    )
+    trainer.fit(
+        Classifier(), DataLoader(TensorDataset(IMAGES, LABELS), 8), DataLoader(TensorDataset(IMAGES, LABELS), 8)
+    )
+    state = callback.state_dict()
+    assert state["rule"] == "deconvnet"
+    old = {name: value for name, value in state.items() if name != "rule"}
+    resumed = DeconvNetProjection(num_channels=2, k=2, input_spec=SPEC)
+    resumed.load_state_dict(old)
+    assert resumed.state_dict()["rule"] == "deconvnet"

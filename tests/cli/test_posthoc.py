@@ -61,7 +61,7 @@ def fails(capsys, *args: str) -> str:
     ("command", "options", "files"),
     [
         ("deconv", ["--layers", "relu1", "relu3", "--num_channels=2", "--k=2"], ["deconvnet/relu1", "deconvnet/relu3"]),
-        ("deconv", ["--layers=relu1", "--channels", "3", "1", "--rule=guided"], ["deconvnet/relu1"]),
+        ("deconv", ["--layers=relu1", "--channels", "3", "1", "--rule=guided"], ["deconvnet_guided/relu1"]),
         (
             "classes",
             ["--classes", "2", "0", "--steps=2"],

@@ -43,7 +43,7 @@ def is_png(data: bytes) -> bool:
 
 
 def test_deconv_projects_the_strongest_activations(network, images):
-    result = analyze(network, SPEC.normalize(images), input_spec=SPEC).deconv(["3"], k=3)
+    result = analyze(network, SPEC.normalize(images), input_spec=SPEC).deconv(["3"], k=3, rule="deconvnet")
     with torch.no_grad():
         strongest = network[:4](SPEC.normalize(images)).amax((2, 3))  # (N, 4)
     values, winners = strongest.topk(3, dim=0)
@@ -54,6 +54,16 @@ def test_deconv_projects_the_strongest_activations(network, images):
     torch.testing.assert_close(found.pixels[6:7], alone.pixels)
     assert list(result.pictures) == ["deconvnet/3"]
     assert is_png(result._repr_png_())
+
+
+def test_the_rule_depends_on_whether_there_are_switches(network, images):
+    analysis = analyze(network, images, input_spec=SPEC)
+    guided, same = analysis.deconv(["3"], k=2), analysis.deconv(["3"], k=2, rule="guided")
+    torch.testing.assert_close(guided.projections["3"].pixels, same.projections["3"].pixels, rtol=0, atol=0)
+    assert list(guided.pictures) == ["deconvnet_guided/3"]
+    pooled = nn.Sequential(*network[:2], nn.MaxPool2d(2), *network[2:])
+    # one rule for all layers, also for those below the pooling
+    assert list(analyze(pooled, images, input_spec=SPEC).deconv(k=2).pictures) == ["deconvnet/1", "deconvnet/4"]
 
 
 def test_deconv_of_the_channels_that_were_asked_for(network, images):
@@ -196,7 +206,7 @@ def test_an_input_that_does_not_fit(network):
 
 
 def test_results_are_saved_as_files(network, images, tmp_path):
-    result = analyze(network, images, input_spec=SPEC).deconv(k=2)
+    result = analyze(network, images, input_spec=SPEC).deconv(k=2, rule="deconvnet")
     files = result.save(tmp_path / "all")
     assert [path.relative_to(tmp_path).as_posix() for path in files] == ["all/deconvnet/1.png", "all/deconvnet/3.png"]
     (one,) = result.save(tmp_path / "one.png")
