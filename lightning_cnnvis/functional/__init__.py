@@ -23,7 +23,7 @@ from lightning_cnnvis.functional.network.forward import OUTPUT
 from lightning_cnnvis.functional.network.receptive_field import ReceptiveField, receptive_field
 from lightning_cnnvis.functional.optimization.augmentations import ColorShift, InOrder, RandomBoxes, RandomFlip
 from lightning_cnnvis.functional.optimization.loop import Batch, Optimized, image_seeds, optimize
-from lightning_cnnvis.functional.optimization.magnitude import FixedMagnitude
+from lightning_cnnvis.functional.optimization.magnitude import FixedMagnitude, OwnMagnitude
 from lightning_cnnvis.functional.optimization.network_priors import BatchNormPrior, NetworkPrior
 from lightning_cnnvis.functional.optimization.norms import DifferenceNorm, RootNorm
 from lightning_cnnvis.functional.optimization.objectives import (
@@ -134,6 +134,7 @@ __all__ = [
     "Occlusion",
     "Optimized",
     "Optimizer",
+    "OwnMagnitude",
     "Parameterization",
     "Patches",
     "PathSimilarity",

@@ -77,7 +77,6 @@ def test_a_judge_that_is_not_there_is_refused(judges, message):
 
 
 def test_weights_of_a_named_network_judge(tmp_path):
-
     file = tmp_path / "epoch=3.pth"
     torch.save(squeezenet1_1(num_classes=3).state_dict(), file)
     (judge,) = load_judges([f"torchvision:squeezenet1_1={file}"])

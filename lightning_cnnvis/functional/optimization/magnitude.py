@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -113,6 +113,129 @@ class FixedMagnitude(Fourier):
     def _magnitude(self, like: Tensor, size: tuple[int, int]) -> Tensor:
         statistics = self.statistics or ImageStatistics.natural(like.shape[1])
         return _magnitude(statistics, like.shape[1], size[0], size[1], like.dtype, str(like.device))
+
+
+@dataclass(frozen=True, eq=False)
+class OwnMagnitude:
+    """Changes of the phases of a photograph, whose magnitudes stay its own: it cannot leave its spectrum.
+
+    As in accentuation (Hamblin et al. 2023), which asks what a class, a unit or a layer sees in a photograph. All
+    parameters are 0 at the start, which is the photograph. A parameter is a change of phase over f^-``decay``, with the
+    lowest frequency f as unit, so that an optimiser that takes equal steps in all of them moves coarse things more than
+    fine ones. The mean colour stays.
+
+    Args:
+        photograph: ``(C, H, W)`` in [0, 1]. Black and white are taken for half a step of 8 bits less.
+        decay: Exponent of the frequency.
+
+    Raises:
+        ValueError: If the photograph is not ``(C, H, W)``, or has a single pixel.
+
+    Example:
+        >>> photograph = torch.rand(3, 8, 10, generator=torch.Generator().manual_seed(0))
+        >>> own = OwnMagnitude(photograph)
+        >>> start = own.init([torch.Generator().manual_seed(0)], (3, 8, 10))
+        >>> start.shape, bool((own.decode(start, (8, 10)) - photograph).abs().max() < 2e-3)
+        (torch.Size([1, 3, 8, 6]), True)
+    """
+
+    photograph: Tensor
+    decay: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Checks the shape."""
+        if self.photograph.ndim != 3 or self.photograph[0].numel() < 2:
+            raise ValueError(
+                f"photograph of shape {tuple(self.photograph.shape)}: give one, (C, H, W), of 2 pixels or more."
+            )
+
+    def init(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> Tensor:
+        """Begins with the photograph.
+
+        Args:
+            generators: One for each of the N images; nothing is drawn from them.
+            shape: Channels, height and width of the images, which are the photograph's.
+
+        Returns:
+            Zeros ``(N, C, H, W // 2 + 1)``.
+
+        Raises:
+            ValueError: If the photograph has another shape.
+        """
+        self._check(shape)
+        return torch.zeros(
+            len(generators), *self._coefficients.shape, dtype=self._coefficients.real.dtype, device="cpu"
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Finds how the phases of images differ from those of the photograph. Their magnitudes are lost.
+
+        Args:
+            images: ``(N, C, H, W)`` in [0, 1], of the photograph's size.
+
+        Returns:
+            ``(N, C, H, W // 2 + 1)``.
+
+        Raises:
+            ValueError: If the photograph has another shape.
+        """
+        self._check(tuple(images.shape[1:]))
+        turned = _coefficients_of(images) * self._coefficients.to(images.device).conj()
+        reach = _reach(tuple(images.shape[-2:]), self.decay).to(images)
+        return torch.where(reach > 0, turned.angle() / reach.clamp_min(torch.finfo(reach.dtype).tiny), 0.0)
+
+    def decode(self, params: Tensor, size: tuple[int, int]) -> Tensor:
+        """Computes the images of changed phases.
+
+        Args:
+            params: ``(N, C, H, W // 2 + 1)``.
+            size: Height and width of the images, the photograph's.
+
+        Returns:
+            ``(N, C, H, W)`` in (0, 1).
+
+        Raises:
+            ValueError: If the photograph has another size.
+        """
+        self._check((self.photograph.shape[0], *size))
+        offset, color = _PHOTOGRAPHS._color(params)
+        turns = _opposite(params * _reach(size, self.decay).to(params), size[1])
+        coefficients = self._coefficients.to(params.device) * torch.polar(torch.ones_like(turns), turns)
+        return torch.sigmoid(mix(color, torch.fft.irfft2(coefficients, s=size, norm="ortho")) + offset)
+
+    @cached_property
+    def _coefficients(self) -> Tensor:
+        return _coefficients_of(self.photograph.detach().float().cpu()[None])[0]
+
+    def _check(self, shape: Sequence[int]) -> None:
+        if tuple(shape) != tuple(self.photograph.shape):
+            raise ValueError(
+                f"The images have the shape {tuple(shape)}, and the photograph {tuple(self.photograph.shape)}. Fit the "
+                "photograph to the size of the images first."
+            )
+
+
+_PHOTOGRAPHS = FixedMagnitude(standardize=False)
+_HALF_A_STEP = 1 / 512
+
+
+def _coefficients_of(images: Tensor) -> Tensor:
+    return _PHOTOGRAPHS.spectrum(images.clamp(_HALF_A_STEP, 1 - _HALF_A_STEP))
+
+
+@lru_cache(maxsize=16)
+def _reach(size: tuple[int, int], decay: float) -> Tensor:
+    """How far a parameter turns each phase, ``(H, W // 2 + 1)``: 1 at the lowest frequency, and 0 at none."""
+    frequency = frequencies(*size)[0].double()
+    frequency[0, 0] = torch.inf
+    return (frequency / frequency.min()) ** -decay
+
+
+def _opposite(turns: Tensor, width: int) -> Tensor:
+    """Turns conjugate coefficients the opposite way, and leaves those that are their own conjugates."""
+    mirrored = (turns - turns.flip(-2).roll(1, -2)) / 2
+    columns = torch.arange(turns.shape[-1], dtype=torch.int64, device=turns.device)
+    return torch.where((columns == 0) | (2 * columns == width), mirrored, turns)
 
 
 def _paired(phases: Tensor, width: int) -> Tensor:

@@ -2,14 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_cnnvis.functional import (
     Batch,
     FixedMagnitude,
     ImageStatistics,
     Nadam,
+    OwnMagnitude,
+    Phase,
     RandomBoxes,
+    Recipe,
     channel,
+    image_seeds,
     optimize,
     preset_recipe,
 )
@@ -119,3 +124,45 @@ def test_nadam_is_torchs():
         optimizer.step()
         params, state = nadam.step(params, gradient[None], state, 0.3, count)
     torch.testing.assert_close(params[0], theirs.detach())
+
+
+def photograph(height: int = 12, width: int = 9) -> torch.Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("size", [(12, 9), (8, 8), (5, 6), (1, 4)])
+def test_a_photograph_keeps_its_own_magnitudes_whatever_the_phases(size):
+    own, photo = OwnMagnitude(photograph(*size)), photograph(*size)
+    params = 3 * torch.randn(2, 3, size[0], size[1] // 2 + 1, generator=torch.Generator().manual_seed(1))
+    plain = FixedMagnitude(standardize=False)
+    expected = plain.spectrum(photo[None].clamp(1 / 512, 511 / 512)).abs()
+    found = plain.spectrum(own.decode(params, size)).abs()
+    torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-2, atol=1e-2)
+    start = own.decode(own.init([torch.Generator()] * 2, photo.shape), size)
+    torch.testing.assert_close(start, photo.expand_as(start), atol=3e-3, rtol=0)
+
+
+def test_phases_that_differ_from_the_photographs_are_found_again():
+    own = OwnMagnitude(photograph())
+    images = own.decode(0.5 * torch.randn(1, 3, 12, 5, generator=torch.Generator().manual_seed(1)), (12, 9))
+    torch.testing.assert_close(own.decode(own.encode(images), (12, 9)), images, atol=1e-3, rtol=0)
+
+
+def test_a_photograph_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"photograph of shape \(1, 3, 4, 4\)"):
+        OwnMagnitude(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="photograph of shape"):
+        OwnMagnitude(torch.zeros(3, 1, 1))
+    with pytest.raises(ValueError, match="Fit the photograph"):
+        OwnMagnitude(photograph()).init([torch.Generator()], (3, 9, 9))
+    with pytest.raises(ValueError, match="Fit the photograph"):
+        OwnMagnitude(photograph()).decode(torch.zeros(1, 3, 9, 5), (9, 9))
+
+
+def test_images_are_optimised_within_the_spectrum_of_a_photograph():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    photo = photograph()
+    recipe = Recipe((Phase(4, 0.2),), parameterization=OwnMagnitude(photo), optimizer=Nadam())
+    batch = Batch(image_seeds(0, "a", "b"), starts=photo.expand(2, -1, -1, -1))
+    found = optimize(net, channel("0", [0, 1]), recipe, batch, input_spec=InputSpec(size=(12, 9)))
+    assert (found.losses[:, -1] < found.losses[:, 0]).all()
