@@ -19,6 +19,7 @@ from torch import Tensor
 from lightning_cnnvis.pictures import Picture, as_bytes
 
 PAPER, INK, FAINT, EMPTY, MARK = (255, 255, 255), (25, 25, 30), (110, 110, 120), (228, 228, 232), (235, 105, 20)
+HAIRLINE = (200, 200, 205)
 GAP = 2
 MARGIN = 12
 TEXT, HEADING = 13, 17
@@ -70,6 +71,26 @@ def tile(picture: Tensor, side: int, *, smooth: bool = False) -> Image.Image:
         return image.resize(size, Image.Resampling.BICUBIC)
     times = max(1, side // max(image.size))
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+
+
+def edged(image: Image.Image) -> Image.Image:
+    """Draws a hairline on the outermost pixels of an image, so that a white one does not vanish on white paper.
+
+    Args:
+        image: An RGB image.
+
+    Returns:
+        A copy with the line; images below 16 pixels, in which every pixel counts, as they are.
+
+    Example:
+        >>> edged(Image.new("RGB", (20, 20), PAPER)).getpixel((0, 5))
+        (200, 200, 205)
+    """
+    if min(image.size) < 16:
+        return image
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=HAIRLINE)
+    return image
 
 
 def mosaic(images: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:

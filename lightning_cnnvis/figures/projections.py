@@ -19,6 +19,7 @@ from lightning_cnnvis.figures.layout import (
     TEXT,
     beside,
     captioned,
+    edged,
     figure,
     font,
     mosaic,
@@ -94,8 +95,8 @@ def top_features(
         units = range(start, start + k)
         blank = Image.new("RGB", tile(patches[start], side).size, EMPTY)
         down, seen = (
-            mosaic([tile(source[n], side) if active[n] else blank for n in units], inner)
-            for source in (pictures, patches)
+            mosaic([draw(source[n], side) if active[n] else blank for n in units], inner)
+            for source, draw in ((pictures, tile), (patches, _patch))
         )
         channel, strongest = int(projections.channels[start]), float(projections.activations[start])
         caption = f"#{channel}   {strongest:.3g}" if active[start] else f"#{channel}   never active"
@@ -107,6 +108,10 @@ def top_features(
         "projected to pixels, zero is mid-grey; beside them the image patches."
     )
     return figure(mosaic(blocks, columns, gap=14), title, f"{note} {remark}".strip())
+
+
+def _patch(picture: Tensor, side: int) -> Image.Image:
+    return edged(tile(picture, side))
 
 
 def strip_column(
@@ -157,7 +162,7 @@ def evolution_strip(evolution: LayerEvolution, input_spec: InputSpec, title: str
     sources = input_spec.denormalize(evolution.fixed.patches[:, 0])
     cell = tile(sources[0], side).size
     heads = [
-        _strip_head(int(c), tile(source, side)) for c, source in zip(evolution.fixed.channels, sources, strict=True)
+        _strip_head(int(c), _patch(source, side)) for c, source in zip(evolution.fixed.channels, sources, strict=True)
     ]
     columns = [captioned(mosaic(heads, 1, gap=10), " ")]
     before: Column | None = None
@@ -191,7 +196,8 @@ def _strip_cell(column: Column, row: int, size: tuple[int, int], changed: bool) 
         (column.patches, (width + GAP, 0)),
         (column.fixed, (0, height + GAP)),
     ):
-        cell.paste(tile(from_bytes(pictures[row]), STRIP_SIDE), place)
+        draw_tile = _patch if pictures is column.patches else tile
+        cell.paste(draw_tile(from_bytes(pictures[row]), STRIP_SIDE), place)
     if changed:
         draw.rectangle((width + GAP, 0, 2 * width + GAP - 1, height - 1), outline=MARK, width=2)
     if not column.similarity[row].isnan():

@@ -158,3 +158,11 @@ def test_reconstructions_are_labelled_with_their_error_or_why_there_is_none():
     assert figures.inversion_caption(image, nan) == "code is 0"
     assert figures.inversion_caption(image + nan, nan) == "diverged"
     assert figures.inversion_caption(image, torch.tensor(torch.inf)) == "diverged"
+
+
+def test_white_patches_have_an_edge_on_white_paper():
+    white = Image.new("RGB", (40, 24), (255, 255, 255))
+    framed = layout.edged(white)
+    assert [framed.getpixel(place) for place in ((0, 0), (39, 23), (20, 0))] == [layout.HAIRLINE] * 3
+    assert framed.getpixel((1, 1)) == white.getpixel((0, 0)) == (255, 255, 255)
+    assert layout.edged(white.resize((8, 8))).getcolors() == [(64, (255, 255, 255))]
