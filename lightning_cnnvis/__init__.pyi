@@ -17,6 +17,7 @@ from .callbacks import Style as Style
 from .callbacks import TransformationInvariance as TransformationInvariance
 from .callbacks import UnitInvariance as UnitInvariance
 from .callbacks import VisualizationCheckpoint as VisualizationCheckpoint
+from .callbacks import visualizations as visualizations
 from .data import CIFAR10 as CIFAR10
 from .data import ImageFolder as ImageFolder
 from .data import Imagenette as Imagenette

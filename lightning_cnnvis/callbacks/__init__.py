@@ -7,6 +7,7 @@ from lightning_cnnvis.callbacks.class_visualization import ClassVisualization
 from lightning_cnnvis.callbacks.correspondence import Correspondence
 from lightning_cnnvis.callbacks.deconvnet import DeconvNetProjection
 from lightning_cnnvis.callbacks.deepdream import DeepDream
+from lightning_cnnvis.callbacks.default_set import methods_to_show, visualizations
 from lightning_cnnvis.callbacks.diagnosis import Diagnosis
 from lightning_cnnvis.callbacks.feature_convergence import FeatureConvergence
 from lightning_cnnvis.callbacks.filter_renormalization import FilterRenormalization
@@ -41,4 +42,6 @@ __all__ = [
     "VisualizationContext",
     "callback_class",
     "callback_of",
+    "methods_to_show",
+    "visualizations",
 ]

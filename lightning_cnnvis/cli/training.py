@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from lightning_cnnvis.callbacks import callback_class
+from lightning_cnnvis.callbacks import methods_to_show
 from lightning_cnnvis.checkpoints import CheckpointError
 from lightning_cnnvis.checkpoints.files import read_file, state_dict_of
 from lightning_cnnvis.checkpoints.fitting import fit_weights
@@ -23,9 +23,9 @@ from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER, Run
 from lightning_cnnvis.cli import TRAINING
 from lightning_cnnvis.cli.errors import check_writable, fail, readable
 from lightning_cnnvis.cli.help import PlainHelp
+from lightning_cnnvis.cli.shown import BY_DEFAULT, add_flags, choose, entry_of
 from lightning_cnnvis.data import ImageDataModule, ImageError
 from lightning_cnnvis.layers import LayerError
-from lightning_cnnvis.methods import all_methods
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.posthoc.runs import needs_trust
 from lightning_cnnvis.text import printable
@@ -43,12 +43,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
         "init_args": {"save_dir": "cnnvis_runs", "name": "", "default_hp_metric": False},
     },
     "callbacks": [
-        # what is shown over the epochs in any case, as it is
-        *(
-            {"class_path": f"lightning_cnnvis.callbacks.{callback_class(method).__name__}"}
-            for method in all_methods()
-            if method.evolve == {}
-        ),
+        *map(entry_of, methods_to_show()),
         {"class_path": "lightning_cnnvis.callbacks.VisualizationCheckpoint"},
         {"class_path": "ModelCheckpoint", "init_args": {"monitor": "val_accuracy", "mode": "max"}},
     ],
@@ -60,6 +55,8 @@ _OFTEN = {
     "fit": f"""\
 Common options:
 {_DATA}
+  --show deconv classes    the methods whose pictures are shown; all that is shown by default: {BY_DEFAULT}
+  --epochs_shown 1,2,5     the epochs at which they are shown, and the last one
   --data.image_size 64     and the data set's other options: --data.help NAME lists them
   --model.model NAME       zfnet, alexnet, or a classifier of torchvision, such as resnet18
   --trainer.max_epochs 30  and the other options of Lightning's Trainer
@@ -158,6 +155,7 @@ class CnnVisCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sets the defaults, and links the number of classes and the image size to the data."""
+        add_flags(parser)
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
         parser.set_defaults({"model.model": "zfnet", "model.width": 0.25, "data": {"class_path": "PhotoCrops"}})
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
@@ -175,6 +173,10 @@ class CnnVisCLI(LightningCLI):
         """
         super().parse_arguments(parser, args)
         command = self.config.subcommand
+        try:
+            choose(self.config[command])
+        except ValueError as error:
+            fail(error)
         path = self.config[command].ckpt_path
         if path is None and command != "fit":
             fail(

@@ -336,6 +336,7 @@ CLASSES = Method(
     strip=_strip,
     result=ClassesResult,
     section=_sections,
+    training={"steps": 64},
     needs_output=True,
 )
 register_method(CLASSES)

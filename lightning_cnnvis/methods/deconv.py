@@ -430,6 +430,7 @@ DECONV = Method(
     section=_sections,
     report={"num_channels": 32, "dependence": True},
     evolve={},
+    training={},
     refuse_layer=_refuse_layer,
 )
 register_method(DECONV)

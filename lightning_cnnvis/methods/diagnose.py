@@ -319,5 +319,6 @@ DIAGNOSE = Method(
     result=DiagnoseResult,
     section=_sections,
     report={},
+    training={},
 )
 register_method(DIAGNOSE)

@@ -260,5 +260,6 @@ INVERT = Method(
     result=InvertResult,
     section=_sections,
     evolve={"restarts": 1, "steps": 50},
+    training={"restarts": 1, "steps": 64},
 )
 register_method(INVERT)

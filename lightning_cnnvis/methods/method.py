@@ -196,6 +196,8 @@ class Method(Generic[P, R]):
         report: The options that differ in a report; None leaves the method out.
         evolve: The options with which ``evolve`` and ``report`` show it over the epochs of a run that did not; None: it
             must be asked for.
+        training: The options with which `visualizations`, and the command ``fit``, show it during a training; None: it
+            must be asked for.
         refuse_layer: ``(network, layer, image)``: raises a ValueError that says why the method cannot be used on a
             layer.
         suits: ``(subject, layer)`` -> whether the method is for such a layer. A report on layers that it is not for
@@ -230,6 +232,7 @@ class Method(Generic[P, R]):
     section: Callable[[Subject, Any, Any, Mapping[str, Any]], Sequence[Section]] | None = None
     report: Mapping[str, Any] | None = field(default_factory=dict)
     evolve: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
     refuse_layer: Callable[[Any, str, Tensor], None] | None = None
     suits: Callable[[Subject, str], bool] = lambda subject, layer: True
     needs_output: bool = False

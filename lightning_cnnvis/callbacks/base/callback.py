@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_cnnvis.accelerators import empty_cache, synchronize
@@ -77,6 +77,10 @@ class VisualizationCallback(pl.Callback):
             them: a function, or its dotted name, ``"package.module.function"``.
         viewer: Whether to write what the tab in TensorBoard shows, beside the pictures. It costs little.
 
+    Attributes:
+        optional: Whether what cannot be shown of the network is left out with a warning, and is not an error before the
+            first training step. False, but for what `visualizations` chooses itself.
+
     Raises:
         MisconfigurationException: If an argument makes no sense, or both ``epochs`` and ``every_n_epochs`` are
             given.
@@ -136,6 +140,7 @@ class VisualizationCallback(pl.Callback):
         self.network = network
         self.get_images = get_images
         self.viewer = viewer
+        self.optional = False
         self._reset()
 
     def _reset(self) -> None:
@@ -148,6 +153,7 @@ class VisualizationCallback(pl.Callback):
         self._overhead_grew = False  # since it was last logged
         self._resumed = False
         self._check_passed = False
+        self._left_out = False  # since it cannot be shown of the network
         self._sinks = Sinks()
         self._spec: InputSpec | None = None
         self._batch_spec: InputSpec | None = None  # known once the network was seen at work
@@ -218,7 +224,7 @@ class VisualizationCallback(pl.Callback):
             True if the epoch is in the schedule, or is the last one, or makes up for one that was put off.
             False outside of ``fit`` and in the sanity check.
         """
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or self._left_out:
             return False
         return self._pace.due(epoch, trainer, self._cost, [peer._cost for peer in _peers(trainer)])
 
@@ -319,7 +325,7 @@ class VisualizationCallback(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Visualises the last epoch if training stopped before its scheduled end; says what was spent."""
         if self._completed is not None:
-            if self._completed not in {self._tried, *self._shown}:
+            if not self._left_out and self._completed not in {self._tried, *self._shown}:
                 self._show(trainer, pl_module, self._completed)
             self._log_overhead(trainer, self._completed)
         if self._tried is not None:
@@ -442,6 +448,10 @@ class VisualizationCallback(pl.Callback):
                 if not is_refusal(error):
                     raise
                 refusal = error
+        if refusal is not None and self.optional:
+            self._left_out = True
+            rank_zero_warn(f"{self._who} is left out: {refusal}")
+            return
         if isinstance(refusal, MisconfigurationException):
             raise refusal
         if refusal is not None:
@@ -481,7 +491,7 @@ class VisualizationCallback(pl.Callback):
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
-_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "max_overhead", "viewer"}
+_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "optional", "max_overhead", "viewer"}
 """Attributes that do not tell what a callback shows."""
 
 
