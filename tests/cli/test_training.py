@@ -161,3 +161,29 @@ def test_help(capsys):
 def test_without_jsonargparse(monkeypatch, capsys):
     monkeypatch.setattr("lightning_cnnvis.cli.module_available", lambda name: False)
     assert "pip install 'lightning-cnnvis[examples]'" in fails(capsys)
+
+
+def shown_in(run) -> dict:
+    """The arguments of the callbacks that a run's configuration names, by class."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert not {"show", "epochs_shown"} & set(config)
+    return {
+        entry["class_path"].rpartition(".")[2]: entry.get("init_args") or {} for entry in config["trainer"]["callbacks"]
+    }
+
+
+def test_fit_shows_the_methods_and_the_epochs_that_are_named(tmp_path):
+    main(["fit", *SMALL, "--trainer.max_epochs=1", "--show", "diagnose", "inversion", "--epochs_shown", "1,3"])
+    run = tmp_path / "cnnvis_runs" / "version_0"
+    shown = shown_in(run)
+    assert list(shown)[:2] == ["Diagnosis", "FeatureInversion"]
+    assert {"VisualizationCheckpoint", "ModelCheckpoint"} <= set(shown)
+    assert shown["Diagnosis"]["epochs"] == shown["FeatureInversion"]["epochs"] == [1, 3]
+    assert {path.name for path in (run / "cnnvis").iterdir()} >= {"diagnosis", "inversion"}
+    assert not (run / "cnnvis" / "deconvnet").exists()
+
+
+def test_an_unknown_method_or_epoch_is_one_sentence(capsys):
+    assert "no method 'dreams'. Did you mean 'dream'? There are deconv, classes," in fails(capsys, "--show", "dreams")
+    assert "epochs are whole numbers from 1" in fails(capsys, "--epochs_shown", "0,2")
+    assert "epochs are whole numbers from 1" in fails(capsys, "--epochs_shown", "first")
