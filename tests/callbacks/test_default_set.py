@@ -51,7 +51,7 @@ def test_the_default_set():
 def test_methods_go_by_name_or_by_the_word_in_their_tags():
     shown = visualizations(["inversion", "dream", "invert"], keep_weights=False)
     assert [callback.method.name for callback in shown] == ["invert", "dream"]
-    with pytest.raises(ValueError, match="no method 'dreams'. Did you mean 'dream'\\? There are deconv, classes,"):
+    with pytest.raises(ValueError, match=r"no method 'dreams'\. Did you mean 'dream'\? There are deconv, classes,"):
         visualizations(["dreams"])
 
 
