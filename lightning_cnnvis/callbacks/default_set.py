@@ -52,8 +52,8 @@ def visualizations(
     """
     callbacks: list[pl.Callback] = []
     for method in methods_to_show(show):
-        own = {} if layers is None or "layers" not in method.fields else {"layers": layers}
-        callback: MethodCallback = callback_class(method)(**(method.training or {}), **own, **schedule)
+        own: dict[str, Any] = {} if layers is None or "layers" not in method.fields else {"layers": layers}
+        callback: MethodCallback = callback_class(method)(**{**(method.training or {}), **own, **schedule})
         callback.optional = show is None
         callbacks.append(callback)
     return [*callbacks, VisualizationCheckpoint()] if keep_weights else callbacks

@@ -68,15 +68,15 @@ def choose(config: Namespace) -> None:
     callbacks = config.trainer.callbacks
     if show is not None:
         others = [entry for entry in callbacks if not _shows(entry, MethodCallback)]
-        asked = [Namespace(entry_of(method)) for method in methods_to_show(show)]
+        asked = [Namespace(entry_of(method)) for method in methods_to_show(show)]  # type: ignore[no-untyped-call]
         for entry in asked:
-            entry.init_args = Namespace(entry.init_args)
+            entry.init_args = Namespace(entry.init_args)  # type: ignore[no-untyped-call]
         callbacks = [*asked, *others]
     if epochs is not None:
         chosen = _epochs(epochs)
         for entry in callbacks:
             if _shows(entry, VisualizationCallback):
-                entry.init_args = Namespace({**(entry.get("init_args") or {}), "epochs": chosen})
+                entry.init_args = Namespace({**(entry.get("init_args") or {}), "epochs": chosen})  # type: ignore[no-untyped-call]
                 entry.init_args.pop("every_n_epochs", None)
     config.trainer.callbacks = callbacks
 
