@@ -39,6 +39,8 @@ def check_judges(judges: Sequence[JudgeName] | None) -> None:
     """
     if isinstance(judges, str | Path | nn.Module | Judge):
         raise ValueError(f"judges={judges!r} is one judge, not a list: give judges=[...].")
+    if not isinstance(judges, Sequence | None):
+        raise ValueError(f"judges={judges!r} is not a list: give judges=[...].")
     for judge in judges or ():
         if isinstance(judge, nn.Module | Judge):
             continue
@@ -49,7 +51,7 @@ def check_judges(judges: Sequence[JudgeName] | None) -> None:
             NamedModel.parse(model)
         if file is None and model is not None and NamedModel.is_one(model):
             continue
-        if file is None or not file.exists():
+        if str(judge).endswith("=") or not str(judge).strip() or file is None or not file.exists():
             raise ValueError(
                 f"judges: {str(judge)!r} is neither a file nor a network. Write torchvision:NAME, timm:NAME or a path."
             )

@@ -68,7 +68,10 @@ def test_a_judge_of_something_else_is_refused(judge, message):
         (["resnet18"], "'resnet18' is neither a file nor a network"),
         (["torchvision:resnet19"], "no classifier 'resnet19'"),
         (["torchvision:resnet18=absent.pth"], "'torchvision:resnet18=absent.pth' is neither"),
+        (["torchvision:resnet18="], "'torchvision:resnet18=' is neither"),
+        ([""], "'' is neither a file"),
         ([3], "3 is neither a name"),
+        (3, "judges=3 is not a list"),
     ],
 )
 def test_a_judge_that_is_not_there_is_refused(judges, message):
