@@ -45,10 +45,10 @@ def visualizations(
     Example:
         >>> [type(callback).__name__ for callback in visualizations(epochs=[1, 2, 5])][:2]
         ['DeconvNetProjection', 'ClassVisualization']
-        >>> visualizations(["deconvolution"])
+        >>> visualizations(["dreams"])
         Traceback (most recent call last):
         ...
-        ValueError: There is no method 'deconvolution'. There are deconv, classes, ...
+        ValueError: There is no method 'dreams'. Did you mean 'dream'? There are deconv, classes, ...
     """
     callbacks: list[pl.Callback] = []
     for method in methods_to_show(show):

@@ -77,3 +77,17 @@ def test_whether_it_is_optional_does_not_change_the_state():
     assert chosen.optional
     assert not asked.optional
     assert asked.state_key == chosen.state_key
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_spent_above_the_limit_is_explained(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("lightning_cnnvis.callbacks.base.callback.rank_zero_info", said.append)
+    fit(tmp_path, visualizations(["diagnose"], input_spec=SPEC, max_overhead=0.0, keep_weights=False))
+    assert any(
+        "the first 60 s of all visualisations, and the last epoch, are shown whatever they cost" in s for s in said
+    )
+    said.clear()
+    fit(tmp_path, visualizations(["diagnose"], input_spec=SPEC, max_overhead=None, keep_weights=False))
+    assert said
+    assert not any("whatever they cost" in s for s in said)

@@ -330,7 +330,7 @@ class VisualizationCallback(pl.Callback):
             self._log_overhead(trainer, self._completed)
         if self._tried is not None:
             where = f"; pictures in {self._sinks.folder}" if self._sinks.folder else ""
-            rank_zero_info(f"{self._who}: {self._cost.summary(len(self._shown))}{where}")
+            rank_zero_info(f"{self._who}: {self._cost.summary(len(self._shown))}{self._excuse()}{where}")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leaves no hook behind."""
@@ -372,6 +372,16 @@ class VisualizationCallback(pl.Callback):
         )
 
     # The rest.
+
+    def _excuse(self) -> str:
+        """Why more than ``max_overhead`` was spent, in words; empty if it was not, or if there is no limit."""
+        share = self._cost.seconds / self._cost.elapsed
+        if self.max_overhead is None or share <= self.max_overhead:
+            return ""
+        return (
+            f" (more than max_overhead={self.max_overhead}: the first {self.free_seconds:.0f} s of all visualisations, "
+            "and the last epoch, are shown whatever they cost)"
+        )
 
     @property
     def _who(self) -> str:
