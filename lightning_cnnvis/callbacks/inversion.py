@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback
@@ -48,7 +49,8 @@ class FeatureInversion(MethodCallback, method=INVERT):
         steps: Number of optimisation steps; the method's if None.
         others: Number of further images to take from the batch, whose pairs tell which similarity of features means
             nothing: tiles then say which layers take a reconstruction and its original for the same. 0 leaves it out.
-        monitor: Name under which the LightningModule logs its validation accuracy, in [0, 1].
+        monitor: Name under which the LightningModule logs its validation accuracy, in [0, 1]. Where there is no such
+            metric, the only one whose name has ``val`` and ``acc`` in it is taken, such as ``val/acc``.
         **schedule: What every visualisation takes: ``epochs``, ``every_n_epochs``, ``seed``, ``input_spec``,
             ``on_error`` and more; see `VisualizationCallback`.
 
@@ -97,7 +99,7 @@ class FeatureInversion(MethodCallback, method=INVERT):
         """Shows the reconstructions, and sets their errors beside the accuracy of the epoch."""
         result: LayerInversions = super().show_part(context, options, part, items, prepared)
         self._measurements = [known for known in self._measurements if known.epoch < context.epoch]
-        accuracy = context.trainer.callback_metrics.get(self.monitor)
+        accuracy = find_accuracy(context.trainer.callback_metrics, self.monitor)
         if accuracy is not None:
             for layer, errors in zip(result.inversions.layers, result.inversions.errors, strict=True):
                 error = float(errors.mean())
@@ -133,3 +135,28 @@ class FeatureInversion(MethodCallback, method=INVERT):
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._measurements = [Measurement(**known) for known in state_dict["measurements"]]
+
+
+def find_accuracy(metrics: Mapping[str, Tensor], monitor: str) -> Tensor | None:
+    """Finds the validation accuracy among the metrics of a training.
+
+    Args:
+        metrics: The metrics by name, each of one value.
+        monitor: Name of the accuracy.
+
+    Returns:
+        The accuracy; where there is no metric of that name, the only one that is in [0, 1] and has ``val`` and ``acc``
+        in its name; None if there is none, or more than one.
+
+    Example:
+        >>> find_accuracy({"val/loss": torch.tensor(2.0), "val/acc": torch.tensor(0.5)}, "val_accuracy")
+        tensor(0.5000)
+    """
+    if monitor in metrics:
+        return metrics[monitor]
+    alike = [
+        value
+        for name, value in metrics.items()
+        if "val" in name.lower() and "acc" in name.lower() and 0 <= float(value) <= 1
+    ]
+    return alike[0] if len(alike) == 1 else None
