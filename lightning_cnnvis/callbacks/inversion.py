@@ -149,6 +149,7 @@ def find_accuracy(metrics: Mapping[str, Tensor], monitor: str) -> Tensor | None:
         in its name; None if there is none, or more than one.
 
     Example:
+        >>> import torch
         >>> find_accuracy({"val/loss": torch.tensor(2.0), "val/acc": torch.tensor(0.5)}, "val_accuracy")
         tensor(0.5000)
     """
