@@ -88,7 +88,7 @@ QUICK = {
     "occlusion": {"probes": 1, "patch": 6, "stride": 5},
     "randomization": {"layers": ["2"], "num_channels": 2, "rules": ["guided"]},
     "diagnose": {"num_channels": 0},
-    "unit_invariance": {"layers": ["2"], "channels": [1], "steps": 2, "num_directions": 2, "frequencies": 1},
+    "unit_invariance": {"layers": ["2"], "channels": [1, 2], "steps": 2, "num_directions": 2, "frequencies": 1},
     "invariance": {"layers": ["2"], "probes": 2, "sample": 4, "transformations": ["rotation"], "rotations": [0, 90]},
 }
 """Arguments of the methods' callbacks that make them as quick as can be."""

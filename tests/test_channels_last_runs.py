@@ -71,7 +71,7 @@ def test_callbacks(tmp_path, name, layer):
     fit(tmp_path / "plain", module=plain)
     assert torch.equal(torch.stack(module.losses), torch.stack(plain.losses))
     shown = pictures(tmp_path)
-    for tag in ("deconvnet", "activation_maximization", "deepdream", "inversion"):
+    for tag in ("deconvnet_gradient", "activation_maximization", "deepdream", "inversion"):
         assert any(f"{tag}/" in path for path in shown), tag
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.functional.optimization.recipes import Recipe
-from lightning_cnnvis.functional.sensitivity.unit_invariance import NoResponseError, UnitInvariance, unit_invariance
+from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.visualization.presets import check_preset
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import activations
@@ -47,7 +47,7 @@ class UnitInvarianceOptions:
         seed: Seed of the choice and of the stimuli.
 
     Raises:
-        ValueError: If an option is out of range, there is no such layer or channel, or no unit responds.
+        ValueError: If an option is out of range, or there is no such layer or channel.
     """
 
     layers: Sequence[str] | None = None
@@ -115,34 +115,18 @@ def _run(
     channels: Sequence[int],
     images: Tensor | None,
 ) -> UnitInvariance:
-    starts = [None] * len(channels) if images is None else _most_exciting(subject, part, channels, images)[:, None]
-    found = [_of_channel(subject, options, part, *one) for one in zip(channels, starts, strict=True)]
-    alive = [one for one in found if isinstance(one, UnitInvariance)]
-    silent = [one for one in found if isinstance(one, NoResponseError)]
-    if not alive:
-        raise silent[0]
-    return UnitInvariance.cat(alive)
-
-
-def _of_channel(
-    subject: Subject, options: UnitInvarianceOptions, layer: str, channel: int, image: Tensor | None
-) -> UnitInvariance | NoResponseError:
-    """The directions of one unit, or the error of a dead one, which keeps nothing from the others."""
-    try:
-        return unit_invariance(
-            subject.network,
-            layer,
-            [channel],
-            input_spec=subject.input_spec,
-            images=image,
-            num_directions=options.num_directions,
-            frequencies=options.frequencies,
-            preset=options.preset,
-            steps=options.steps,
-            seed=options.seed,
-        )
-    except NoResponseError as error:
-        return error
+    return unit_invariance(
+        subject.network,
+        part,
+        channels,
+        input_spec=subject.input_spec,
+        images=None if images is None else _most_exciting(subject, part, channels, images),
+        num_directions=options.num_directions,
+        frequencies=options.frequencies,
+        preset=options.preset,
+        steps=options.steps,
+        seed=options.seed,
+    )
 
 
 def _most_exciting(subject: Subject, layer: str, channels: Sequence[int], images: Tensor) -> Tensor:
@@ -173,6 +157,8 @@ def _draw(
 
 def _label(found: UnitInvariance, unit: int, row: int) -> str:
     """Names a direction: its rank, its curvature and the change that it resembles most, if it resembles one."""
+    if not found.responds[unit]:
+        return "does not respond\nto its stimulus" if row == 0 else ""
     half = found.walks.shape[1] // 2
     rank = f"least {row + 1}" if row < half else f"most {row - half + 1}"
     known = max(found.alignments, key=lambda name: float(found.alignments[name][unit, row]))
@@ -182,8 +168,9 @@ def _label(found: UnitInvariance, unit: int, row: int) -> str:
 
 def _scalars(options: UnitInvarianceOptions, part: str, result: UnitInvariance) -> Mapping[str, float]:
     return {
-        f"{UNIT_INVARIANCE.tag}_curvature/{name}/{part}": float(values.mean())
+        f"{UNIT_INVARIANCE.tag}_curvature/{name}/{part}": float(values[result.responds].mean())
         for name, values in result.changes.items()
+        if result.responds.any()
     }
 
 
@@ -193,7 +180,10 @@ def _strip(options: UnitInvarianceOptions, part: str, result: UnitInvariance) ->
         f"Stimuli of units · {part} · evolution",
         [f"#{channel}" for channel in result.channels],
         figures.as_bytes(figures.reduced(result.stimuli, STRIP_SIDE)),
-        [f"{float(one[0]):.2f} to {float(one[len(one) // 2]):.2f}" for one in result.curvatures],
+        [
+            f"{float(one[0]):.2f} to {float(one[len(one) // 2]):.2f}" if responds else "does not respond"
+            for one, responds in zip(result.curvatures, result.responds, strict=True)
+        ],
         side=STRIP_SIDE,
     )
 

@@ -26,13 +26,12 @@ from lightning_cnnvis.layers import activations
 _COLOR_FREQUENCIES = 1  # of the differences between colours, which networks see at low frequencies
 
 
-class NoResponseError(ValueError):
-    """A unit does not respond to its stimulus."""
-
-
 @dataclass(frozen=True, eq=False)
 class UnitInvariance:
     """What N units of a layer do not care about, and what they are selective for.
+
+    A unit that does not respond to its stimulus, as a dead one does not, has no directions: they are zeros, curvatures,
+    changes and alignments NaN, and the walks stay at the stimulus.
 
     Attributes:
         layer: Name of the layer.
@@ -65,6 +64,11 @@ class UnitInvariance:
     angles: Tensor
     walks: Tensor
     images: Tensor
+
+    @property
+    def responds(self) -> Tensor:
+        """``(N,)``, whether each unit responds to its stimulus."""
+        return ~self.curvatures.isnan().any(1)
 
     @staticmethod
     def cat(parts: Sequence[UnitInvariance]) -> UnitInvariance:
@@ -137,11 +141,10 @@ def unit_invariance(
         seed: Seed of the optimisation.
 
     Returns:
-        The directions, and a walk along each.
+        The directions, and a walk along each; see `UnitInvariance` for units that do not respond.
 
     Raises:
         LayerError: If the layer does not exist, or has no units.
-        NoResponseError: If a unit does not respond to its stimulus, as a dead one does not.
         ValueError: If shapes do not fit, or a channel, a position or an option is out of range.
 
     Example:
@@ -318,14 +321,10 @@ def _of_one(
     if refine and radius > 0:
         stimulus = _refined(unit, stimulus, waves)
     (value,), (gradient,) = unit(stimulus[None], with_gradient=True)
+    named = _changes(stimulus, input_spec)
     if not value > 0 or not radius > 0:
-        raise NoResponseError(
-            f"Channel {channel} of layer {unit.layer!r} does not respond to its stimulus: its activation is "
-            f"{float(value):.3g}. Give an image that excites it."
-        )
-    changes = {
-        name: _tangent(change.flatten(), stimulus.flatten()) for name, change in _changes(stimulus, input_spec).items()
-    }
+        return _silent(unit, channel, stimulus, value, list(named), num_directions, angles, input_spec)
+    changes = {name: _tangent(change.flatten(), stimulus.flatten()) for name, change in named.items()}
     basis = _orthonormal(torch.cat([waves, *(change[None] for change in changes.values())]), stimulus.flatten())
     if 2 * num_directions > len(basis):
         raise ValueError(
@@ -362,6 +361,35 @@ def _of_one(
         angles=torch.tensor([float(angle) for angle in angles], device="cpu"),
         walks=walks.float()[None],
         images=input_spec.denormalize(walked.float()).clamp(0, 1)[None],
+    )
+
+
+def _silent(
+    unit: _Unit,
+    channel: int,
+    stimulus: Tensor,
+    value: Tensor,
+    changes: Sequence[str],
+    num_directions: int,
+    angles: Sequence[float],
+    input_spec: InputSpec,
+) -> UnitInvariance:
+    """What there is to say of a unit that does not respond to its stimulus: there is no walk from it."""
+    rows, steps = 2 * num_directions, len(angles)
+    picture = input_spec.denormalize(stimulus.float()).clamp(0, 1)
+    unknown = picture.new_full((1, rows), math.nan)
+    return UnitInvariance(
+        layer=unit.layer,
+        channels=(channel,),
+        stimuli=picture[None],
+        activations=value.float()[None],
+        directions=picture.new_zeros(1, rows, *picture.shape),
+        curvatures=unknown,
+        changes=dict.fromkeys(changes, unknown[:, 0]),
+        alignments=dict.fromkeys(changes, unknown),
+        angles=torch.tensor([float(angle) for angle in angles], device="cpu"),
+        walks=value.float().expand(1, rows, steps).clone(),
+        images=picture.expand(1, rows, steps, *picture.shape).clone(),
     )
 
 

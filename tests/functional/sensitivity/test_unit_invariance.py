@@ -152,9 +152,24 @@ def test_bad_input_is_refused(options, error, message):
         unit_invariance(network(), given.pop("layer"), given.pop("channels"), input_spec=SPEC, **given)
 
 
-def test_a_unit_that_is_dead():
+def test_a_unit_that_is_dead_keeps_nothing_from_the_others():
     net = network()
     with torch.no_grad():
-        net[0].bias.fill_(-100)
-    with pytest.raises(ValueError, match="Channel 1 of layer '1' does not respond to its stimulus"):
-        unit_invariance(net, "1", [1], input_spec=SPEC, images=IMAGES[:1])
+        net[0].bias[1] = -100
+    found = unit_invariance(net, "1", [1, 3], input_spec=SPEC, images=IMAGES, num_directions=2, frequencies=1)
+    assert found.responds.tolist() == [False, True]
+    assert found.channels == (1, 3)
+    alone = unit_invariance(net, "1", [3], input_spec=SPEC, images=IMAGES[1:], num_directions=2, frequencies=1)
+    torch.testing.assert_close(found.walks[1:], alone.walks)
+    assert found.activations[0] == 0
+    assert not found.walks[0].any()
+    assert not found.directions[0].any()
+    assert found.curvatures[0].isnan().all()
+    assert all(values[0].isnan().all() for values in (*found.changes.values(), *found.alignments.values()))
+    assert torch.equal(found.images[0], found.stimuli[0].expand_as(found.images[0]))
+
+
+def test_an_image_without_contrast_excites_nothing():
+    grey = SPEC.denormalize(torch.zeros(1, 3, 20, 28))
+    found = unit_invariance(network(), "1", [0], input_spec=SPEC, images=grey, num_directions=2, frequencies=1)
+    assert not found.responds.any()
