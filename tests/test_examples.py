@@ -46,7 +46,7 @@ def test_lightning_cli(tmp_path):
         *("--data.init_args.image_size=32", "--data.init_args.train_size=44", "--data.init_args.val_size=22"),
     )
     pictures = tmp_path / "lightning_logs" / "version_0" / "cnnvis"
-    for picture in ("deconvnet/5", "deconvnet_evolution/8", "inversion/layers"):
+    for picture in ("deconvnet_guided/5", "deconvnet_guided_evolution/8", "inversion/layers"):
         assert (pictures / picture / "epoch_0001.png").is_file()
     assert list((tmp_path / "lightning_logs").rglob("*.ckpt"))
 
