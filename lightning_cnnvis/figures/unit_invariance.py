@@ -22,7 +22,7 @@ def unit_invariance_figure(
         images: ``(N, D, steps, C, h, w)`` in [0, 1].
         walks: ``(N, D, steps)``, the activations.
         angles: ``(steps,)``, degrees.
-        labels: One or two lines on each direction of each unit.
+        labels: One or two lines on each direction of each unit; fewer draw fewer.
         heads: What each unit is called.
         title: Title of the figure.
 

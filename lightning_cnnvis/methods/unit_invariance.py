@@ -28,6 +28,8 @@ from lightning_cnnvis.methods.subject import Subject
 STRIP_SIDE = 96
 """Longest side in pixels of the pictures of a strip, which checkpoints keep."""
 
+_SILENT = "does not respond\nto its stimulus"
+
 
 @dataclass(frozen=True)
 class UnitInvarianceOptions:
@@ -142,7 +144,8 @@ def _draw(
     subject: Subject, options: UnitInvarianceOptions, part: str, result: UnitInvariance, title: Title
 ) -> Drawings:
     labels = [
-        [_label(result, unit, row) for row in range(result.walks.shape[1])] for unit in range(len(result.channels))
+        [_label(result, unit, row) for row in range(result.walks.shape[1])] if responds else [_SILENT]
+        for unit, responds in enumerate(result.responds)
     ]
     picture = figures.unit_invariance_figure(
         result.images,
@@ -157,8 +160,6 @@ def _draw(
 
 def _label(found: UnitInvariance, unit: int, row: int) -> str:
     """Names a direction: its rank, its curvature and the change that it resembles most, if it resembles one."""
-    if not found.responds[unit]:
-        return "does not respond\nto its stimulus" if row == 0 else ""
     half = found.walks.shape[1] // 2
     rank = f"least {row + 1}" if row < half else f"most {row - half + 1}"
     known = max(found.alignments, key=lambda name: float(found.alignments[name][unit, row]))
