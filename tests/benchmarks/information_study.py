@@ -1,6 +1,7 @@
 """How does what a layer knows of an image relate to the ability to classify it? See docs/what_a_layer_knows.md.
 
-    python -m tests.benchmarks.information_study run TINY10 [--output DIR]   # inverts and trains: an hour of a core
+    python -m tests.benchmarks.information_study run TINY10   # inverts and trains: a few hours of a core
+    python -m tests.benchmarks.information_study page         # tables and figures of the page, from the CSV files
 
 TINY10 has images of ten classes, ``train/<class>/<image>`` and ``val/<class>/<image>``. What was measured goes to
 images.csv and runs.csv, in docs/study by default, after every batch of images and every training; what is there is not
@@ -15,6 +16,7 @@ import warnings
 from pathlib import Path
 
 from .information_images import run_images
+from .information_page import make
 from .information_runs import SEEDS, run_runs
 from .tables import DOCS
 
@@ -38,8 +40,12 @@ def main() -> None:
     command = commands.add_parser("run")
     command.add_argument("tiny10", type=Path)
     command.add_argument("--output", type=Path, default=STUDY)
+    commands.add_parser("page")
     options = parser.parse_args()
-    run(options.tiny10, options.output)
+    if options.command == "run":
+        run(options.tiny10, options.output)
+    else:
+        make()
 
 
 if __name__ == "__main__":
