@@ -35,8 +35,8 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
 
     Returns:
         For a class, its probability and logit; for a channel, its peak, also as a multiple of the strongest activation
-        on real images; otherwise the score. The state follows on a second line, and on further ones how far it takes
-        the way of real images, and how many judges see the class.
+        on real images; otherwise the score. The state follows on a second line, and on further ones by what
+        means a second try made it, how far it takes the way of real images, and how many judges see the class.
     """
     score = float(shown.scores[n])
     if shown.probabilities is not None:
@@ -47,6 +47,8 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
     else:
         figures = f"{score:.3g}"
     lines = [figures, shown.states[n]]
+    if shown.means is not None and shown.means[n]:
+        lines.append(f"2nd try: {shown.means[n]}")
     if shown.paths is not None:
         path = shown.paths[n]
         lines.append("no real images" if path is None else path.verdict(0))

@@ -102,6 +102,39 @@ def class_logit(classes: Sequence[int], output: ClassOutput | None = None) -> Ob
     return _per_image(torch.tensor(list(classes), device="cpu"), OUTPUT, score)
 
 
+def class_margin(classes: Sequence[int], output: ClassOutput | None = None, weight: float = 0.5) -> Objective:
+    """Raises the logit of a class and lowers the others: the logit, less a part of the others' log-sum-exp.
+
+    By its logit alone, an image may rise for the whole family of a class, so that a sibling wins. With ``weight`` 1,
+    this is the logarithm of the odds. Of classes that do not exclude each other, the others are left alone.
+
+    Args:
+        classes: Class index of each image.
+        output: The meaning of the output, as `read_output` finds it; None takes it for logits of classes that exclude
+            each other. Of a network that returns probabilities, their logarithms are taken.
+        weight: Part of the other classes' log-sum-exp that is subtracted.
+
+    Returns:
+        The objective; its loss is minus the score.
+
+    Example:
+        >>> loss = class_margin([1]).bind(slice(None), torch.device("cpu"))
+        >>> loss({OUTPUT: torch.tensor([[2.0, 3.0]])})
+        tensor([-2.])
+    """
+    alone = output is not None and (output.count == 1 or (output.kind == "sigmoid" and not output.two_sided))
+
+    def score(outputs: Tensor, index: Tensor) -> Tensor:
+        scores = outputs if output is None else output.scores(outputs)
+        own = scores[_rows(scores), index]
+        if alone:
+            return own
+        others: Tensor = scores.scatter(1, index[:, None], -torch.inf).logsumexp(1)
+        return own - weight * others
+
+    return _per_image(torch.tensor(list(classes), device="cpu"), OUTPUT, score)
+
+
 def class_log_probability(classes: Sequence[int], output: ClassOutput | None = None) -> Objective:
     """Raises the logarithm of a class's probability: minus the cross-entropy, as inversions of a network do.
 

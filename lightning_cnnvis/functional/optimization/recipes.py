@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning_cnnvis.functional.optimization.network_priors import NetworkPrior
 from lightning_cnnvis.functional.optimization.optimizers import Adam, Optimizer
@@ -90,6 +90,10 @@ class Phase:
         return at(index / max(1, self.steps - 1)) if callable(at) else self.transform
 
 
+ClassScore = Literal["logit", "margin", "log_probability"]
+"""What is raised of a class; see `Recipe`."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A way to optimise images, whatever the objective.
@@ -105,8 +109,13 @@ class Recipe:
         precision: Precision of the network's forward and backward pass, ``"float32"`` or ``"bfloat16"``. The latter is
             faster on GPUs, but rounding may make an image depend visibly on its batch.
         network_prior: A penalty on what the layers of the network see, such as `BatchNormPrior`; None adds none.
-        class_score: What is raised of a class: ``"logit"``, or ``"log_probability"`` (minus the cross-entropy), which
-            also lowers the other logits, and hardly changes once the class is reached.
+        class_score: What is raised of a class: ``"logit"``; ``"margin"``, which also lowers the other logits, by half;
+            or ``"log_probability"`` (minus the cross-entropy), which lowers them as well, and hardly changes once the
+            class is reached.
+        otherwise: A recipe by which class images that do not reach their class are tried once more, from other noise,
+            in as many steps; None leaves them. The better image of the two is kept.
+        means: What tells this recipe from the one before it, in a few words, for captions of images made by it when it
+            is the ``otherwise`` of another.
         rescue: Whether gradients pass through dead ReLUs during the first 16 steps, only for images whose objective has
             no gradient at all.
 
@@ -127,7 +136,9 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     rescue: bool = True
     network_prior: NetworkPrior | None = None
-    class_score: Literal["logit", "log_probability"] = "logit"
+    class_score: ClassScore = "logit"
+    otherwise: Recipe | None = None
+    means: str = "again"
 
     def __post_init__(self) -> None:
         """Checks that there are phases, and the precision."""
@@ -137,8 +148,9 @@ class Recipe:
             raise ValueError("phases=() is empty. Give at least one phase of steps.")
         if self.precision not in {"float32", "bfloat16"}:
             raise ValueError(f"precision={self.precision!r} is not supported. Choose 'float32' or 'bfloat16'.")
-        if self.class_score not in {"logit", "log_probability"}:
-            raise ValueError(f"class_score={self.class_score!r} is not supported. Choose 'logit' or 'log_probability'.")
+        if self.class_score not in get_args(ClassScore):
+            choices = ", ".join(map(repr, get_args(ClassScore)))
+            raise ValueError(f"class_score={self.class_score!r} is not supported. Choose one of {choices}.")
 
     @property
     def steps(self) -> int:
@@ -151,7 +163,8 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
 
     Args:
         recipe: Any recipe.
-        steps: Number of steps in all phases. If there are fewer steps than phases, the first phases are left out.
+        steps: Number of steps in all phases. If there are fewer steps than phases, the first phases are left out. The
+            recipe's ``otherwise`` gets as many.
 
     Returns:
         The recipe with that number of steps.
@@ -175,4 +188,5 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
         left -= share
     # the remainder of the rounding
     phases[-1] = replace(phases[-1], steps=phases[-1].steps + left)
-    return replace(recipe, phases=tuple(phases))
+    otherwise = recipe.otherwise and with_steps(recipe.otherwise, steps)
+    return replace(recipe, phases=tuple(phases), otherwise=otherwise)

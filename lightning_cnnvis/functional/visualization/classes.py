@@ -6,17 +6,27 @@ Simonyan et al. 2013 (arXiv 1312.6034), Yosinski et al. 2015 (arXiv 1506.06579),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_cnnvis.functional.network.chunks import in_chunks
 from lightning_cnnvis.functional.network.forward import OUTPUT, blank_input, plain_forward
-from lightning_cnnvis.functional.network.output import class_indices, read_output
-from lightning_cnnvis.functional.optimization.loop import optimize
-from lightning_cnnvis.functional.optimization.objectives import class_log_probability, class_logit, diversify
-from lightning_cnnvis.functional.optimization.recipes import Recipe
+from lightning_cnnvis.functional.network.output import ClassOutput, class_indices, read_output
+from lightning_cnnvis.functional.optimization.gradients import model_gradient
+from lightning_cnnvis.functional.optimization.loop import Optimized, optimize
+from lightning_cnnvis.functional.optimization.objectives import (
+    Objective,
+    class_log_probability,
+    class_logit,
+    class_margin,
+    diversify,
+)
+from lightning_cnnvis.functional.optimization.recipes import ClassScore, Recipe, with_steps
+from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.visualization.judging import Judge, bench_of
 from lightning_cnnvis.functional.visualization.results import (
     VisualizationOptions,
@@ -46,7 +56,10 @@ def visualize_classes(
     options: VisualizationOptions | None = None,
     judges: Sequence[Judge | nn.Module] = (),
 ) -> Visualizations:
-    """Makes images that a classifier assigns to its classes, by raising their logits.
+    """Makes images that a classifier assigns to its classes.
+
+    What is raised is the recipe's `class_score`: in the default, the logit less half of the others' log-sum-exp. An
+    image that does not reach its class is tried once more, where the recipe says by what means.
 
     An image depends only on the seed, its class and the number of its sample, whichever other classes are requested.
     With several samples, the samples of one class also depend on each other, through the diversity term.
@@ -97,31 +110,111 @@ def visualize_classes(
         indices = class_indices(classes, output.count, input_spec)
         bench = bench_of(judges, input_spec, output.count) if judges else None
         targets = [index for index in indices for _ in range(samples_per_class)]
-        objective = class_logit(targets, output)
         recipe = recipe_for(network, preset, steps, input_spec, options)
-        wanted = class_log_probability(targets, output) if recipe.class_score == "log_probability" else objective
-        if samples_per_class > 1 and options.diversity > 0:
-            layer = options.diversity_layer or _diversity_layer(network, probe)
-            wanted = diversify(objective, layer, samples_per_class, options.diversity)
-        keys = [("class", index, sample) for index in indices for sample in range(samples_per_class)]
-        batch = batch_for(seed, keys, options, samples_per_class)
-        optimized = optimize(network, wanted, recipe, batch, input_spec=input_spec)
-        scores, outputs = on_clean_image(network, objective, optimized.images, input_spec, options.chunk)
-    probabilities = output.probabilities(outputs)[
-        torch.arange(len(targets), device=outputs.device), torch.tensor(targets, device=outputs.device)
-    ]
-    reached = probabilities >= REACHED_PROBABILITY
+        keys: list[tuple[object, ...]] = [("class", i, sample) for i in indices for sample in range(samples_per_class)]
+        work = _Work(network, output, input_spec, options, seed)
+        made = work.images(recipe, keys, targets, samples_per_class)
+        missed = (made.probabilities < REACHED_PROBABILITY).nonzero().flatten().tolist()
+        if recipe.otherwise is not None and missed:
+            other = with_steps(recipe.otherwise, recipe.steps)
+            again = work.images(other, [(*keys[n], "again") for n in missed], [targets[n] for n in missed])
+            made = made.or_better(again, missed)
     labels = [input_spec.class_name(target) for target in targets]
     shown = visualizations(
-        optimized,
+        made.optimized,
         labels,
         targets,
-        scores,
-        probabilities=probabilities,
-        reached=reached,
+        made.scores,
+        probabilities=made.probabilities,
+        reached=made.probabilities >= REACHED_PROBABILITY,
         score_name=output.score,
+        means=made.means,
     )
     return shown if bench is None else replace(shown, verdicts=bench.verdicts(shown.images, targets))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images, and what became of their classes on the clean image.
+
+    Attributes:
+        optimized: The images.
+        scores: ``(N,)``, their logits.
+        probabilities: ``(N,)``.
+        means: How they were made; empty for the first attempt.
+    """
+
+    optimized: Optimized
+    scores: Tensor
+    probabilities: Tensor
+    means: tuple[str, ...]
+
+    def or_better(self, others: _Made, rows: Sequence[int]) -> _Made:
+        """Takes those of others, which were made in the place of some rows, that are more probable."""
+        gained = others.probabilities > self.probabilities[rows]
+        mine = torch.tensor(rows, device=gained.device)[gained]
+
+        def merged(first: Tensor | None, second: Tensor | None) -> Any:
+            return None if first is None or second is None else first.index_put((mine,), second[gained])
+
+        means = dict(enumerate(self.means)) | {
+            row: words for row, words, gain in zip(rows, others.means, gained.tolist(), strict=True) if gain
+        }
+        pairs = [(getattr(self.optimized, f.name), getattr(others.optimized, f.name)) for f in fields(Optimized)]
+        return _Made(
+            Optimized(*(merged(first, second) for first, second in pairs)),
+            merged(self.scores, others.scores),
+            merged(self.probabilities, others.probabilities),
+            tuple(means.values()),
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all attempts have in common."""
+
+    network: nn.Module
+    output: ClassOutput
+    input_spec: InputSpec
+    options: VisualizationOptions
+    seed: int
+
+    def images(self, recipe: Recipe, keys: Sequence[object], targets: Sequence[int], group: int | None = None) -> _Made:
+        """Optimises images by a recipe; ``group`` is None for a second attempt, in which each is by itself."""
+        options, logit = self.options, class_logit(targets, self.output)
+        score = _SCORES[recipe.class_score](targets, self.output)
+        if group is not None and group > 1 and options.diversity > 0:
+            layer = options.diversity_layer or _diversity_layer(
+                self.network, blank_input(self.network, self.input_spec)
+            )
+            # a log-probability tends to 0, and so would a part of it
+            base = logit if recipe.class_score == "log_probability" else score
+            score = diversify(base, layer, group, options.diversity)
+        batch = batch_for(self.seed, keys, options, group or 1)
+        optimized = optimize(self.network, score, recipe, batch, input_spec=self.input_spec)
+        scores, outputs = on_clean_image(self.network, logit, optimized.images, self.input_spec, options.chunk)
+        if recipe.class_score != "logit":  # whose gradient that of the other classes hides
+            optimized = replace(optimized, dead=self._have_no_gradient(logit, optimized.images))
+        rows = torch.arange(len(targets), device=outputs.device)
+        probabilities = self.output.probabilities(outputs)[rows, torch.tensor(targets, device=outputs.device)]
+        return _Made(optimized, scores, probabilities, ("" if group is not None else recipe.means,) * len(targets))
+
+    def _have_no_gradient(self, logit: Objective, images: Tensor) -> Tensor:
+        """Tells, ``(N,)``, in which images nothing that changes would change the logit."""
+
+        def work(part: slice) -> Tensor:
+            inputs = self.input_spec.normalize(resize(images[part].clamp(0, 1), self.input_spec.size))
+            slopes = model_gradient(self.network, logit, part)(inputs, None)[1]
+            return slopes.flatten(1).abs().amax(1) == 0
+
+        return torch.cat(list(in_chunks(work, len(images), self.options.chunk)))
+
+
+_SCORES: dict[ClassScore, Callable[[Sequence[int], ClassOutput], Objective]] = {
+    "logit": class_logit,
+    "margin": class_margin,
+    "log_probability": class_log_probability,
+}
 
 
 def _diversity_layer(model: nn.Module, probe: Tensor) -> str:

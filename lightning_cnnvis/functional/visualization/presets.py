@@ -16,18 +16,23 @@ from lightning_cnnvis.functional.optimization.transforms import RandomAffine, Ra
 from lightning_cnnvis.functional.registry import Registry
 from lightning_cnnvis.inputs import InputSpec
 
+SMALLEST_COARSE_INPUT = 64
+"""Pixels; on smaller inputs, the maps of a network made for small images vanish."""
+
+_LARGEST_INPUT = 224  # pixels, to which small inputs are enlarged
+
 
 class Preset(Protocol):
     """A function that makes a recipe for a network's input."""
 
-    def __call__(self, input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+    def __call__(self, input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
         """Makes the recipe.
 
         Args:
             input_spec: The network's input.
             statistics: Statistics of the user's own images; None stands for everyday photographs.
-            coarse: Whether the network also takes inputs of 0.6 times its size, so that `Phase.input_scale` may be
-                below 1.
+            any_size: Whether the network takes inputs of other sizes than its own, too, so that `Phase.input_scale` may
+                be other than 1.
 
         Returns:
             The recipe.
@@ -39,7 +44,7 @@ PRESETS: Registry[Preset] = Registry("preset")
 """The presets by name. Those registered here can be used wherever a preset's name is taken::
 
     @PRESETS.register("short")
-    def short(input_spec, *, statistics, coarse):
+    def short(input_spec, *, statistics, any_size):
         return Recipe((Phase(steps=16, lr=0.1),), Fourier(statistics))
 """
 
@@ -50,13 +55,16 @@ def preset_recipe(
     *,
     steps: int | None = None,
     statistics: ImageStatistics | None = None,
-    coarse: bool = False,
+    any_size: bool = False,
 ) -> Recipe:
     """Makes the recipe of a named preset.
 
     - ``"fourier"``: Fourier basis with decorrelated colour, Adam, random shifts, scales and rotations, after Olah et
-      al. 2017 (https://doi.org/10.23915/distill.00007); on networks that take any size, first on smaller inputs, so
-      that objects come out large and whole.
+      al. 2017 (https://doi.org/10.23915/distill.00007). What is raised is the margin to the other classes, so that
+      siblings do not win. A network that takes any size sees the images enlarged for most of the steps, if its
+      own input is below 224 pixels, and at its own size in the last third: what holds at several sizes is also what
+      other networks recognise. A class that is not reached is tried again from stronger noise by its
+      log-probability, with narrower moves, at the network's own size.
     - ``"yosinski2015"``: gradient ascent on pixels with a little decay and a blur every fourth step, the third row
       of Table 1 of Yosinski et al. 2015 (arXiv 1506.06579). Their rate of 100 suits the gradients of their network;
       here the gradient is normalised, and the rate is in grey levels.
@@ -81,7 +89,7 @@ def preset_recipe(
         input_spec: The network's input; its mean is the pixel presets' centre.
         steps: Number of steps; None takes the preset's own.
         statistics: Image statistics for ``"fourier"``; None takes everyday photographs.
-        coarse: Whether the network takes smaller inputs, too.
+        any_size: Whether the network takes smaller and larger inputs, too.
 
     Returns:
         The recipe.
@@ -94,7 +102,7 @@ def preset_recipe(
         20
     """
     if not isinstance(preset, Recipe):
-        preset = PRESETS.get(preset)(input_spec, statistics=statistics, coarse=coarse)
+        preset = PRESETS.get(preset)(input_spec, statistics=statistics, any_size=any_size)
     return preset if steps is None else with_steps(preset, steps)
 
 
@@ -112,23 +120,31 @@ def check_preset(preset: str | Recipe) -> None:
 
 
 @PRESETS.register("fourier")
-def _fourier(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _fourier(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     moves = RandomAffine(jitter=0.1, scale=(0.75, 1.3), rotate=15.0)
-    first, second = (0.6, 0.8) if coarse else (1.0, 1.0)
+    narrow = RandomAffine(jitter=0.05, scale=(0.9, 1.1), rotate=5.0)
+    side = min(input_spec.size)
+    largest = max(1.0, min(1.75, _LARGEST_INPUT / side)) if any_size else 1.0
     return Recipe(
         phases=(
-            Phase(32, 0.12, transform=moves, input_scale=first),
-            Phase(24, 0.12, transform=moves, input_scale=second),
-            Phase(40, 0.12, final_lr=0.012, transform=moves),
+            Phase(32, 0.12, transform=moves, input_scale=5 / 7 * largest if any_size else 1.0),
+            Phase(32, 0.12, transform=moves, input_scale=largest),
+            Phase(32, 0.12, final_lr=0.012, transform=moves),
         ),
         # from grey, networks that end in fully connected layers get stuck: the units that support a class are inactive
-        parameterization=Fourier(statistics, init_std=0.1 if coarse else 0.6),
-        optimizer=Adam(),
+        parameterization=Fourier(statistics, init_std=0.1 if any_size else 0.6),
+        class_score="margin",
+        otherwise=Recipe(
+            phases=(Phase(48, 0.12, transform=narrow), Phase(48, 0.12, final_lr=0.012, transform=narrow)),
+            parameterization=Fourier(statistics, init_std=0.6),
+            class_score="log_probability",
+            means="log-probability, narrow moves",
+        ),
     )
 
 
 @PRESETS.register("yosinski2015")
-def _yosinski2015(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _yosinski2015(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     return Recipe(
         phases=(Phase(1000, 5.0),),
         parameterization=Pixels(unit=1 / 255, center=input_spec.mean, init_std=10.0),
@@ -138,7 +154,7 @@ def _yosinski2015(input_spec: InputSpec, *, statistics: ImageStatistics | None, 
 
 
 @PRESETS.register("simonyan2013")
-def _simonyan2013(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _simonyan2013(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     return Recipe(
         phases=(Phase(100, 0.0005, final_lr=0.00005),),
         parameterization=Pixels(center=input_spec.mean, init_std=0.01),
@@ -148,7 +164,7 @@ def _simonyan2013(input_spec: InputSpec, *, statistics: ImageStatistics | None, 
 
 
 @PRESETS.register("maco")
-def _maco(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _maco(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     return Recipe(
         phases=(Phase(256, 1.0, transform=RandomBoxes(), copies=32),),
         parameterization=FixedMagnitude(statistics),
@@ -157,12 +173,13 @@ def _maco(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: 
 
 
 @PRESETS.register("deepinversion")
-def _deepinversion(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _deepinversion(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     std = sum(input_spec.std) / len(input_spec.std)
+    smaller = 0.6 if any_size and 0.6 * min(input_spec.size) >= SMALLEST_COARSE_INPUT else 1.0
     moves = InOrder((RandomRoll(max(1, round(min(input_spec.size) * 30 / 224))), RandomFlip()))
     return Recipe(
         phases=(
-            Phase(2000, 0.2 * std, final_lr=0.0, transform=moves, input_scale=0.6 if coarse else 1.0),
+            Phase(2000, 0.2 * std, final_lr=0.0, transform=moves, input_scale=smaller),
             Phase(1000, 0.2 * std, final_lr=0.0, transform=moves, reset=True),
         ),
         parameterization=Pixels(center=0.5, init_std=std),
@@ -175,7 +192,7 @@ def _deepinversion(input_spec: InputSpec, *, statistics: ImageStatistics | None,
 
 
 @PRESETS.register("plug_in")
-def _plug_in(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _plug_in(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     moves = InOrder((ColorShift(channels=input_spec.channels), RandomRoll(max(1, round(min(input_spec.size) / 12)))))
     phases = tuple(
         Phase(400, 0.1, final_lr=0.0, transform=moves, copies=8, image_scale=eighths / 8) for eighths in range(2, 9)
@@ -190,7 +207,7 @@ def _plug_in(input_spec: InputSpec, *, statistics: ImageStatistics | None, coars
 
 
 @PRESETS.register("none")
-def _none(input_spec: InputSpec, *, statistics: ImageStatistics | None, coarse: bool) -> Recipe:
+def _none(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_size: bool) -> Recipe:
     return Recipe(
         phases=(Phase(64, 0.01),),
         parameterization=Pixels(center=0.5, init_std=0.05),

@@ -19,14 +19,13 @@ from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.tensors import cat_fields
 from lightning_cnnvis.functional.visualization.judging import Verdict
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity
-from lightning_cnnvis.functional.visualization.presets import preset_recipe
+from lightning_cnnvis.functional.visualization.presets import SMALLEST_COARSE_INPUT, preset_recipe
 from lightning_cnnvis.inputs import InputSpec
 
 State = Literal["reached", "not converged", "dead"]
 """How far an image got; see `Visualizations`."""
 
-_COARSEST = 0.6
-_SMALLEST_COARSE_INPUT = 64  # pixels; on smaller inputs, the maps of a network made for small images vanish
+_TRIED_SIZES = (0.6, 1.25)
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ class Visualizations:
         paths: For each image its class's `PathSimilarity`, in which it is the one image; None where there were no real
             images. None if it was not asked for.
         verdicts: For each image what other networks say of it; None if none were asked.
+        means: For each image of a class how it was made, if the first attempt did not reach the class and the second
+            came nearer; empty for those of the first attempt. None if the target is not a class.
     """
 
     images: Tensor
@@ -111,6 +112,7 @@ class Visualizations:
     transparency: Tensor | None = None
     paths: tuple[PathSimilarity | None, ...] | None = None
     verdicts: tuple[Verdict, ...] | None = None
+    means: tuple[str, ...] | None = None
 
     @property
     def with_alpha(self) -> Tensor:
@@ -189,7 +191,7 @@ def recipe_for(
         input_spec,
         steps=steps,
         statistics=options.statistics,
-        coarse=_takes_smaller_inputs(model, input_spec),
+        any_size=_takes_any_size(model, input_spec),
     )
     return replace(recipe, precision=options.precision)
 
@@ -254,6 +256,7 @@ def visualizations(
     probabilities: Tensor | None = None,
     peaks: Tensor | None = None,
     score_name: str = "activation",
+    means: tuple[str, ...] | None = None,
 ) -> Visualizations:
     """Assembles the result, with a state for each image.
 
@@ -266,6 +269,7 @@ def visualizations(
         probabilities: ``(N,)``, reached on the clean image, for classes.
         peaks: ``(N,)``, the strongest activation on the clean image, for channels.
         score_name: What the scores are.
+        means: How each image was made, if by a second attempt, for classes.
 
     Returns:
         The result; images and frames are clipped to [0, 1].
@@ -287,6 +291,7 @@ def visualizations(
         frames=optimized.frames.clamp(0, 1),
         score_name=score_name,
         transparency=None if optimized.transparency is None else opacity(optimized.transparency),
+        means=means,
     )
 
 
@@ -312,18 +317,19 @@ def opacity(pull: Tensor, percentile: float = 80.0) -> Tensor:
     return (pull / top.clamp_min(torch.finfo(pull.dtype).tiny)).clamp(max=1)
 
 
-def _takes_smaller_inputs(model: nn.Module, input_spec: InputSpec) -> bool:
-    """Tries whether a smaller image goes through the whole network."""
-    height, width = (round(side * _COARSEST) for side in input_spec.size)
-    if min(height, width) < _SMALLEST_COARSE_INPUT:
-        return False
-    probe = blank_input(model, input_spec)
-    with torch.no_grad():
-        try:
-            model(probe[:, :, :height, :width])
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            # such as at a fully connected layer made for one size, or a check of the network's own
-            return False
+def _takes_any_size(model: nn.Module, input_spec: InputSpec) -> bool:
+    """Tries whether smaller and larger images go through the whole network."""
+    for scale in _TRIED_SIZES:
+        height, width = (round(side * scale) for side in input_spec.size)
+        if scale < 1 and min(height, width) < SMALLEST_COARSE_INPUT:
+            continue
+        probe = blank_input(model, replace(input_spec, size=(height, width)))
+        with torch.no_grad():
+            try:
+                model(probe)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                # such as at a fully connected layer made for one size, or a check of the network's own
+                return False
     return True

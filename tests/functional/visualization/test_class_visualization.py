@@ -1,15 +1,20 @@
 """Class visualisation and activation maximisation on small networks."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_cnnvis.functional.optimization.objectives import directions_between
+from lightning_cnnvis import figures
+from lightning_cnnvis.functional.network.forward import OUTPUT
+from lightning_cnnvis.functional.network.output import ClassOutput
+from lightning_cnnvis.functional.optimization.objectives import class_margin, directions_between
 from lightning_cnnvis.functional.optimization.optimizers import Momentum
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics, Pixels
 from lightning_cnnvis.functional.optimization.recipes import Phase, Recipe, with_steps
+from lightning_cnnvis.functional.visualization import classes
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.presets import PRESETS, check_preset, preset_recipe
 from lightning_cnnvis.functional.visualization.results import VisualizationOptions
@@ -121,18 +126,77 @@ def test_images_of_another_size(net):
     assert visualize_classes(net, [3], input_spec=SPEC, steps=4, options=options).images.shape == (1, 3, 12, 14)
 
 
-def test_coarse_steps_only_where_the_network_takes_them(monkeypatch):
-    spec, sizes = InputSpec(size=(120, 120)), []
-    fixed = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(450, 4))
+@pytest.mark.parametrize(("side", "enlarged"), [(120, [150] * 2 + [210] * 2), (224, [160] * 2 + [224] * 2)])
+def test_other_sizes_only_where_the_network_takes_them(monkeypatch, side, enlarged):
+    spec, sizes = InputSpec(size=(side, side)), []
+    fixed = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(2 * (side // 8) ** 2, 4))
     free = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     forward = nn.Conv2d.forward
     # a hook would gather on the copy that the function works on
     monkeypatch.setattr(nn.Conv2d, "forward", lambda conv, x: sizes.append(x.shape[-1]) or forward(conv, x))
+    monkeypatch.setattr(classes, "REACHED_PROBABILITY", 0.0)
     for net in (fixed, free):
         sizes.clear()
-        assert visualize_classes(net, [1], input_spec=spec, steps=7).images.isfinite().all()
-        steps = sizes[-8:-1]
-        assert steps == ([120] * 7 if net is fixed else [72] * 2 + [96] * 2 + [120] * 3)
+        assert visualize_classes(net, [1], input_spec=spec, steps=6).images.isfinite().all()
+        steps = sizes[-8:-2]  # then the clean image, and its gradient
+        assert steps == ([side] * 6 if net is fixed else [*enlarged, side, side])
+
+
+class Sibling(nn.Module):
+    """Two classes of which the second takes most of what the first one responds to, and more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 5)
+        self.scale = nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, images):
+        own, other = self.conv(images).relu().mean((2, 3)).unbind(1)
+        return self.scale * torch.stack([own, own + other], 1)
+
+
+def test_siblings_do_not_win():
+    torch.manual_seed(0)
+    net = Sibling()
+    recipe = preset_recipe("fourier", SPEC, any_size=True, steps=48)
+    shown = {
+        score: visualize_classes(net, [0], input_spec=SPEC, preset=replace(recipe, class_score=score, otherwise=None))
+        for score in ("logit", "margin")
+    }
+    assert shown["margin"].probabilities > shown["logit"].probabilities + 0.02
+
+
+def test_what_was_not_reached_is_tried_by_other_means(net):
+    lame = Recipe((Phase(6, 1e-6),), otherwise=Recipe((Phase(40, 0.12),), class_score="margin", means="real steps"))
+    shown = visualize_classes(net, [1, 3], input_spec=SPEC, preset=lame, options=VisualizationOptions(frames=[0, 6]))
+    assert shown.means == ("real steps", "real steps")
+    assert shown.losses.shape == (2, 6)
+    assert shown.frames.shape[:2] == (2, 2)
+    first = visualize_classes(net, [1, 3], input_spec=SPEC, preset=replace(lame, otherwise=None))
+    assert first.means == ("", "")
+    assert (shown.probabilities > first.probabilities).all()
+    alone = visualize_classes(net, [3], input_spec=SPEC, preset=lame)
+    torch.testing.assert_close(alone.images[0], shown.images[1], atol=1e-4, rtol=0)
+    # the worse one is not taken
+    worse = replace(lame.otherwise, otherwise=replace(lame, otherwise=None, means="no steps"))
+    kept = visualize_classes(net, [1], input_spec=SPEC, preset=worse, steps=6)
+    assert kept.means == ("",)
+    assert "2nd try: real steps" in figures.state_of(shown, 0)
+
+
+@pytest.mark.parametrize("kind", [None, "softmax", "sigmoid"])
+def test_the_margin(kind):
+    logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 4.0]])
+    output = None if kind is None else ClassOutput(kind, 3)
+    loss = class_margin([1, 0], output).bind(slice(None), torch.device("cpu"))({OUTPUT: logits})
+    others = torch.stack([logits[0, [0, 2]].exp().sum().log(), logits[1, [1, 2]].exp().sum().log()])
+    expected = torch.tensor([3.0, 0.0]) - (0 if kind == "sigmoid" else 0.5) * others
+    torch.testing.assert_close(-loss, expected)
+
+
+def test_the_margin_of_a_single_class():
+    loss = class_margin([0], ClassOutput("sigmoid", 1)).bind(slice(None), torch.device("cpu"))
+    assert loss({OUTPUT: torch.tensor([[2.5]])}).tolist() == [-2.5]
 
 
 def test_greyscale_and_single_precision_names():
@@ -175,37 +239,37 @@ def test_model_is_left_as_it_was(net):
 
 
 def test_bad_input(net):
-    def classes(wanted, **kwargs):
+    def made(wanted, **kwargs):
         return visualize_classes(net, wanted, **{"input_spec": SPEC, "steps": 2, **kwargs})
 
     with pytest.raises(ValueError, match="Class -1 is out of range: the model has classes 0 to 9"):
-        classes([-1])
+        made([-1])
     with pytest.raises(ValueError, match=r"no class named 'z'.*'a'"):
-        classes(["z"])
+        made(["z"])
     with pytest.raises(ValueError, match=r"give input_spec.class_names"):
-        classes(["z"], input_spec=InputSpec(size=(24, 20)))
+        made(["z"], input_spec=InputSpec(size=(24, 20)))
     with pytest.raises(ValueError, match="classes=\\[\\]"):
-        classes([])
+        made([])
     with pytest.raises(ValueError, match="steps=0"):
-        classes([1], steps=0)
+        made([1], steps=0)
     with pytest.raises(ValueError, match="samples_per_class=0"):
-        classes([1], samples_per_class=0)
+        made([1], samples_per_class=0)
     with pytest.raises(ValueError, match=r"Class 1\.5: give the index"):
-        classes([1.5])
+        made([1.5])
     with pytest.raises(ValueError, match="size=\\(0, 8\\)"):
         VisualizationOptions(size=(0, 8))
     with pytest.raises(ValueError, match="images with 1 channels, and the network's input has 3"):
-        classes([1], options=VisualizationOptions(statistics=ImageStatistics.natural(1)))
+        made([1], options=VisualizationOptions(statistics=ImageStatistics.natural(1)))
     with pytest.raises(ValueError, match="class_score='probability'"):
         Recipe((Phase(1, 0.1),), class_score="probability")
     with pytest.raises(ValueError, match="precision='fp8'"):
-        classes([1], options=VisualizationOptions(precision="fp8"))
+        made([1], options=VisualizationOptions(precision="fp8"))
     with pytest.raises(LayerError, match="diversity needs one with maps"):
-        classes([1], samples_per_class=2, options=VisualizationOptions(diversity_layer="7"))
+        made([1], samples_per_class=2, options=VisualizationOptions(diversity_layer="7"))
     with pytest.raises(ValueError, match="positions='centre'"):
         maximize_activation(net, "4", [1], positions="centre", input_spec=SPEC)
     with pytest.raises(ValueError, match="preset='lucid'"):
-        classes([1], preset="lucid")
+        made([1], preset="lucid")
     with pytest.raises(ValueError, match=r"classifier's output"):
         visualize_classes(net[:5], [1], input_spec=SPEC)
     with pytest.raises(LayerError, match="no layer 'conv'"):
@@ -227,14 +291,14 @@ def test_a_preset_can_be_registered(net, monkeypatch):
     asked = []
 
     @PRESETS.register("short")
-    def short(input_spec, *, statistics, coarse):
-        asked.append((input_spec, statistics, coarse))
+    def short(input_spec, *, statistics, any_size):
+        asked.append((input_spec, statistics, any_size))
         return Recipe((Phase(3, 0.1),), Pixels(center=input_spec.mean), Momentum(normalize=True))
 
     statistics = ImageStatistics.natural()
     options = VisualizationOptions(statistics=statistics)
     shown = visualize_classes(net, [1], input_spec=SPEC, preset="short", options=options)
-    assert asked == [(SPEC, statistics, False)]
+    assert asked == [(SPEC, statistics, True)]
     own = Recipe((Phase(3, 0.1),), Pixels(center=SPEC.mean), Momentum(normalize=True))
     assert torch.equal(shown.images, visualize_classes(net, [1], input_spec=SPEC, preset=own).images)
     assert maximize_activation(net, "4", [1], input_spec=SPEC, preset="short", steps=2).losses.shape == (1, 2)
@@ -247,7 +311,7 @@ def test_a_preset_can_be_registered(net, monkeypatch):
 def test_every_preset_may_ask_for_smaller_inputs(monkeypatch):
     monkeypatch.setattr(PRESETS, "_entries", dict(PRESETS._entries))
     asked = []
-    PRESETS.register("watch", lambda spec, *, statistics, coarse: asked.append(coarse) or Recipe((Phase(1, 0.1),)))
+    PRESETS.register("watch", lambda spec, *, statistics, any_size: asked.append(any_size) or Recipe((Phase(1, 0.1),)))
     spec = InputSpec(size=(120, 120))
     fixed = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(450, 4))
     free = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -257,8 +321,8 @@ def test_every_preset_may_ask_for_smaller_inputs(monkeypatch):
 
 
 def test_steps_are_shared_among_phases():
-    recipe = preset_recipe("fourier", SPEC, coarse=True)
-    assert [p.steps for p in with_steps(recipe, 48).phases] == [16, 12, 20]
+    recipe = preset_recipe("fourier", SPEC, any_size=True)
+    assert [p.steps for p in with_steps(recipe, 48).phases] == [16, 16, 16]
     for steps in (1, 2, 3, 5, 1000):
         assert with_steps(recipe, steps).steps == steps
     assert with_steps(Recipe((Phase(3, 0.1),)), 7).steps == 7
