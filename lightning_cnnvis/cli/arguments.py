@@ -127,6 +127,19 @@ def _add_source(parser: ArgumentParser, command: str) -> None:
         )
     data = "A folder of images, image files, or a data module by name or import path"
     parser.add_argument("--data", nargs="+", type=str, help=f"{data}. Default: the data of the checkpoint's own run.")
+    if command != "layers":
+        parser.add_argument(
+            "--max_images",
+            type=int,
+            help="How many images to go through at most: of files, so many that are spread evenly over all; of a data "
+            "module, the first ones. Default: all.",
+        )
+        parser.add_argument(
+            "--workers",
+            type=int,
+            help="Number of processes that read image files ahead, 0 for none. Default: as many as there are "
+            "processors, at most 8, for 256 files or more. A data module has its own.",
+        )
     parser.add_argument(
         "--input_size",
         nargs="+",

@@ -100,6 +100,7 @@ def _evolve(options: Namespace) -> None:
         device=find_device(options.device),
         trust=options.trust,
         progress=True,
+        **_reading(options),
     )
     for file in evolution.save(options.output):
         put(file)
@@ -139,6 +140,7 @@ def _written_report(options: Namespace) -> Path:
         device=find_device(options.device),
         trust=options.trust,
         progress=True,
+        **_reading(options),
     )
 
 
@@ -156,6 +158,7 @@ def _analysis(options: Namespace) -> Analysis:
         device=find_device(options.device),
         trust=options.trust,
         progress=True,
+        **_reading(options),
     )
     absent = ", ".join(analysis.checkpoint.absent)
     if absent:
@@ -173,6 +176,11 @@ def _input_spec(options: Namespace) -> InputSpec | None:
         raise ValueError(f"--input_size {' '.join(map(str, size))}: give height and width, or one number for both.")
     mean, std = mean or [0.0] * len(std or "rgb"), std or [1.0] * len(mean or "rgb")
     return InputSpec((size[0], size[-1]), len(mean), tuple(mean), tuple(std))
+
+
+def _reading(options: Namespace) -> dict[str, int | None]:
+    """How images are read; nothing for a command that reads none."""
+    return {name: options[name] for name in ("workers", "max_images") if name in options}
 
 
 def _data(options: Namespace) -> Any:

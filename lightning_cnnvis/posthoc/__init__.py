@@ -3,8 +3,8 @@
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.posthoc.analysis import Analysis, analyze
 from lightning_cnnvis.posthoc.epochs import Evolution, evolve
-from lightning_cnnvis.posthoc.images import DataError
 from lightning_cnnvis.posthoc.layer_table import LayerInfo, LayerTable
+from lightning_cnnvis.posthoc.reading import DataError
 
 __all__ = [
     "Analysis",

@@ -25,7 +25,8 @@ from lightning_cnnvis.methods.subject import Subject
 from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.posthoc.images import Images
 from lightning_cnnvis.posthoc.layer_table import LayerTable, layer_table
-from lightning_cnnvis.posthoc.progress_bar import optimizing, watched
+from lightning_cnnvis.posthoc.progress_bar import optimizing, watched, watched_images
+from lightning_cnnvis.posthoc.reading import Reading
 from lightning_cnnvis.posthoc.source import Data, ImageSource
 
 R = TypeVar("R", bound=Result)
@@ -42,6 +43,7 @@ class Analysis(BuiltinMethods):
         input_spec: The format of the network's input; None takes what the checkpoint or the data tell.
         output_kind: What a classifier's output is; None takes what the format of the input says. See `InputSpec`.
         progress: Whether to show the progress of what takes longer than a second.
+        reading: How images are read, and how many of them; one after the other, and all, if None.
 
     Raises:
         DataError: If there are no such data, or the format of the input is not known.
@@ -61,11 +63,12 @@ class Analysis(BuiltinMethods):
         input_spec: InputSpec | None = None,
         output_kind: OutputKind | None = None,
         progress: bool = False,
+        reading: Reading | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.progress = progress
-        self._source = ImageSource(checkpoint, data)
+        self._source = ImageSource(checkpoint, data, reading)
         self.input_spec = input_spec or checkpoint.input_spec or self._source.input_spec()
         if not self.input_spec.class_names and checkpoint.data_options and not checkpoint.absent:
             self.input_spec = replace(self.input_spec, class_names=self._source.class_names())
@@ -239,7 +242,7 @@ class _Watched:
     progress: bool
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        return watched(self.images.batches(spec), len(self), "Images", "batch", shown=self.progress)
+        return watched_images(self.images.batches(spec), self.images.number, shown=self.progress)
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         return self.images.first(count, spec)
@@ -265,6 +268,8 @@ def analyze(
     device: torch.device | str = "cpu",
     trust: bool = False,
     progress: bool = False,
+    workers: int | None = 0,
+    max_images: int | None = None,
 ) -> Analysis:
     """Opens a trained network to look at.
 
@@ -283,6 +288,11 @@ def analyze(
         device: Where to put the network.
         trust: Whether to unpickle whatever is in the file, which may run any code.
         progress: Whether to show progress bars.
+        workers: Number of processes that read photographs ahead of the network; None starts as many as there are
+            processors, at most 8, where there are many photographs. A script that starts processes needs
+            ``if __name__ == "__main__":`` on some systems.
+        max_images: How many images to go through: of files, so many that are spread evenly over all; of a loader, the
+            first ones. None goes through all.
 
     Returns:
         The network, with ``layers()`` and every method: ``deconv()``, ``classes()`` and so on. In a notebook their
@@ -292,6 +302,7 @@ def analyze(
         CheckpointError: If the checkpoint cannot be loaded.
         DataError: If the data are not there.
         LayerError: If there is no such part of the network, or the network does not run on images.
+        ValueError: If a number is out of range.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -299,8 +310,9 @@ def analyze(
         >>> analysis.deconv(k=2, num_channels=3).projections["1"].pixels.shape
         torch.Size([6, 3, 3, 3])
     """
+    reading = Reading(workers, max_images)  # checked before anything is loaded
     loaded = load(checkpoint, model, device=device, trust=trust)
     if network is not None:
         _, part = find_network(loaded.module or loaded.model, network)
         loaded = replace(loaded, model=part)
-    return Analysis(loaded, data, input_spec=input_spec, output_kind=output_kind, progress=progress)
+    return Analysis(loaded, data, input_spec=input_spec, output_kind=output_kind, progress=progress, reading=reading)

@@ -27,6 +27,7 @@ from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.analysis import Analysis
 from lightning_cnnvis.posthoc.images import ImageFiles
 from lightning_cnnvis.posthoc.progress_bar import watched
+from lightning_cnnvis.posthoc.reading import Reading
 from lightning_cnnvis.posthoc.replay import JustANetwork, Replayer
 from lightning_cnnvis.posthoc.source import Data
 from lightning_cnnvis.sinks.atomic import write
@@ -135,6 +136,8 @@ def evolve(
     device: torch.device | str = "cpu",
     trust: bool = False,
     progress: bool = False,
+    workers: int | None = 0,
+    max_images: int | None = None,
 ) -> Evolution:
     """Draws the pictures of a training again, from its checkpoints: those that it drew itself, bit for bit, and others.
 
@@ -149,6 +152,8 @@ def evolve(
         device: As for `analyze`. On the device of the training, pictures come out the same to the bit.
         trust: As for `analyze`. A `Run` has its own.
         progress: Whether to show a progress bar.
+        workers: As for `analyze`.
+        max_images: As for `analyze`. The images of a data module are all gone through, as in the training.
 
     Returns:
         The pictures and the curves.
@@ -161,14 +166,14 @@ def evolve(
         with Run(run, trust=trust) as opened:
             return evolve(
                 opened, data, model=model, callbacks=callbacks, epochs=epochs, input_spec=input_spec, device=device,
-                progress=progress,
+                progress=progress, workers=workers, max_images=max_images,
             )  # fmt: skip
     chosen = _chosen(run, epochs)
     loaded = load(run, model, epoch=chosen[0], device=device)
     # weights only say nothing of their input, but another checkpoint of the run may
     if loaded.input_spec is None:
         loaded = replace(loaded, input_spec=run.input_spec, batch_spec=run.batch_spec)
-    analysis = Analysis(loaded, data, input_spec=input_spec)
+    analysis = Analysis(loaded, data, input_spec=input_spec, reading=Reading(workers, max_images))
     module, feed = _module_and_data(analysis)
     shows = _default_shows(run, module) if callbacks is None else list(callbacks)
     for callback in shows:

@@ -23,10 +23,7 @@ from lightning_cnnvis.inputs.photographs import (
     fit_photograph,
     read_photograph,
 )
-
-
-class DataError(ValueError):
-    """Images that are not there or cannot be read. The message says which, and what to do."""
+from lightning_cnnvis.posthoc.reading import DataError, Reading, read_batches
 
 
 class Images(Protocol):
@@ -38,8 +35,12 @@ class Images(Protocol):
 
     skipped: dict[Path, str]
 
+    @property
+    def number(self) -> int:
+        """Number of images that `batches` gives, at most; 0 if it is unknown."""
+
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """Gives all images.
+        """Gives all images, or as many as are to be gone through.
 
         Args:
             spec: The network's input.
@@ -93,6 +94,7 @@ class ImageFiles:
         resize: Size that the shorter side is brought to before the centre is cut out; None for the input's. See
             `fit_photograph`.
         batch_size: Images in a batch.
+        reading: How the files are read, and how many of them.
 
     Attributes:
         skipped: The files that could not be read, with the reason.
@@ -102,9 +104,10 @@ class ImageFiles:
     resize: int | None = None
     batch_size: int = 32
     skipped: dict[Path, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
     @staticmethod
-    def find(source: Path | Sequence[Path], resize: int | None = None) -> ImageFiles:
+    def find(source: Path | Sequence[Path], resize: int | None = None, reading: Reading | None = None) -> ImageFiles:
         """Finds the images of a folder and the folders in it, or takes single files.
 
         Linked folders are followed; hidden files and folders are left out.
@@ -112,6 +115,7 @@ class ImageFiles:
         Args:
             source: A folder, a file, or files.
             resize: Size that the shorter side is brought to; see `fit_photograph`.
+            reading: How the files are read, and how many of them; one after the other, and all, if None.
 
         Returns:
             The images, those of a folder sorted by their names.
@@ -126,12 +130,17 @@ class ImageFiles:
                     f"The folder {source} has no images in it (files that end in {', '.join(IMAGE_SUFFIXES)}). Give a "
                     "folder of photographs."
                 )
-            return ImageFiles(paths, resize)
+            return ImageFiles(paths, resize, reading=reading or Reading())
         paths = [source] if isinstance(source, Path) else list(source)
         for path in paths:
             if not path.is_file():
                 raise DataError(f"There is no file or folder {path}. Check the path.")
-        return ImageFiles(paths, resize)
+        return ImageFiles(paths, resize, reading=reading or Reading())
+
+    @property
+    def number(self) -> int:
+        """Number of images, at most."""
+        return self.reading.upto(len(self.paths))
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
         """Gives the images that can be read.
@@ -142,14 +151,13 @@ class ImageFiles:
         Yields:
             Batches ``(N, C, H, W)`` of the input's size, normalised.
         """
-        batch: list[Tensor] = []
-        for picture in self._fitted(spec):
-            batch.append(picture)
-            if len(batch) == self.batch_size:
-                yield spec.normalize(torch.stack(batch))
-                batch = []
-        if batch:
-            yield spec.normalize(torch.stack(batch))
+        paths = self.reading.chosen(self.paths)
+        workers, found = self.reading.workers_for(len(paths)), False
+        for batch in read_batches(paths, spec, self.resize, self.batch_size, workers=workers, skip=self._skip):
+            found = True
+            yield batch
+        if not found:
+            self._refuse()
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """Takes the first images that can be read.
@@ -206,10 +214,11 @@ class ImageFiles:
             found = True
             yield path, picture
         if not found:
-            (path, reason), *_ = self.skipped.items()
-            raise DataError(
-                f"None of the {len(self.paths)} image(s) can be read, such as {path} ({reason}). Give photographs."
-            )
+            self._refuse()
+
+    def _refuse(self) -> None:
+        (path, reason), *_ = self.skipped.items()
+        raise DataError(f"None of the {self.number} image(s) can be read, such as {path} ({reason}). Give photographs.")
 
     def _skip(self, path: Path, reason: str) -> None:
         if path not in self.skipped:
@@ -225,11 +234,23 @@ class Batches:
         loader: Iterable of batches; see `images_of`.
         batch_spec: Format of the images, where a training makes the network's input of them; None if they are that.
         skipped: Files that could not be read: none.
+        reading: How many images to go through.
     """
 
     loader: Any
     batch_spec: InputSpec | None = None
     skipped: dict[Path, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def number(self) -> int:
+        """Number of images, at most; 0 if it is unknown."""
+        held = self.loader if isinstance(self.loader, list) else None
+        try:
+            count = sum(len(images_of(batch)) for batch in held) if held else len(self.loader.dataset)
+        except (AttributeError, TypeError):
+            return 0
+        return self.reading.upto(count)
 
     def batches(self, spec: InputSpec) -> Iterator[Tensor]:
         """Gives the images of the batches.
@@ -243,8 +264,14 @@ class Batches:
         Raises:
             ValueError: If there is no image in a batch.
         """
+        seen = 0
         for batch in self.loader:
-            yield fed(images_of(batch), self.batch_spec or spec, spec)
+            images = images_of(batch)
+            taken = images[: self.reading.upto(seen + len(images)) - seen]
+            seen += len(taken)
+            yield fed(taken, self.batch_spec or spec, spec)
+            if seen == self.reading.max_images:
+                return
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """Takes the first images.
@@ -301,12 +328,15 @@ class Batches:
             return 0
 
 
-def of_data_module(data: pl.LightningDataModule, batch_spec: InputSpec | None = None) -> Batches:
+def of_data_module(
+    data: pl.LightningDataModule, batch_spec: InputSpec | None = None, reading: Reading | None = None
+) -> Batches:
     """Takes the validation images of a data module, as a training sees them.
 
     Args:
         data: The data module; it is prepared and set up.
         batch_spec: Format of its images, where the training makes the network's input of them; None if they are that.
+        reading: How many images to go through; all if None.
 
     Returns:
         The images of its first validation loader.
@@ -316,4 +346,5 @@ def of_data_module(data: pl.LightningDataModule, batch_spec: InputSpec | None = 
     loader = data.val_dataloader()
     if isinstance(loader, Mapping):
         loader = list(loader.values())
-    return Batches(loader[0] if isinstance(loader, list | tuple) else loader, batch_spec)
+    first = loader[0] if isinstance(loader, list | tuple) else loader
+    return Batches(first, batch_spec, reading=reading or Reading())

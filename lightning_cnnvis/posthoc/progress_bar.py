@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from torch import Tensor
 from tqdm import tqdm
 
 from lightning_cnnvis.functional.optimization.progress import listening
@@ -48,7 +49,14 @@ class Progress:
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            print(f"{self.title}: {self.unit} {done}{f' of {total}' if total else ''}", file=sys.stderr, flush=True)
+            of = f" of {total}" if total else ""
+            print(f"{self.title}: {self.unit} {done}{of}{self._pace(done, total)}", file=sys.stderr, flush=True)
+
+    def _pace(self, done: int, total: int) -> str:
+        """How many a second, where there are many, and how long the rest takes at that."""
+        rate = done / (time.monotonic() - self._start)
+        many = f", {rate:.0f} {self.unit}s a second" if rate >= 1 else ""
+        return f"{many}, {_duration((total - done) / rate)} left" if many and total else many
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -66,6 +74,27 @@ def watched(items: Iterable[T], total: int, title: str, unit: str, *, shown: boo
             yield item
     finally:
         progress.close()
+
+
+def watched_images(batches: Iterable[Tensor], total: int, *, shown: bool = True) -> Iterator[Tensor]:
+    """Batches of images, with the number of images that are done, how many a second, and how long the rest takes."""
+    progress = Progress("Images", "image", shown=shown)
+    done = 0
+    try:
+        for batch in batches:
+            yield batch
+            done += len(batch)
+            progress.update(done, total)
+    finally:
+        progress.close()
+
+
+def _duration(seconds: float) -> str:
+    """A time in the two largest of its units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError, Run
 from lightning_cnnvis.checkpoints.loading import import_class
 from lightning_cnnvis.checkpoints.run import CONFIG_NAME
 from lightning_cnnvis.posthoc import untrusted
-from lightning_cnnvis.posthoc.images import DataError
+from lightning_cnnvis.posthoc.reading import DataError
 
 
 def data_module(checkpoint: Checkpoint, name: str | None = None) -> pl.LightningDataModule | None:

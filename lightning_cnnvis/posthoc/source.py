@@ -16,7 +16,8 @@ from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
 from lightning_cnnvis.inputs import InputSpec
 from lightning_cnnvis.inputs.discovery import find_input_spec
 from lightning_cnnvis.posthoc import runs
-from lightning_cnnvis.posthoc.images import Batches, DataError, ImageFiles, Images, of_data_module
+from lightning_cnnvis.posthoc.images import Batches, ImageFiles, Images, of_data_module
+from lightning_cnnvis.posthoc.reading import DataError, Reading
 from lightning_cnnvis.posthoc.untrusted import UntrustedError
 
 Data = str | Path | Sequence[str | Path] | pl.LightningDataModule | DataLoader[Any] | Tensor
@@ -28,11 +29,13 @@ class ImageSource:
     Args:
         checkpoint: The network.
         data: Images, as `analyze` takes them; those of the checkpoint's own run if None.
+        reading: How they are read, and how many of them; one after the other, and all, if None.
     """
 
-    def __init__(self, checkpoint: Checkpoint, data: Data | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, data: Data | None, reading: Reading | None = None) -> None:
         self._checkpoint = checkpoint
         self._data = data
+        self._reading = reading or Reading()
 
     @cached_property
     def found(self) -> Any:
@@ -44,7 +47,7 @@ class ImageSource:
         Raises:
             DataError: If there is nothing of that name.
         """
-        data, files = self._data, partial(ImageFiles.find, resize=self._checkpoint.resize)
+        data, files = self._data, partial(ImageFiles.find, resize=self._checkpoint.resize, reading=self._reading)
         if data is None:
             return self._of_the_run()
         if isinstance(data, Tensor):
@@ -92,8 +95,8 @@ class ImageSource:
         if isinstance(source, ImageFiles):
             return source
         if isinstance(source, pl.LightningDataModule):
-            return of_data_module(source, self._checkpoint.batch_spec)
-        return Batches(source)
+            return of_data_module(source, self._checkpoint.batch_spec, self._reading)
+        return Batches(source, reading=self._reading)
 
     def input_spec(self) -> InputSpec:
         """Describes the network's input, as the images tell it.

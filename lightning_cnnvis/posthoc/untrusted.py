@@ -21,7 +21,7 @@ import lightning_cnnvis.data
 import lightning_cnnvis.functional
 from lightning_cnnvis.callbacks import FeatureConvergence, VisualizationCallback
 from lightning_cnnvis.inputs.spec import MAX_SIDE
-from lightning_cnnvis.posthoc.images import DataError
+from lightning_cnnvis.posthoc.reading import DataError
 
 PACKAGE = "lightning_cnnvis"
 _LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_cnnvis.")

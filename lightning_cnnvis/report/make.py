@@ -41,7 +41,8 @@ def report(
         layers: Dotted names of the layers to show; those that each method chooses if None.
         options: What to show.
         **opening: What `analyze` also takes: ``model``, ``network``, ``input_spec``, ``output_kind``, ``device``,
-            ``trust``, ``progress``. The evolution over a run's epochs is that of the whole network.
+            ``trust``, ``progress``, ``workers``, ``max_images``. The evolution over a run's epochs is that of the
+            whole network.
 
     Returns:
         The file. It is there only once it is whole.

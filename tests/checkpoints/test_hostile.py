@@ -14,7 +14,7 @@ from lightning_cnnvis import InputSpec
 from lightning_cnnvis.checkpoints import CheckpointError, Run, load
 from lightning_cnnvis.checkpoints.facts import Facts
 from lightning_cnnvis.models import ImageClassifier
-from lightning_cnnvis.posthoc.images import DataError
+from lightning_cnnvis.posthoc.reading import DataError
 from lightning_cnnvis.posthoc.source import ImageSource
 
 OPTIONS = {"model": "zfnet", "num_classes": 3, "image_size": 32, "width": 0.05, "recipe": "modern", "lr": 1e-3}

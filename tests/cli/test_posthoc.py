@@ -177,6 +177,14 @@ def test_unreadable_images_are_named_skipped_and_counted(checkpoint, photos, cap
     assert "None of the 1 image(s) can be read" in fails(capsys, "deconv", checkpoint, "--data", "broken")
 
 
+def test_a_part_of_the_images_read_ahead(checkpoint, photos, capsys, tmp_path):
+    common = [checkpoint, "--data", photos, "--layers=relu1", "--num_channels=1"]
+    main(["deconv", *common, "--max-images=2", "--workers=1", "--output=out"])
+    assert capsys.readouterr().out.split() == ["out/deconvnet/relu1.png"]
+    assert "max_images=0 leaves no image to look at" in fails(capsys, "deconv", *common, "--max_images=0")
+    assert "workers=-1 is negative" in fails(capsys, "report", checkpoint, "--data", photos, "--workers=-1")
+
+
 def test_a_class_of_ones_own_from_the_folder_of_the_command(checkpoint, photos, tmp_path, capsys):
     (tmp_path / "my_own_model.py").write_text("from lightning_cnnvis import ImageClassifier as Mine\n")
     main(["layers", checkpoint, "--model=my_own_model.Mine"])

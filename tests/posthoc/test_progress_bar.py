@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
+import torch
 
-from lightning_cnnvis.posthoc.progress_bar import Progress, watched
+from lightning_cnnvis.posthoc.progress_bar import Progress, watched, watched_images
 
 
 class Stderr(io.StringIO):
@@ -76,3 +77,28 @@ def test_a_file_gets_a_line_every_ten_seconds(clock, monkeypatch):
     assert written.getvalue().splitlines() == ["projecting: layer 2 of 4"]
     run(clock, seconds=48)
     assert written.getvalue().splitlines()[1:] == [f"projecting: layer {n} of 4" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(40, "20 s"), (200, "1 min 40 s"), (7200, "1 h 0 min")])
+def test_images_are_counted_with_their_pace_and_what_is_left(clock, monkeypatch, seconds, left):
+    monkeypatch.setattr("sys.stderr", written := Stderr(terminal=False))
+    batches = [torch.zeros(5000, 1)] * 4
+    for _ in watched_images(batches, 20000):
+        clock.now += seconds / 4
+    pace = f"{20000 / seconds:.0f} images a second"
+    assert f"Images: image 10000 of 20000, {pace}, {left} left" in written.getvalue().splitlines()
+
+
+def test_images_of_an_unknown_number(clock, monkeypatch):
+    monkeypatch.setattr("sys.stderr", written := Stderr(terminal=False))
+    for _ in watched_images([torch.zeros(50, 1)] * 2, 0):
+        clock.now += 12
+    assert written.getvalue().splitlines()[0] == "Images: image 50, 4 images a second"
+
+
+def test_a_terminal_gets_images_a_second(clock, monkeypatch):
+    monkeypatch.setattr("sys.stderr", written := Stderr(terminal=True))
+    for _ in watched_images([torch.zeros(50, 1)] * 4, 200):
+        clock.now += 5
+    assert "50/200" in written.getvalue()
+    assert "image/s" in written.getvalue()

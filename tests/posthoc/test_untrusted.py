@@ -17,7 +17,7 @@ from lightning_cnnvis.checkpoints import CheckpointError, Run, load
 from lightning_cnnvis.cli import main
 from lightning_cnnvis.models import ImageClassifier
 from lightning_cnnvis.posthoc import runs
-from lightning_cnnvis.posthoc.images import DataError
+from lightning_cnnvis.posthoc.reading import DataError
 from lightning_cnnvis.posthoc.untrusted import UntrustedError
 
 OPTIONS = {"model": "zfnet", "num_classes": 3, "image_size": 32, "width": 0.05, "recipe": "modern"}
