@@ -1,5 +1,6 @@
 # The public names, each with its module: read by type checkers, and by `__init__.py` for its lazy imports.
 from ._version import __version__ as __version__
+from .callbacks import Accentuation as Accentuation
 from .callbacks import ActivationMaximization as ActivationMaximization
 from .callbacks import ClassVisualization as ClassVisualization
 from .callbacks import Correspondence as Correspondence

@@ -81,6 +81,7 @@ QUICK = {
     "classes": {"classes": [0, "dog"], "steps": 2, "transparency": True},
     "maximize": {"layers": ["2"], "num_channels": 2, "steps": 2, "statistics": "own"},
     "dream": {"layers": ["5"], "options": DreamOptions(octaves=1, steps=1), "zoom_frames": 2},
+    "accentuate": {"layers": ["2"], "steps": 2},
     "style": {"layers": ["2"], "content_layer": "5", "count": 2, "steps": 2},
     "invert": {"layers": ["2"], "steps": 2, "probes": 1, "restarts": 1},
     "correspondence": {"layers": ["2"], "count": 2, "random_sets": 2},
@@ -155,6 +156,7 @@ OPTIMISATION = tuple(
         "deepdream.octaves",
         "inversion.reconstruction",
         "style.transfer",
+        "visualization.accentuation",
     )
 )
 FIGURES = tuple(
@@ -162,7 +164,7 @@ FIGURES = tuple(
     for name in (
         "top_features", "labelled_pictures", "inversion_pictures", "occlusion_figure", "correspondence_figure",
         "patches_figure", "invariance_figure", "unit_invariance_figure", "randomization_figure",
-        "kernels_figure", "style_figure",
+        "kernels_figure", "style_figure", "accentuation_figure",
     )
 )  # fmt: skip
 

@@ -131,6 +131,9 @@ FUNCTIONS = {
     "maximize": lambda net, images, to: (
         functional.maximize_activation(net, "5", [0, 1], input_spec=SPEC, steps=3).images
     ),
+    "accentuate": lambda net, images, to: (
+        functional.accentuate(net, images[0], input_spec=SPEC, classes=[1, 2], steps=2).images
+    ),
     "stylize": lambda net, images, to: functional.stylize(net, images[:1], images[1:], input_spec=SPEC, steps=2).images,
     "dream": lambda net, images, to: functional.dream(net, images[:1], "5", input_spec=SPEC, options=ONCE).images,
     "invert": lambda net, images, to: functional.invert(net, images[:1], "2", input_spec=SPEC, steps=3).images,
@@ -169,7 +172,7 @@ def held(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("default", [None, DEVICE], ids=["", "the default device"])
 def test_functions_work_on_a_device(name, default, monkeypatch):
     images = IMAGES[:3] * 2 - 1
-    pixels = IMAGES[:3] if name in ("dream", "stylize", "zoom") else images
+    pixels = IMAGES[:3] if name in ("accentuate", "dream", "stylize", "zoom") else images
     expected = FUNCTIONS[name](network().eval(), pixels.clone(), lambda tensor: tensor)
     net = network().eval()
     with pretend(monkeypatch), default or nullcontext():
@@ -192,8 +195,9 @@ def test_the_pretended_device_refuses_to_mix(monkeypatch):
 READS = {
     "project": 6,
     "project, whole": 4,
-    "classes": 6,
+    "classes": 10,  # in two attempts
     "maximize": 4,
+    "accentuate": 9,
     "stylize": 12,
     "dream": 4,
     "invert": 7,

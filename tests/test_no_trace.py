@@ -62,6 +62,9 @@ FUNCTIONS = {
         net, images, {"eye": [[2, 3, 6, 8]] * len(images)}, ["model.2", "model.6"], input_spec=SPEC, random_sets=2
     ),
     "diagnose": lambda net, images: functional.diagnose(net, [images], input_spec=SPEC),
+    "accentuate": lambda net, images: functional.accentuate(
+        net, (images[0] - images[0].min()) / 9, input_spec=SPEC, classes=[1, 2], steps=2
+    ),
     "stylize": lambda net, images: functional.stylize(net, images[:1], images[1:3], input_spec=SPEC, steps=2),
     "dream": lambda net, images: functional.dream(net, images[:1], "model.6", input_spec=SPEC, options=ONCE),
     "dream from noise": lambda net, images: functional.dream(net, None, "model.6", input_spec=SPEC, options=ONCE),

@@ -1,5 +1,6 @@
 """Callbacks for a Lightning Trainer."""
 
+from lightning_cnnvis.callbacks.accentuation import Accentuation
 from lightning_cnnvis.callbacks.activation_maximization import ActivationMaximization
 from lightning_cnnvis.callbacks.base import VisualizationCallback, VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback, callback_class, callback_of
@@ -21,6 +22,7 @@ from lightning_cnnvis.callbacks.unit_invariance import UnitInvariance
 from lightning_cnnvis.callbacks.visualization_checkpoint import VisualizationCheckpoint
 
 __all__ = [
+    "Accentuation",
     "ActivationMaximization",
     "ClassVisualization",
     "Correspondence",

@@ -1,5 +1,6 @@
 """Results as labelled pictures, ``uint8`` arrays ``(H, W, 3)``: one function per kind of figure."""
 
+from lightning_cnnvis.figures.accentuation import ACCENTUATION, accentuation_caption, accentuation_figure
 from lightning_cnnvis.figures.correspondence import (
     colours_of,
     correspondence_figure,
@@ -29,9 +30,12 @@ from lightning_cnnvis.figures.unit_invariance import unit_invariance_figure
 from lightning_cnnvis.pictures import Picture, as_bytes, from_bytes
 
 __all__ = [
+    "ACCENTUATION",
     "STRIP_SIDE",
     "TRANSPARENCY",
     "Picture",
+    "accentuation_caption",
+    "accentuation_figure",
     "activity_figure",
     "as_bytes",
     "colours_of",

@@ -83,6 +83,7 @@ from lightning_cnnvis.functional.sensitivity.transformations import (
 )
 from lightning_cnnvis.functional.sensitivity.unit_invariance import UnitInvariance, unit_invariance
 from lightning_cnnvis.functional.style.transfer import Style, stylize
+from lightning_cnnvis.functional.visualization.accentuation import Accentuations, accentuate
 from lightning_cnnvis.functional.visualization.classes import visualize_classes
 from lightning_cnnvis.functional.visualization.judging import Judge, Verdict, judge_images
 from lightning_cnnvis.functional.visualization.paths import PathSimilarity, path_similarity
@@ -96,6 +97,7 @@ __all__ = [
     "OUTPUT",
     "PRESETS",
     "RULES",
+    "Accentuations",
     "AdaGrad",
     "Adam",
     "AlphaNorm",
@@ -169,6 +171,7 @@ __all__ = [
     "VisualizationOptions",
     "Visualizations",
     "YosinskiPrior",
+    "accentuate",
     "alpha_norm",
     "channel",
     "class_log_probability",

@@ -1,5 +1,6 @@
 """The package's own methods as attributes of whatever runs methods, so that editors and type checkers know them."""
 
+from lightning_cnnvis.methods.accentuate import ACCENTUATE
 from lightning_cnnvis.methods.classes import CLASSES
 from lightning_cnnvis.methods.correspondence import CORRESPONDENCE
 from lightning_cnnvis.methods.deconv import DECONV
@@ -23,6 +24,7 @@ class BuiltinMethods:
     classes = MethodAttribute(CLASSES)
     maximize = MethodAttribute(MAXIMIZE)
     dream = MethodAttribute(DREAM)
+    accentuate = MethodAttribute(ACCENTUATE)
     style = MethodAttribute(STYLE)
     invert = MethodAttribute(INVERT)
     occlusion = MethodAttribute(OCCLUSION)

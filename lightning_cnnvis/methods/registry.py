@@ -22,6 +22,7 @@ BUILTIN = {
     "classes": "lightning_cnnvis.methods.classes",
     "maximize": "lightning_cnnvis.methods.maximize",
     "dream": "lightning_cnnvis.methods.dream",
+    "accentuate": "lightning_cnnvis.methods.accentuate",
     "style": "lightning_cnnvis.methods.style",
     "invert": "lightning_cnnvis.methods.invert",
     "occlusion": "lightning_cnnvis.methods.occlusion",

@@ -252,6 +252,7 @@ OPTIMIZING = (
     "FeatureInversion",
     "UnitInvariance",
     "Style",
+    "Accentuation",
 )
 
 

@@ -54,6 +54,7 @@ class FailOnRankOne(pl.Callback):
                 "deepdream.octaves",
                 "inversion.reconstruction",
                 "style.transfer",
+                "visualization.accentuation",
             ):
                 import_module(f"lightning_cnnvis.functional.{name}").optimize = fails
 

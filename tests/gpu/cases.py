@@ -95,6 +95,9 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
         net, x, {"eye": [[2, 3, 6, 8]] * len(x)}, ["2", "5"], input_spec=SPEC, random_sets=2
     ),
     "patches": lambda net, x: functional.patches(net, [x], "8", [0, 2], k=2, patch=6, stride=3),
+    "accentuate": lambda net, x: functional.accentuate(
+        net, SPEC.denormalize(x[0]).clamp(0, 1), input_spec=SPEC, classes=[1, 2], steps=3
+    ),
     "stylize": lambda net, x: functional.stylize(
         net, SPEC.denormalize(x[:1]).clamp(0, 1), SPEC.denormalize(x[1:2]).clamp(0, 1), input_spec=SPEC, steps=2
     ),

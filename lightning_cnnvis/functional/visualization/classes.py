@@ -114,7 +114,7 @@ def visualize_classes(
         keys: list[tuple[object, ...]] = [("class", i, sample) for i in indices for sample in range(samples_per_class)]
         work = _Work(network, output, input_spec, options, seed)
         made = work.images(recipe, keys, targets, samples_per_class)
-        missed = (made.probabilities < REACHED_PROBABILITY).nonzero().flatten().tolist()
+        missed = [n for n, probability in enumerate(made.probabilities.tolist()) if probability < REACHED_PROBABILITY]
         if recipe.otherwise is not None and missed:
             other = with_steps(recipe.otherwise, recipe.steps)
             again = work.images(other, [(*keys[n], "again") for n in missed], [targets[n] for n in missed])
@@ -151,21 +151,25 @@ class _Made:
 
     def or_better(self, others: _Made, rows: Sequence[int]) -> _Made:
         """Takes those of others, which were made in the place of some rows, that are more probable."""
-        gained = others.probabilities > self.probabilities[rows]
-        mine = torch.tensor(rows, device=gained.device)[gained]
+        old, new = self.probabilities.tolist(), others.probabilities.tolist()
+        taken = {row: n for n, row in enumerate(rows) if new[n] > old[row]}
+        device = self.probabilities.device
+        mine, theirs = (
+            torch.tensor(list(places), dtype=torch.long, device=device) for places in (taken, taken.values())
+        )
 
         def merged(first: Tensor | None, second: Tensor | None) -> Any:
-            return None if first is None or second is None else first.index_put((mine,), second[gained])
+            return (
+                None if first is None or second is None else first.index_copy(0, mine, second.index_select(0, theirs))
+            )
 
-        means = dict(enumerate(self.means)) | {
-            row: words for row, words, gain in zip(rows, others.means, gained.tolist(), strict=True) if gain
-        }
+        means = [others.means[taken[row]] if row in taken else words for row, words in enumerate(self.means)]
         pairs = [(getattr(self.optimized, f.name), getattr(others.optimized, f.name)) for f in fields(Optimized)]
         return _Made(
             Optimized(*(merged(first, second) for first, second in pairs)),
             merged(self.scores, others.scores),
             merged(self.probabilities, others.probabilities),
-            tuple(means.values()),
+            tuple(means),
         )
 
 

@@ -77,7 +77,7 @@ def maximize_activation(
         activations = plain_forward(network, [layer])(blank)[layer]
         if channels is not None:
             _check_units(network, layer, activations, positioned=positions is not None)
-        objective, labels, targets = _unit_objective(layer, activations, channels, positions)
+        objective, labels, targets = unit_objective(layer, activations, channels, positions)
         recipe = recipe_for(network, preset, steps, input_spec, options)
         batch = batch_for(seed, [("unit", label) for label in labels], options, group=1)
         optimized = optimize(network, objective, recipe, batch, input_spec=input_spec)
@@ -108,13 +108,26 @@ def _check_units(model: nn.Module, layer: str, activations: Tensor, *, positione
         raise LayerError(f"Layer {layer!r} gives tokens, which have no row and no column. Leave out positions.")
 
 
-def _unit_objective(
+def unit_objective(
     layer: str,
     activations: Tensor,
     channels: Sequence[int] | Tensor | None,
-    positions: Sequence[tuple[int, int]] | str | None,
+    positions: Sequence[tuple[int, int]] | str | None = None,
 ) -> tuple[Objective, list[str], list[int]]:
-    """Makes the objective, the label of each image and its channel."""
+    """Makes the objective of units.
+
+    Args:
+        layer: Dotted name of a layer.
+        activations: ``(1, C, ...)``, what it gives for one image.
+        channels: As `maximize_activation` takes them.
+        positions: As `maximize_activation` takes them.
+
+    Returns:
+        The objective, the label of each image, and its channel, -1 if it has none.
+
+    Raises:
+        ValueError: If a channel or a position is out of range.
+    """
     if channels is None:
         return layer_energy(layer), [layer], [-1]
     count = activations.shape[1]
