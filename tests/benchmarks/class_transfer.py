@@ -121,7 +121,9 @@ def ours(subject: Subject, wanted: list[int], seed: int) -> tuple[Tensor, list[s
 
 def lucent(subject: Subject, wanted: list[int], seed: int) -> tuple[Tensor, list[str]]:
     """Images in [0, 1] with its default settings, which enlarge those below 224 px, but not for a small network."""
-    if find_spec("IPython") is None:  # which lucent imports to show pictures in notebooks
+    if (
+        "IPython" not in sys.modules and find_spec("IPython") is None
+    ):  # which lucent imports to show pictures in notebooks
         sys.modules.setdefault("IPython", ModuleType("IPython"))
         sys.modules.setdefault("IPython.display", ModuleType("IPython.display"))
     from lucent.optvis import objectives, param, render

@@ -42,7 +42,9 @@ def ours(seed: int, device: str = "cpu") -> Tensor:
 
 def lucent(seed: int, device: str = "cpu") -> Tensor:
     """Its images are on a GPU whenever there is one, so the network has to be there, too."""
-    if find_spec("IPython") is None:  # which lucent imports to show pictures in notebooks
+    if (
+        "IPython" not in sys.modules and find_spec("IPython") is None
+    ):  # which lucent imports to show pictures in notebooks
         sys.modules.setdefault("IPython", ModuleType("IPython"))
         sys.modules.setdefault("IPython.display", ModuleType("IPython.display"))
     from lucent.optvis import objectives, param, render
