@@ -23,9 +23,12 @@ def style_caption(found: Style, n: int = 0) -> str:
         n: Index of the picture.
 
     Returns:
-        Such as ``"−97 %"``.
+        Such as ``"−97 %"``; ``"is not a number"`` of a network whose activations are not finite.
     """
-    percent = round(-100 * float(found.fall[n]))
+    fall = float(found.fall[n])
+    if not math.isfinite(fall):
+        return "is not a number"
+    percent = round(-100 * fall)
     return f"{'+' if percent > 0 else '−' if percent else ''}{abs(percent)} %"
 
 

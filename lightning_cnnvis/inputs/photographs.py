@@ -113,7 +113,8 @@ def read_photograph(path: str | Path, channels: int = 3, *, size: tuple[int, int
             whole = _oriented(image, size)
         if not _is_deep(whole):
             pixels: Tensor = v2.functional.pil_to_tensor(whole.convert(_MODES[channels]))
-            return pixels / torch.tensor(255.0, dtype=torch.float32, device="cpu")
+            # channel by channel, which is scaled faster than pixel by pixel
+            return pixels.contiguous().to(torch.float32).div_(255)
         grey = torch.from_numpy(_scaled(np.asarray(whole)))[None]
         opaque = torch.ones_like(grey)
         return torch.cat({1: [grey], 2: [grey, opaque], 3: [grey] * 3, 4: [grey] * 3 + [opaque]}[channels])

@@ -98,6 +98,12 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "accentuate": lambda net, x: functional.accentuate(
         net, SPEC.denormalize(x[0]).clamp(0, 1), input_spec=SPEC, classes=[1, 2], steps=3
     ),
+    "transformation_invariance": lambda net, x: functional.transformation_invariance(
+        net, x, ["5"], input_spec=SPEC, rotations=[0, 90]
+    ),
+    "unit_invariance": lambda net, x: functional.unit_invariance(
+        net, "2", [0], input_spec=SPEC, images=SPEC.denormalize(x[:1]), steps=2, num_directions=1, frequencies=1
+    ),
     "stylize": lambda net, x: functional.stylize(
         net, SPEC.denormalize(x[:1]).clamp(0, 1), SPEC.denormalize(x[1:2]).clamp(0, 1), input_spec=SPEC, steps=2
     ),

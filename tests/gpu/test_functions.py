@@ -19,6 +19,9 @@ pytestmark = pytest.mark.gpu
 PASSES = ["project", "project, guided", "project, whole", "project, positions", "top_activations", "Harvest"]
 """What takes single passes, so that float32 stays close: optimisers amplify the difference."""
 
+NUMBERS = {"receptive_field", "correspondence", "transformation_invariance"}
+"""What returns numbers, and no picture."""
+
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_gives_what_it_gives_on_the_cpu(device, name):
@@ -40,7 +43,7 @@ def test_bfloat16_runs_in_bfloat16(device, name):
     assert all(tensor.isfinite().all() for tensor in found.values())
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in {"receptive_field", "correspondence"}])
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in NUMBERS])
 def test_pixels_are_on_the_device_of_the_network(device, name):
     found = tensors_of(FUNCTIONS[name](trained().double().to(device), images().to(device)))
     pixels = {key: tensor for key, tensor in found.items() if tensor.ndim >= 3 and tensor.is_floating_point()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +11,7 @@ from runs import IMAGES, SPEC, fit, network
 
 from lightning_cnnvis import Style, analyze
 from lightning_cnnvis.callbacks import callback_class
+from lightning_cnnvis.figures.style import style_caption
 from lightning_cnnvis.functional import stylize
 from lightning_cnnvis.methods.style import StyleOptions
 from lightning_cnnvis.report import ReportOptions, collect
@@ -49,6 +52,11 @@ def test_large_pictures_are_scaled_down():
     photo = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
     found = analysis().style(image=photo, style=photo[None].sqrt(), size=30, **QUICK)
     assert found.style.images.shape == (1, 3, 20, 30)
+
+
+def test_a_distance_that_is_not_a_number():
+    found = analysis().style(count=2, **QUICK).style
+    assert style_caption(replace(found, after=found.after * torch.nan)) == "is not a number"
 
 
 def test_in_a_report_where_it_is_asked_for():

@@ -170,10 +170,41 @@ def inversion(settings: Settings, figures: Figures) -> None:
 
 def training(settings: Settings, figures: Figures) -> None:
     """A training of ResNet-50 with all callbacks and without."""
-    from .training import PRECISIONS, with_and_without
+    from lightning_cnnvis.methods import method_names
+
+    from .training import PRECISIONS, TARGETED, shown_epoch, with_and_without
 
     for precision in settings.pick(PRECISIONS, PRECISIONS[:2]):
-        figures.attempt(precision, lambda p=precision: peak_of(lambda: with_and_without(settings, p), settings))
+        figures.attempt(precision, lambda p=precision: peak_of(lambda: shown_epoch(settings, p), settings))
+        figures.attempt(
+            f"{precision}, identity", lambda p=precision: peak_of(lambda: with_and_without(settings, p), settings)
+        )
+    for name in method_names():  # one after the other, so that a limit of time leaves the first ones
+        if name not in TARGETED:
+            figures.attempt(name, lambda n=name: peak_of(lambda: shown_epoch(settings, PRECISIONS[0], (n,)), settings))
+
+
+def occlusion(settings: Settings, figures: Figures) -> None:
+    """Occlusion beside captum's and whole copies, and what covering the places that it finds does."""
+    from .. import occlusion as module
+    from .training import network, spec_of
+
+    def speed() -> dict[str, Any]:
+        side = settings.pick(224, 32)
+        net = network(settings).eval().to(settings.device)
+        return module.speed("random weights", net, spec_of(settings), side, settings.pick(3, 1), settings.device)
+
+    figures.attempt("random_weights", lambda: peak_of(speed, settings))
+    if not settings.quick:
+        figures.attempt("beside_captum", lambda: module.measure(3, 20, settings.device))
+
+
+def presets(settings: Settings, figures: Figures) -> None:
+    """The presets at equal passes."""
+    from .. import presets as module
+
+    if not settings.quick:  # minutes on a CPU
+        figures.attempt("equal_passes", lambda: peak_of(lambda: module.measure(device=settings.device), settings))
 
 
 def synchronizations(settings: Settings, figures: Figures) -> None:
@@ -192,6 +223,8 @@ PARTS = {
     "training": Part(training, 150),
     "deepdream": Part(deepdream, 30),
     "tests": Part(tests, 120),
+    "occlusion": Part(occlusion, 30),
     "inversion": Part(inversion, 75),
+    "presets": Part(presets, 60),
 }
 """The parts in their order: what has a target comes first. Their limits together may exceed that of the run."""

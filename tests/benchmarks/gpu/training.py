@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,30 @@ from lightning_cnnvis.callbacks.base import VisualizationCallback
 from lightning_cnnvis.functional import DreamOptions
 from lightning_cnnvis.functional.network.defaults import choose_channels
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
+from lightning_cnnvis.methods import method_names
 from lightning_cnnvis.methods.subject import Subject
 
 from ..harvest import validation_pass
 from .results import Settings
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-METHODS = ("deconv", "classes", "maximize", "dream", "invert")
+TARGETED = ("deconv", "classes", "maximize", "dream", "invert")
+"""The methods whose time together has a target; the others are timed one by one."""
 SHORT: dict[str, dict[str, Any]] = {
     "deconv": {"num_channels": 2, "k": 2},
     "classes": {"classes": [0, 1], "steps": 2},
     "maximize": {"num_channels": 1, "steps": 2},
     "dream": {"options": DreamOptions(octaves=1, steps=1)},
     "invert": {"steps": 2, "probes": 1, "restarts": 1},
+    "style": {"count": 2, "steps": 2},
+    "accentuate": {"classes": [0], "steps": 2},
+    "occlusion": {"probes": 1, "patch": 16, "stride": 64},
+    "patches": {"num_channels": 1, "k": 2, "patch": 16, "stride": 64},
+    "correspondence": {"count": 2, "random_sets": 1},
+    "invariance": {"probes": 2, "sample": 2, "transformations": ["rotation"], "rotations": [0, 90]},
+    "unit_invariance": {"layers": ["layer1"], "channels": [0], "steps": 2, "num_directions": 1, "frequencies": 1},
+    "randomization": {"layers": ["layer1"], "num_channels": 1, "rules": ["guided"]},
+    "diagnose": {"num_channels": 0},
 }
 """Arguments that make the methods quick, where only the run's own result matters."""
 
@@ -69,18 +81,19 @@ class Classifier(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
 
 
-def callbacks(settings: Settings, short: bool) -> list[pl.Callback]:
-    """One of each method, and the one that goes by their measurements."""
+def callbacks(settings: Settings, methods: Sequence[str], *, short: bool) -> list[pl.Callback]:
+    """One of each method; with projections, also the one that goes by their measurements."""
     options = {"input_spec": spec_of(settings), "every_n_epochs": 1, "on_error": "raise", "max_overhead": None}
-    made = [callback_of(name, **(SHORT[name] if short else {}), **options) for name in METHODS]
-    return [made[0], FeatureConvergence(), *made[1:]]
+    made = [callback_of(name, **(SHORT.get(name, {}) if short else {}), **options) for name in methods]
+    return [*made, FeatureConvergence()] if "deconv" in methods else made
 
 
 def data(settings: Settings) -> TensorDataset:
     generator = torch.Generator().manual_seed(0)
     count = settings.pick(8 * 64, 4)
     images = torch.randn(count, 3, *spec_of(settings).size, generator=generator)
-    return TensorDataset(images, torch.randint(1000, (count,), generator=generator))
+    # two images of each class, which correspondence compares
+    return TensorDataset(images, torch.arange(count) // 2)
 
 
 def fit(
@@ -126,7 +139,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def with_and_without(settings: Settings, precision: str) -> dict[str, Any]:
-    """Whether the run is the same bit for bit, then what an epoch costs that is shown with all defaults."""
+    """Whether the run is the same bit for bit with a callback of every method."""
     images = data(settings)
     deterministic: Any = True
     try:
@@ -136,20 +149,26 @@ def with_and_without(settings: Settings, precision: str) -> dict[str, Any]:
             raise
         deterministic = "warn"
         without, first = fit(settings, images, precision, 2, deterministic="warn")
-    with_all, _ = fit(settings, images, precision, 2, *callbacks(settings, short=True), deterministic=deterministic)
+    every = callbacks(settings, method_names(), short=True)
+    with_all, _ = fit(settings, images, precision, 2, *every, deterministic=deterministic)
     again, second = fit(settings, images, precision, 2, deterministic=deterministic)
-    found: dict[str, Any] = {
+    return {
+        "methods": method_names(),
         "deterministic": deterministic,
         "bit_identical": equal(without, with_all),
         "bit_identical_without_callbacks": equal(without, again),
         "finite": bool(all(value.isfinite().all() for value in without.values())),
         "epoch_without": min(first, second) / 2,
     }
-    shown = callbacks(settings, short=settings.quick)
+
+
+def shown_epoch(settings: Settings, precision: str, methods: Sequence[str] = TARGETED) -> dict[str, Any]:
+    """What an epoch costs that is shown with all defaults, and the training around it."""
+    images, shown = data(settings), callbacks(settings, methods, short=settings.quick)
     _, seconds = fit(settings, images, precision, 1, *shown, deterministic=False)
     _, plain = fit(settings, images, precision, 1, deterministic=False)
     costs = {type(c).__name__: c._cost.seconds for c in shown if isinstance(c, VisualizationCallback)}
-    return {**found, "an_epoch_shown": sum(costs.values()), "with": seconds, "without": plain, "costs": costs}
+    return {"an_epoch_shown": sum(costs.values()), "with": seconds, "without": plain, "costs": costs}
 
 
 def harvest_of_resnet50(settings: Settings) -> dict[str, Any]:
