@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,7 @@ class ClassOutput:
 def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> ClassOutput | None:
     """Finds out what the output of a classifier means.
 
-    Probabilities show themselves: they add up to one, or a sigmoid made them. Other values are what
+    Probabilities show themselves: they add up to one, or are made of nothing but sigmoids. Other values are what
     ``input_spec.output_kind`` says, or else a single one is the logit of a sigmoid, and several are those of a softmax.
 
     Args:
@@ -183,11 +183,10 @@ def _kind_of(values: Tensor, made_by: Node | None) -> OutputKind:
             return "probabilities"
         if (values <= 0).all() and _are_ones(values.exp().sum(1)):
             return "log_probabilities"
-    last = _last_operation(made_by)
-    if last in ("Sigmoid", "Hardsigmoid"):
-        return "probabilities"
-    if last == "LogSigmoid":
+    if "LogSigmoid" in _makers(made_by, _REARRANGING):
         return "log_probabilities"
+    if (values >= 0).all() and (values <= 1).all() and _makers(made_by, _REARRANGING | _COMBINING) <= _UNIT_INTERVAL:
+        return "probabilities"
     return "softmax" if values.shape[1] > 1 else "sigmoid"
 
 
@@ -196,11 +195,18 @@ def _are_ones(sums: Tensor) -> bool:
     return bool(((sums - 1).abs() < 1e-2).all())
 
 
-def _last_operation(node: Node | None) -> str:
-    """Names the operation that made a tensor, apart from those that only rearrange it."""
-    while node is not None and kind(node) in _REARRANGING and children(node):
-        node = children(node)[0]
-    return "" if node is None else kind(node)
+def _makers(node: Node | None, passed: Set[str]) -> set[str]:
+    """Names the operations that a tensor is made of, where those that are passed end; "" is a tensor that none made."""
+    if node is None:
+        return {""}
+    found, seen, ahead = set(), {node}, [node]
+    while ahead:
+        node = ahead.pop()
+        before = children(node) if kind(node) in passed else []
+        found |= set() if before else {kind(node)}
+        ahead += [other for other in before if other not in seen]
+        seen.update(before)
+    return found
 
 
 _REARRANGING = {
@@ -208,6 +214,11 @@ _REARRANGING = {
     "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView",
     "Unsqueeze", "View",
 }  # fmt: skip
+# as bounds for the logarithm, the mean of several networks, the opposite and the product with an objectness do
+_COMBINING = {
+    "Add", "Clamp", "ClampMax", "ClampMin", "Div", "Maximum", "Mean", "Minimum", "Mul", "Rsub", "Sqrt", "Sub", "Sum",
+}  # fmt: skip
+_UNIT_INTERVAL = {"Sigmoid", "Hardsigmoid", "Softmax"}
 
 
 def _is_of_classes(output: Tensor) -> bool:
