@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lightning_cnnvis.functional.deconvnet.strided_backward import backward_by_phases, is_slow
 from lightning_cnnvis.functional.registry import Registry
 
 _aten = torch.ops.aten
@@ -157,12 +158,15 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Runs an operation of the backward pass, or what the rule puts in its place."""
+        if func is _aten.convolution_backward.default and is_slow(args):
+            signal, image, weight, _, stride, padding, *_ = args
+            return backward_by_phases(signal, image, weight, stride[0], padding), None, None
         rectify = self.rule.rectify
         if rectify is None or func not in _RECTIFY:
             return func(*args, **(kwargs or {}))
-        signal = rectify(args[0], Rectifier(func, args[1:], kwargs or {}))
+        rectified = rectify(args[0], Rectifier(func, args[1:], kwargs or {}))
         # PReLU's operation also returns its weights' gradient, which is not used here
-        return (signal, torch.zeros_like(args[2])) if func is _aten._prelu_kernel_backward.default else signal
+        return (rectified, torch.zeros_like(args[2])) if func is _aten._prelu_kernel_backward.default else rectified
 
 
 def _relu(signal: Tensor, *_: object) -> Tensor:
