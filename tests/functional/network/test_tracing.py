@@ -39,8 +39,13 @@ def without_gradient(backbone, x):
     ],
     ids=["no_grad", "detach", "byte", "a detached feature"],
 )
-def test_a_gradient_that_is_cut_off_is_named(cut, layer, cause, remedy):
-    net, images = Transfer(cut), torch.rand(2, 3, 12, 12)
+@pytest.mark.parametrize(
+    "images",
+    [torch.rand(2, 3, 12, 12), torch.zeros(2, 3, 12, 12), torch.full((2, 3, 12, 12), 0.5)],
+    ids=["random", "blank", "grey"],
+)
+def test_a_gradient_that_is_cut_off_is_named(cut, layer, cause, remedy, images):
+    net = Transfer(cut)
     with pytest.raises(LayerError) as error:
         project(net, images, layer, torch.tensor([0, 1]))
     assert cause in str(error.value)
