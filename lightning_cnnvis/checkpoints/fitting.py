@@ -118,6 +118,9 @@ def _renamed(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[s
         prefix = max(inside, key=lambda known: (inside[known], -len(known)))
         found = {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
         strangers = [key for key in plain if not key.startswith(prefix)]
+        beside = _beside_wrapper(weights, names) if not prefix else []
+        strangers += beside
+        found = {key: value for key, value in found.items() if key not in beside}
         return {names.get(key, key): value for key, value in found.items()}, strangers
     # those of a child of the network, with or without names of modules around it
     for _ in range(_DEEPEST):
@@ -135,6 +138,13 @@ def _renamed(weights: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[dict[s
 def _plain(key: str) -> str:
     """A name without what ``torch.compile`` and the wrappers of several devices put into it, in front or inside."""
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def _beside_wrapper(weights: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Lists what lies beside a wrapped network, as the count of `AveragedModel` and the weights of a loss do."""
+    wrapped = {key for key in weights if key.split(".")[0] in _WRAPPERS}
+    others = [_plain(key) for key in weights if key not in wrapped]
+    return [] if not wrapped or any(key in names for key in others) else others
 
 
 def _is_dispensable(key: str) -> bool:

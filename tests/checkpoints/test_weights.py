@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torchvision
 from torch import nn
+from torch.optim import swa_utils
 
 from lightning_cnnvis.checkpoints import CheckpointError, load
 from lightning_cnnvis.checkpoints.files import state_dict_of
@@ -86,6 +87,26 @@ def test_names_of_what_was_around_the_network(tmp_path, network, rename, strange
         else:
             loaded = load(saved({"state_dict": weights}, tmp_path), NAME)
     assert same(loaded.model, network)
+
+
+@pytest.mark.parametrize("wrapper", [swa_utils.AveragedModel, nn.DataParallel], ids=lambda wrapper: wrapper.__name__)
+@pytest.mark.parametrize(
+    "beside", [{}, {"criterion.weight": torch.ones(5), "queue": torch.zeros(2)}], ids=["", "beside"]
+)
+def test_what_lies_beside_a_wrapped_network(tmp_path, network, wrapper, beside):
+    weights = {**wrapper(network).state_dict(), **beside}
+    strangers = [key for key in weights if not key.startswith("module.")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = load(saved(weights, tmp_path), NAME)
+    assert same(loaded.model, network)
+    assert [key for key in strangers if key in str(caught[0].message)] == strangers if strangers else not caught
+
+
+def test_weights_of_another_network_in_a_wrapper_are_refused(tmp_path):
+    weights = nn.DataParallel(nn.Sequential(nn.Conv2d(3, 4, 3))).state_dict()
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load(saved(weights | {"queue": torch.zeros(2)}, tmp_path), NAME)
 
 
 class Module(nn.Module):
