@@ -2,7 +2,7 @@
 
 The callbacks go into a Lightning Trainer; the methods behind them are in `lightning_cnnvis.functional`.
 
-Example:
+Examples:
     >>> from lightning_cnnvis import DeconvNetProjection, ZFNet
     >>> network = ZFNet(num_classes=10, image_size=32, width=0.25)
     >>> callback = DeconvNetProjection(layers=["relu1", "relu5"], every_n_epochs=5)

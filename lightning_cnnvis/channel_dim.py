@@ -29,7 +29,7 @@ def channels_first(output: Tensor, dim: int) -> Tensor:
     Returns:
         A view ``(N, C, ...)``; the output itself if it has that order.
 
-    Example:
+    Examples:
         >>> import torch
         >>> channels_first(torch.zeros(1, 7, 8, 96), 3).shape
         torch.Size([1, 96, 7, 8])
@@ -46,7 +46,7 @@ def as_maps(output: Tensor) -> Tensor:
     Returns:
         ``(N, C, 1, T)`` for tokens ``(N, C, T)``; other outputs as they are.
 
-    Example:
+    Examples:
         >>> import torch
         >>> as_maps(torch.zeros(1, 96, 50)).shape
         torch.Size([1, 96, 1, 50])
@@ -78,7 +78,7 @@ class FollowChannels(Follower[_Layout]):  # type: ignore[no-untyped-call]
     Args:
         image: The network's input, ``(N, C, H, W)``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> image = torch.zeros(2, 3, 8, 8)
         >>> with FollowChannels(image) as followed:

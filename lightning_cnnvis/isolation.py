@@ -53,7 +53,7 @@ def isolated(model: nn.Module, *, eval_mode: bool = True, within: nn.Module | No
     Raises:
         ValueError: If the model is on the meta device.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
         >>> with isolated(net) as copy:
         ...     copy.training
@@ -107,7 +107,7 @@ def isolated_rng() -> Iterator[None]:
     Yields:
         None, once the states are saved.
 
-    Example:
+    Examples:
         >>> with isolated_rng():
         ...     inside = torch.rand(3)
         >>> torch.equal(inside, torch.rand(3))

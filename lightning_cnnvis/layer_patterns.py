@@ -22,7 +22,7 @@ def is_pattern(name: str, modules: Iterable[str]) -> bool:
     Returns:
         Whether it does.
 
-    Example:
+    Examples:
         >>> is_pattern("layer*.1", ["layer1", "layer1.1"]), is_pattern("layer1.1", ["layer1", "layer1.1"])
         (True, False)
     """
@@ -42,7 +42,7 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     Returns:
         Those that match, in their order.
 
-    Example:
+    Examples:
         >>> matching("layer*.1", ["layer1.0", "layer1.1", "layer2.1", "layer2.0.downsample.1"])
         ['layer1.1', 'layer2.1']
         >>> matching("layer2.**", ["layer1.0", "layer2.0", "layer2.0.relu@2"])
@@ -62,7 +62,7 @@ def check_patterns(layers: Sequence[str], modules: Sequence[str]) -> None:
     Raises:
         LayerError: If one does not match; the message lists the names nearest to it.
 
-    Example:
+    Examples:
         >>> check_patterns(["laier*"], ["layer1", "layer2"])
         Traceback (most recent call last):
         ...

@@ -39,7 +39,7 @@ def get_layer(model: nn.Module, name: str) -> nn.Module:
         LayerError: If there is no such module, and the message lists the names nearest to it; if the call is not a
             number from 1; or if the network is TorchScript.
 
-    Example:
+    Examples:
         >>> get_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "1")
         ReLU()
         >>> get_layer(nn.ModuleDict({"conv1": nn.Conv2d(3, 8, 3)}), "conv_1")
@@ -76,7 +76,7 @@ def split_call(name: str, modules: Iterable[str]) -> tuple[str, int | None]:
     Raises:
         LayerError: If what follows the ``@`` is not a number from 1.
 
-    Example:
+    Examples:
         >>> split_call("layer1.0.relu@2", ["layer1.0.relu"])
         ('layer1.0.relu', 2)
         >>> split_call("layer1.0.relu", ["layer1.0.relu"])
@@ -116,7 +116,7 @@ def hook_layer(model: nn.Module, name: str, hook: Callable[..., Any]) -> list[Re
     Raises:
         LayerError: If there is no such layer.
 
-    Example:
+    Examples:
         >>> relu, seen = nn.ReLU(), []
         >>> net = nn.Sequential(relu, nn.Conv2d(3, 8, 3), relu)
         >>> handles = hook_layer(net, "0@2", lambda module, inputs, output: seen.append(output.shape[1]))
@@ -154,7 +154,7 @@ def check_call(model: nn.Module, name: str, runs: int) -> None:
         LayerError: If the module runs more than once and the name does not say which call is meant, or names one
             that there is not.
 
-    Example:
+    Examples:
         >>> check_call(nn.Sequential(nn.ReLU()), "0", 2)
         Traceback (most recent call last):
         ...
@@ -246,7 +246,7 @@ def activations(model: nn.Module, inputs: Tensor, layers: Sequence[str]) -> dict
         LayerError: If a layer is not there, does not run in ``forward``, does not return a tensor, or returns one that
             is not a batch of the images' features.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Flatten())
         >>> recorded = activations(net, torch.zeros(1, 3, 8, 8), ["0", "1"])
         >>> recorded["1"].shape
@@ -276,7 +276,7 @@ def channel_dim(model: nn.Module, layer: str) -> int:
     Returns:
         The dimension; 1 if the layer has not been recorded.
 
-    Example:
+    Examples:
         >>> class ChannelsLast(nn.Module):
         ...     def forward(self, x):
         ...         return x.permute(0, 2, 3, 1)
@@ -298,7 +298,7 @@ def has_units(model: nn.Module, layer: str, output: Tensor) -> bool:
     Returns:
         Whether it is ``(N, C, H, W)``, ``(N, C)``, or ``(N, C, T)`` of a layer that gives tokens ``(N, T, C)``.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2))
         >>> [has_units(net, layer, activations(net, torch.zeros(1, 3, 6, 6), [layer])[layer]) for layer in "01"]
         [True, False]
@@ -445,7 +445,7 @@ def find_network(module: nn.Module, attribute: str | None) -> tuple[str, nn.Modu
     Raises:
         LayerError: If there is no module of that name; the message lists the children.
 
-    Example:
+    Examples:
         >>> find_network(nn.ModuleDict({"net": nn.Linear(2, 1), "loss": nn.MSELoss()}), None)
         ('net', Linear(in_features=2, out_features=1, bias=True))
     """
@@ -478,7 +478,7 @@ def check_takes_an_image(network: nn.Module, path: str = "") -> None:
         LayerError: If its class has no ``forward`` method, or one that does not take exactly one input; the message
             names parts of it that may be meant.
 
-    Example:
+    Examples:
         >>> check_takes_an_image(nn.ModuleDict({"encoder": nn.Conv2d(3, 8, 3), "head": nn.Linear(8, 2)}))
         Traceback (most recent call last):
         ...
@@ -537,7 +537,7 @@ def find_layer(network: nn.Module, name: str, path: str) -> str:
     Raises:
         LayerError: If there is no such layer; the message lists near names.
 
-    Example:
+    Examples:
         >>> find_layer(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), "model.1", "model")
         '1'
     """

@@ -29,7 +29,7 @@ def encode_png(picture: Picture) -> bytes:
     Raises:
         ValueError: If the picture has another shape or type, or no pixel.
 
-    Example:
+    Examples:
         >>> encode_png(np.zeros((2, 2, 3), dtype=np.uint8))[1:4]
         b'PNG'
     """
@@ -51,7 +51,7 @@ def encode_gif(frames: Sequence[Picture], seconds_per_frame: float) -> bytes:
     Raises:
         ValueError: If there is no frame, or if a frame has another shape or type.
 
-    Example:
+    Examples:
         >>> encode_gif([np.zeros((2, 2, 3), dtype=np.uint8)], 0.1)[:6]
         b'GIF89a'
     """
@@ -85,7 +85,7 @@ def as_bytes(pictures: Tensor) -> Tensor:
     Returns:
         ``(N, 3, H, W)``, uint8, on the CPU.
 
-    Example:
+    Examples:
         >>> import torch
         >>> as_bytes(torch.tensor([0.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).flatten()
         tensor([  0, 128, 255], dtype=torch.uint8)
@@ -104,7 +104,7 @@ def from_bytes(pictures: Tensor) -> Tensor:
     Returns:
         The same shape, float32 whatever torch's default dtype is.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from_bytes(torch.tensor([0, 255], dtype=torch.uint8))
         tensor([0., 1.])
@@ -121,7 +121,7 @@ def as_picture(frame: Tensor) -> Picture:
     Returns:
         ``(H, W, 3)``, uint8.
 
-    Example:
+    Examples:
         >>> import torch
         >>> as_picture(torch.ones(1, 2, 4)).shape
         (2, 4, 3)

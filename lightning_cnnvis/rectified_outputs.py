@@ -68,7 +68,7 @@ class ConvolutionOutputs(Follower[_Place]):  # type: ignore[no-untyped-call]
     Args:
         image: The network's input, ``(N, C, H, W)``.
 
-    Example:
+    Examples:
         >>> conv, image = nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)
         >>> with torch.no_grad(), ConvolutionOutputs(image) as followed:
         ...     followed.begins("block")

@@ -15,7 +15,7 @@ def printable(text: object) -> str:
         The text. Line breaks and tabs stay; other control characters, marks that turn the direction of writing or are
         invisible, and broken Unicode become ``\x1b``, ``\u202e`` and so on.
 
-    Example:
+    Examples:
         >>> print(printable("conv\x1b[2J1"))
         conv\x1b[2J1
         >>> printable("größer\n\t日本")

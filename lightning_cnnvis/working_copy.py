@@ -58,7 +58,7 @@ def working_copy(model: nn.Module) -> nn.Module | None:
     Returns:
         The copy, in the modes of the original; None if the network cannot be copied.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
         >>> twin = working_copy(net)
         >>> twin[0].weight.data_ptr() == net[0].weight.data_ptr()

@@ -35,7 +35,7 @@ class Accentuation(MethodCallback, method=ACCENTUATE):
         MisconfigurationException: If an argument is out of range or the photograph cannot be read; before training
             starts, if a layer, channel or class is not there.
 
-    Example:
+    Examples:
         >>> callback = Accentuation(classes=[3, 5], epochs=[1, 10])
     """
 

@@ -44,7 +44,7 @@ class ActivationMaximization(MethodCallback, method=MAXIMIZE):
         MisconfigurationException: If an argument is out of range; before training starts, if there is no such layer or
             feature map.
 
-    Example:
+    Examples:
         >>> callback = ActivationMaximization(layers=["relu4"], num_channels=8, epochs=[1, 10])
     """
 

@@ -50,7 +50,7 @@ class ClassVisualization(MethodCallback, method=CLASSES):
         MisconfigurationException: If an argument is out of range; before training starts, if there is no such class, or
             the network is not a classifier.
 
-    Example:
+    Examples:
         >>> callback = ClassVisualization(classes=["cat", "coffee"], epochs=[1, 10])
     """
 

@@ -37,7 +37,7 @@ class Correspondence(MethodCallback, method=CORRESPONDENCE):
         MisconfigurationException: If an argument is out of range, a photograph or the parts cannot be read, or do not
             fit together; before training starts, if there is no such layer or class.
 
-    Example:
+    Examples:
         >>> callback = Correspondence(layers=["relu5"], of_class="cat", epochs=[1, 10])
     """
 

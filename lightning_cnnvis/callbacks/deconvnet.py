@@ -72,7 +72,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         MisconfigurationException: If an argument is out of range; before training starts, if a layer is not there, has
             no map, or lies behind something that a deconvnet cannot pass.
 
-    Example:
+    Examples:
         >>> from pytorch_lightning import Trainer
         >>> callback = DeconvNetProjection(num_channels=4, every_n_epochs=5)
         >>> trainer = Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)

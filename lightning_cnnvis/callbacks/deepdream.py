@@ -33,7 +33,7 @@ class DeepDream(MethodCallback, method=DREAM):
         MisconfigurationException: If the photograph cannot be read; before training starts, if a layer is not there, or
             has no map.
 
-    Example:
+    Examples:
         >>> callback = DeepDream(layers=["relu2", "relu5"], epochs=[1, 10])
     """
 

@@ -42,7 +42,7 @@ def visualizations(
         ValueError: If there is no such method; the message lists them.
         MisconfigurationException: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> [type(callback).__name__ for callback in visualizations(epochs=[1, 2, 5])][:2]
         ['DeconvNetProjection', 'ClassVisualization']
         >>> visualizations(["dreams"])

@@ -56,7 +56,7 @@ class Diagnosis(FollowingCallback[Census], method=DIAGNOSE):
         MisconfigurationException: If an argument is out of range; before training starts, if a layer is not there or
             has no maps, or the network has no convolution.
 
-    Example:
+    Examples:
         >>> from pytorch_lightning import Trainer
         >>> trainer = Trainer(callbacks=[Diagnosis(every_n_epochs=1)], logger=False, enable_checkpointing=False)
     """

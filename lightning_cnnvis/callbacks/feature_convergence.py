@@ -36,7 +36,7 @@ class FeatureConvergence(pl.Callback):
         MisconfigurationException: If an argument is out of range. Before training starts: if no `DeconvNetProjection`
             precedes this callback, or if that does not show one of the layers.
 
-    Example:
+    Examples:
         >>> callbacks = [DeconvNetProjection(every_n_epochs=1), FeatureConvergence(stop=True)]
     """
 

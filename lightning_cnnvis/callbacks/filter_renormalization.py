@@ -30,7 +30,7 @@ class FilterRenormalization(Callback):
         MisconfigurationException: If the radius is not positive. Before training starts: if a layer does not exist
             or is not a convolution.
 
-    Example:
+    Examples:
         >>> FilterRenormalization(radius=0.1, layers=["model.conv1"]).radius
         0.1
     """
@@ -82,7 +82,7 @@ def renormalize(weight: Tensor, radius: float) -> Tensor:
     Returns:
         The weights, of the same shape; filters within the radius are unchanged.
 
-    Example:
+    Examples:
         >>> renormalize(torch.tensor([[3.0, 3.0], [1.0, -1.0]]), radius=2.0)
         tensor([[ 2.,  2.],
                 [ 1., -1.]])

@@ -58,7 +58,7 @@ class FeatureInversion(MethodCallback, method=INVERT):
         MisconfigurationException: If an argument is out of range or a photograph cannot be read; before training
             starts, if a layer is not there.
 
-    Example:
+    Examples:
         >>> callback = FeatureInversion(layers=["relu1", "relu5", "fc8"], epochs=[1, 10])
     """
 
@@ -148,7 +148,7 @@ def find_accuracy(metrics: Mapping[str, Tensor], monitor: str) -> Tensor | None:
         The accuracy; where there is no metric of that name, the only one that is in [0, 1] and has ``val`` and ``acc``
         in its name; None if there is none, or more than one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> find_accuracy({"val/loss": torch.tensor(2.0), "val/acc": torch.tensor(0.5)}, "val_accuracy")
         tensor(0.5000)

@@ -41,7 +41,7 @@ class Occlusion(MethodCallback, method=OCCLUSION):
         MisconfigurationException: If an argument is out of range or a photograph cannot be read; before training
             starts, if there is no such layer or class, or the square is larger than the input.
 
-    Example:
+    Examples:
         >>> callback = Occlusion(classes=["cat"], images_from=None, patch=8, stride=2, epochs=[1, 10])
     """
 

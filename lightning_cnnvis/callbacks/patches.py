@@ -32,7 +32,7 @@ class Patches(MethodCallback, method=PATCHES):
         MisconfigurationException: If an argument is out of range; before training starts, if a layer is not there or
             has a map, or the square is larger than the input.
 
-    Example:
+    Examples:
         >>> callback = Patches(layers=["relu7", "fc8"], num_channels=4, epochs=[1, 10])
     """
 

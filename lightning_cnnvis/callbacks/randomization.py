@@ -37,7 +37,7 @@ class Randomization(MethodCallback, method=RANDOMIZATION):
         MisconfigurationException: If an argument is out of range; before training starts, if a layer is not there or
             cannot be projected.
 
-    Example:
+    Examples:
         >>> callback = Randomization(["relu5"], rules=["deconvnet"], epochs=[1, 10])
     """
 

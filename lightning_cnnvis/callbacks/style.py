@@ -38,7 +38,7 @@ class Style(MethodCallback, method=STYLE):
         MisconfigurationException: If an argument is out of range or a picture cannot be read; before training starts,
             if a layer or class is not there.
 
-    Example:
+    Examples:
         >>> callback = Style(style_class=3, count=8, epochs=[1, 10])
     """
 

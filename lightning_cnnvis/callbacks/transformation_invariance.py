@@ -42,7 +42,7 @@ class TransformationInvariance(MethodCallback, method=INVARIANCE):
         MisconfigurationException: If an argument is out of range or a photograph cannot be read; before training
             starts, if there is no such layer, class or transformation.
 
-    Example:
+    Examples:
         >>> callback = TransformationInvariance(["relu1", "fc7"], transformations=["rotation"], epochs=[1, 10])
     """
 

@@ -38,7 +38,7 @@ class UnitInvariance(MethodCallback, method=UNIT_INVARIANCE):
         MisconfigurationException: If an argument is out of range; before training starts, if there is no such layer or
             channel.
 
-    Example:
+    Examples:
         >>> callback = UnitInvariance(["relu5"], [3, 17], epochs=[1, 10])
     """
 

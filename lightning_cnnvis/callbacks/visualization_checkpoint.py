@@ -26,7 +26,7 @@ class VisualizationCheckpoint(pl.Callback):
     Without a visualisation callback in the run nothing is kept. Weights that cannot be written cost one warning; the
     training goes on. A file appears when it is complete.
 
-    Example:
+    Examples:
         >>> from lightning_cnnvis import DeconvNetProjection
         >>> callbacks = [DeconvNetProjection(epochs=[1, 5]), VisualizationCheckpoint()]
     """

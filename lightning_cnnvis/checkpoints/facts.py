@@ -41,7 +41,7 @@ class Facts:
         Returns:
             The facts; empty for plain weights.
 
-        Example:
+        Examples:
             >>> Facts.of({"state_dict": {}, "epoch": 2, "datamodule_hyper_parameters": {"batch_size": 8}}).epoch
             3
         """
@@ -75,7 +75,7 @@ def epoch_of(content: Any) -> int | None:
     Returns:
         The number of whole epochs; None if the content does not say it.
 
-    Example:
+    Examples:
         >>> epoch_of({"epoch": 0}), epoch_of({"0.weight": 0})
         (1, None)
     """

@@ -217,7 +217,7 @@ def state_dict_of(content: Any, path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there are none, or several and none under a usual key.
 
-    Example:
+    Examples:
         >>> weights = nn.Linear(2, 1).state_dict()
         >>> list(state_dict_of({"epoch": 3, "net": weights}, Path("some.pth")))
         ['weight', 'bias']

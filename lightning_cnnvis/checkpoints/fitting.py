@@ -39,7 +39,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Any], source: str, *, pa
     Raises:
         CheckpointError: If keys or shapes do not fit; the message names them.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> features = {f"0.{key}": value for key, value in nn.Conv2d(3, 8, 3).state_dict().items()}
         >>> fit_weights(net, features, "features.pth", partial=True)

@@ -117,7 +117,7 @@ def load(
         CheckpointError: If it cannot be loaded; the message says why, and what to do.
         ModelNameError: If ``model`` is not the name of a network.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "weights.pth"
         >>> torch.save(NamedModel("torchvision", "squeezenet1_1").build().state_dict(), path)
@@ -278,7 +278,7 @@ def import_class(name: str, base: type) -> Any:
     Raises:
         CheckpointError: If it cannot be imported, or is not a subclass of ``base``.
 
-    Example:
+    Examples:
         >>> import_class("torch.nn.Conv2d", nn.Module)
         <class 'torch.nn.modules.conv.Conv2d'>
     """

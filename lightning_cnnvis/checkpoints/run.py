@@ -41,7 +41,7 @@ class Run:
         folder: The folder.
         trust: Whether to unpickle whatever is in the files, which may run any code.
 
-    Example:
+    Examples:
         >>> import tempfile, torch
         >>> folder = Path(tempfile.mkdtemp())
         >>> for epoch in (1, 2, 10):

@@ -39,7 +39,7 @@ class NamedModel:
     Raises:
         ModelNameError: If the library has no network of that name, or is not installed.
 
-    Example:
+    Examples:
         >>> alexnet = NamedModel.parse("torchvision:alexnet")
         >>> len(list(alexnet.build(num_classes=10).children()))
         3

@@ -54,7 +54,7 @@ def readable(message: str) -> str:
     Returns:
         The option, its value and the values that it takes; the whole message if its form is unknown.
 
-    Example:
+    Examples:
         >>> readable('Parser key "k": Expected a <class \'int\'>. Got value: many')
         '--k many: it must be an int.'
         >>> readable('Parser key "rule": Expected a typing.Literal[\'guided\', \'gradient\']. Got value: x')

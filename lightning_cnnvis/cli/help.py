@@ -42,7 +42,7 @@ def plain(text: str) -> str:
     Returns:
         The sentence without markup and references, with ``null``, as typed on the command line, in place of None.
 
-    Example:
+    Examples:
         >>> plain('``"paper"`` or ``"modern"``; see `ImageClassifier`. None takes the default of `PhotoCrops`.')
         'paper or modern. null takes the default of PhotoCrops.'
     """

@@ -100,7 +100,7 @@ def _epochs(given: Sequence[int | str]) -> list[int]:
     Raises:
         ValueError: If one is not a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> _epochs(["1,2,5"]), _epochs([1, 2])
         ([1, 2, 5], [1, 2])
     """

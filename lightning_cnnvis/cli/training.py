@@ -100,7 +100,7 @@ def _readable(message: str) -> str:
     Returns:
         What is wrong and what to do.
 
-    Example:
+    Examples:
         >>> _readable('Parser key "data":\n  Errors:\n  ...\n  Given value: PhotoCorps')
         "'PhotoCorps' is not a data set. Did you mean 'PhotoCrops'? Choose one of PhotoCrops, CIFAR10, ..."
     """

@@ -20,7 +20,7 @@ def recolor(images: Tensor, random: Tensor) -> Tensor:
     Returns:
         ``(N, 3, H, W)`` in [0, 1].
 
-    Example:
+    Examples:
         >>> recolor(torch.rand(2, 3, 8, 8), torch.rand(2, 7)).shape
         torch.Size([2, 3, 8, 8])
     """

@@ -48,7 +48,7 @@ def validation_cells(width: int, height: int) -> list[Box]:
     Returns:
         The boxes of the squares, row by row.
 
-    Example:
+    Examples:
         >>> validation_cells(500, 500)[:2]
         [(0, 0, 100, 100), (100, 300, 200, 400)]
     """
@@ -108,7 +108,7 @@ class PhotoCrops(ImageDataModule):
         ValueError: If a number is out of range.
         ModuleNotFoundError: If scikit-image is not installed.
 
-    Example:
+    Examples:
         >>> data = PhotoCrops(batch_size=16)
         >>> data.num_classes, data.class_names[:3]
         (11, ('astronaut', 'bricks', 'cat'))

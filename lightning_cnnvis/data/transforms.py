@@ -37,7 +37,7 @@ def validation_transform(image_size: int) -> Transform:
     Returns:
         The central square of the image, as a normalised tensor ``(3, image_size, image_size)``.
 
-    Example:
+    Examples:
         >>> validation_transform(32)(Image.new("L", (40, 60))).shape
         torch.Size([3, 32, 32])
     """

@@ -77,7 +77,7 @@ def to_csv(measurements: Sequence[Measurement]) -> str:
     Returns:
         The table with its header line; every line ends with a newline.
 
-    Example:
+    Examples:
         >>> print(to_csv([Measurement("run", 1, "relu1", 0.01, 0.5)]))
         run,epoch,layer,error,accuracy
         run,1,relu1,0.01,0.5
@@ -146,7 +146,7 @@ def rank_correlation(
         ValueError: If the lengths differ.
         ModuleNotFoundError: If SciPy is missing.
 
-    Example:
+    Examples:
         >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 4, 9, 16, 25, 36]).rho
         1.0
         >>> rank_correlation([1, 2, 3, 4, 5, 6], [1, 3, 2, 5, 4, 6], runs=["a", "a", "a", "b", "b", "b"]).runs

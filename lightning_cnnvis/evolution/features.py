@@ -174,7 +174,7 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         The similarities, ``(N,)`` in [-1, 1]; 0 where one of the two is zero everywhere, NaN where both are.
 
-    Example:
+    Examples:
         >>> similarity(torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0))
         tensor([1.])
     """
@@ -194,7 +194,7 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         The overlaps, ``(N,)`` in [0, 1]; 1 where both sets are empty.
 
-    Example:
+    Examples:
         >>> overlap(torch.tensor([[1, 2, 3]]), torch.tensor([[3, 2, 7]]))
         tensor([0.5000])
     """

@@ -85,7 +85,7 @@ def appended(columns: list[C], column: C) -> list[C]:
     Returns:
         The new list of columns.
 
-    Example:
+    Examples:
         >>> from torch import zeros
         >>> first, second, again = (PictureColumn(epoch, zeros(1, 3, 8, 8), ("",)) for epoch in (1, 2, 2))
         >>> [column.epoch for column in appended(appended([first], second), again)]

@@ -23,7 +23,7 @@ def save_csv(curves: Curves) -> bytes:
     Returns:
         The contents of the file.
 
-    Example:
+    Examples:
         >>> print(save_csv({"dead_maps/relu1": {1: 0.25}}).decode())
         tag,epoch,value
         dead_maps/relu1,1,0.25

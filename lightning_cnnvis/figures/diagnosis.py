@@ -36,7 +36,7 @@ def kernel_pictures(weight: Tensor) -> Tensor:
     Returns:
         ``(K, 3, h, w)``, ``uint8``.
 
-    Example:
+    Examples:
         >>> kernel_pictures(torch.tensor([[[[0.0, 2.0, -2.0]]]])).squeeze().tolist()[0]
         [128, 255, 0]
     """

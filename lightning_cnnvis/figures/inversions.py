@@ -81,7 +81,7 @@ def inversion_caption(image: Tensor, error: Tensor) -> str:
     Returns:
         The caption.
 
-    Example:
+    Examples:
         >>> from torch import tensor, zeros
         >>> inversion_caption(zeros(3, 8, 8), tensor(0.0234))
         '0.023'

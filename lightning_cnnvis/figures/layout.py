@@ -35,7 +35,7 @@ def reduced(pictures: Tensor, side: int) -> Tensor:
     Returns:
         The pictures, ``(N, C, h, w)`` with neither ``h`` nor ``w`` above ``side``.
 
-    Example:
+    Examples:
         >>> from torch import zeros
         >>> reduced(zeros(1, 3, 60, 120), 56).shape
         torch.Size([1, 3, 28, 56])
@@ -82,7 +82,7 @@ def edged(image: Image.Image) -> Image.Image:
     Returns:
         A copy with the line; images below 16 pixels, in which every pixel counts, as they are.
 
-    Example:
+    Examples:
         >>> edged(Image.new("RGB", (20, 20), PAPER)).getpixel((0, 5))
         (200, 200, 205)
     """
@@ -250,7 +250,7 @@ def one_line(text: str) -> str:
     Returns:
         The text with spaces in place of control characters; letters that the font lacks lose their accents.
 
-    Example:
+    Examples:
         >>> one_line("crème\nbrûlée 2×")
         'creme brulee 2x'
     """
@@ -280,7 +280,7 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
     Returns:
         The lines; none for an empty text.
 
-    Example:
+    Examples:
         >>> wrapped("one line and another", 13, 60)
         ['one line', 'and', 'another']
     """
@@ -305,7 +305,7 @@ def shortened(text: str, size: int, width: int) -> str:
     Returns:
         The text, or its beginning with an ellipsis.
 
-    Example:
+    Examples:
         >>> shortened("a layer with a long name", 13, 60)
         'a layer w…'
     """

@@ -62,7 +62,7 @@ def heat(values: Tensor) -> Tensor:
     Returns:
         ``(..., 3, H, W)`` in [0, 1].
 
-    Example:
+    Examples:
         >>> (heat(torch.tensor([[0.0, 1.0]])) * 255).round().int().flatten(1).T.tolist()
         [[68, 1, 84], [253, 231, 37]]
     """

@@ -28,7 +28,7 @@ def outlined(images: Tensor, regions: Tensor) -> Tensor:
     Returns:
         ``(N, 3, H, W)`` in [0, 1].
 
-    Example:
+    Examples:
         >>> region = torch.zeros(1, 5, 5, dtype=torch.bool)
         >>> region[0, 1:4, 1:4] = True
         >>> outlined(torch.ones(1, 1, 5, 5), region)[0, 2].sum(1)

@@ -45,7 +45,7 @@ def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
     Returns:
         Pictures of the same shape, in [0, 1].
 
-    Example:
+    Examples:
         >>> contrast(torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3)).flatten().tolist()
         [0.0, 0.5, 1.0]
     """

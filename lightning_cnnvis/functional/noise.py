@@ -19,7 +19,7 @@ def gaussian(shape: Sequence[int], seed: int | torch.Generator = 0) -> Tensor:
     Returns:
         ``(*shape)``, float32 on the CPU: to be moved, since other devices draw other numbers.
 
-    Example:
+    Examples:
         >>> gaussian((2,), seed=0)
         tensor([ 1.5410, -0.2934])
     """
@@ -36,7 +36,7 @@ def uniform(shape: Sequence[int], seed: int | torch.Generator = 0) -> Tensor:
     Returns:
         ``(*shape)``, float32 on the CPU: to be moved, since other devices draw other numbers.
 
-    Example:
+    Examples:
         >>> uniform((2,), seed=0)
         tensor([0.4963, 0.7682])
     """
@@ -58,7 +58,7 @@ def hashed_gaussian(keys: Tensor, shape: Sequence[int]) -> Tensor:
     Returns:
         ``(N, *shape)``, of the keys' dtype and on their device.
 
-    Example:
+    Examples:
         >>> noise = hashed_gaussian(torch.tensor([0.25, 0.5]), (3, 64, 64))
         >>> noise.shape, abs(noise.mean().item()) < 0.02, abs(noise.std().item() - 1) < 0.02
         (torch.Size([2, 3, 64, 64]), True, True)

@@ -16,7 +16,7 @@ class Registry(Generic[T]):
     Args:
         kind: Name of the arguments that take an entry's name, such as ``"preset"``, for error messages.
 
-    Example:
+    Examples:
         >>> colors = Registry[str]("color")
         >>> colors.register("red", "#ff0000")
         '#ff0000'

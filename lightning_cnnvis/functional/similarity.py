@@ -21,7 +21,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         ``(N,)``, float32 in [-1, 1]; NaN where all values of a row are equal.
 
-    Example:
+    Examples:
         >>> spearman(torch.tensor([[1.0, 2.0, 3.0, 3.0]]), torch.tensor([[1.0, 5.0, 9.0, 9.0]]))
         tensor([1.])
     """
@@ -38,7 +38,7 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         ``(N,)``, float32 in [-1, 1]; NaN where all values of a row are equal.
 
-    Example:
+    Examples:
         >>> pearson(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5.0, 4.0, 3.0]]))
         tensor([-1.])
     """
@@ -57,7 +57,7 @@ def signal_to_noise(features: Tensor, originals: Tensor) -> Tensor:
     Returns:
         ``(N,)``, float32; infinite for equal rows.
 
-    Example:
+    Examples:
         >>> signal_to_noise(torch.tensor([[1.1, 2.2]]), torch.tensor([[1.0, 2.0]])).round()
         tensor([20.])
     """
@@ -77,7 +77,7 @@ def oriented_gradients(pictures: Tensor) -> Tensor:
     Returns:
         ``(N, D)``, float32; ``D`` is 0 for pictures below 8 pixels.
 
-    Example:
+    Examples:
         >>> oriented_gradients(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 324])
     """
@@ -110,7 +110,7 @@ def ranks(values: Tensor) -> Tensor:
     Returns:
         ``(N, D)``, float32 from 1 to D.
 
-    Example:
+    Examples:
         >>> ranks(torch.tensor([[0.5, -2.0, 0.5, 9.0]]))
         tensor([[2.5000, 1.0000, 2.5000, 4.0000]])
     """

@@ -22,7 +22,7 @@ def to_cpu(result: T) -> T:
     Returns:
         The same structure. Tensors that are on the CPU already are not copied.
 
-    Example:
+    Examples:
         >>> to_cpu({"relu1": (torch.ones(2), "a label")})
         {'relu1': (tensor([1., 1.]), 'a label')}
     """

@@ -39,7 +39,7 @@ def images_of(batch: Any, get_images: str | Callable[[Any], Tensor] | None = Non
     Raises:
         ValueError: If there is no such tensor, or no such function.
 
-    Example:
+    Examples:
         >>> images_of([torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])]).shape
         torch.Size([2, 3, 8, 8])
         >>> images_of({"seg": torch.zeros(2, 1, 8, 8), "img": torch.zeros(2, 3, 8, 8)}).shape
@@ -73,7 +73,7 @@ def labels_of(batch: Any, count: int) -> list[int] | None:
     Returns:
         The number of each image's class, from the last tensor of ``count`` integers; None if there is none.
 
-    Example:
+    Examples:
         >>> labels_of([torch.zeros(2, 3, 8, 8), torch.tensor([4, 1])], 2)
         [4, 1]
     """

@@ -31,7 +31,7 @@ def find_input_spec(source: object = None, sample: Tensor | None = None) -> Inpu
     Raises:
         ValueError: If neither the source nor the sample tells the size of the images.
 
-    Example:
+    Examples:
         >>> from torchvision.datasets import FakeData
         >>> from torchvision.transforms import Compose, Normalize, ToTensor
         >>> data = FakeData(4, (3, 32, 32), transform=Compose([ToTensor(), Normalize((0.5,), (0.25,))]))
@@ -176,7 +176,7 @@ def find_class_names(*owners: object) -> tuple[str, ...]:
     Returns:
         The names in the order of the classes' numbers; empty where no owner has any.
 
-    Example:
+    Examples:
         >>> class Photos:
         ...     class_to_idx = {"dog": 1, "cat": 0}
         >>> find_class_names(Photos())

@@ -38,7 +38,7 @@ class Feeding:
         Returns:
             The format; the same if the network is fed the images as they are.
 
-        Example:
+        Examples:
             >>> Feeding((1, 8, 8), (2.0,), (-1.0,)).spec_of_inputs(InputSpec((8, 8), 1)).std
             (0.5,)
         """
@@ -99,7 +99,7 @@ def find_feeding(images: Tensor, inputs: Tensor) -> Feeding | None:
     Returns:
         The feeding; None if the inputs are not such images, or are mixed. Random flips and crops are passed over.
 
-    Example:
+    Examples:
         >>> images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> found = find_feeding(images, 4 * images - 2)
         >>> found.scale, found.shift
@@ -155,7 +155,7 @@ def fed(images: Tensor, batch_spec: InputSpec, input_spec: InputSpec) -> Tensor:
     Returns:
         ``(N, C, H, W)`` of the network's input; the images themselves if the formats are the same.
 
-    Example:
+    Examples:
         >>> plain, normalized = InputSpec((4, 4)), InputSpec((4, 4), mean=(0.5,), std=(0.25,))
         >>> fed(torch.full((1, 3, 4, 4), 0.75), plain, normalized).unique()
         tensor([1.])

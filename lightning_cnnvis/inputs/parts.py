@@ -108,7 +108,7 @@ def fit_box(box: Sequence[int], photograph: Tensor, size: tuple[int, int]) -> li
     Raises:
         PartsError: If the box is empty, or not within the photograph, or within what is cut off.
 
-    Example:
+    Examples:
         >>> fit_box([0, 10, 20, 30], torch.rand(3, 20, 60), (10, 20))
         [0, 0, 10, 10]
     """

@@ -67,7 +67,7 @@ def is_photograph(path: str | Path) -> bool:
     Returns:
         True for the suffixes that torchvision's ImageFolder takes, in any case.
 
-    Example:
+    Examples:
         >>> is_photograph("cat.JPG"), is_photograph("notes.txt"), is_photograph("set/._cat.jpg")
         (True, False, False)
     """
@@ -98,7 +98,7 @@ def read_photograph(path: str | Path, channels: int = 3, *, size: tuple[int, int
             (``PIL.Image.MAX_IMAGE_PIXELS``).
         ValueError: If a photograph cannot have so many channels.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "grey.png"
         >>> Image.fromarray(np.array([[0, 4095]], dtype=np.uint16)).save(file)
@@ -154,7 +154,7 @@ def fit_photograph(photo: Tensor, size: tuple[int, int], resize: int | None = No
     Returns:
         ``(C, *size)`` in [0, 1].
 
-    Example:
+    Examples:
         >>> fit_photograph(torch.rand(3, 40, 100), (24, 32)).shape
         torch.Size([3, 24, 32])
     """

@@ -37,7 +37,7 @@ class InputSpec:
         ValueError: If a size, a channel count or a standard deviation is not positive, or if ``mean`` or
             ``std`` has neither one value nor one for each channel, or there is no such kind of output.
 
-    Example:
+    Examples:
         >>> spec = InputSpec(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         >>> spec.normalize(torch.full((1, 3, 64, 64), 0.75)).unique()
         tensor([1.])
@@ -91,7 +91,7 @@ class InputSpec:
         Returns:
             The name; the number where there is none, and both where another class has the same name.
 
-        Example:
+        Examples:
             >>> [InputSpec(class_names=("crane", "cat", "crane")).class_name(n) for n in (0, 1, 5)]
             ['crane (0)', 'cat', '5']
         """

@@ -17,7 +17,7 @@ def check_at_least_one(**options: int | None) -> None:
     Raises:
         ValueError: If one is below 1.
 
-    Example:
+    Examples:
         >>> check_at_least_one(k=0)
         Traceback (most recent call last):
         ...
@@ -39,7 +39,7 @@ def check_lists(**options: Sized | str | None) -> None:
     Raises:
         ValueError: If one is a name, or empty.
 
-    Example:
+    Examples:
         >>> check_lists(layers="relu1")
         Traceback (most recent call last):
         ...

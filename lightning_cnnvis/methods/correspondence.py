@@ -132,7 +132,7 @@ def same_places(count: int, size: tuple[int, int]) -> dict[str, Tensor]:
     Returns:
         Boxes ``(count, 4)`` by the name of the place.
 
-    Example:
+    Examples:
         >>> {place: boxes.tolist() for place, boxes in same_places(1, (16, 32)).items()}["centre"]
         [[6, 14, 10, 18]]
     """

@@ -31,7 +31,7 @@ def check_judges(judges: Sequence[JudgeName] | None) -> None:
     Raises:
         ValueError: If one is neither a network nor a name or a file that there is.
 
-    Example:
+    Examples:
         >>> check_judges(["resnet18"])
         Traceback (most recent call last):
         ...
@@ -69,7 +69,7 @@ def load_judges(judges: Sequence[JudgeName] | None) -> list[Judge]:
     Raises:
         ValueError: If one cannot be loaded, or its weights lack the network's end.
 
-    Example:
+    Examples:
         >>> [judge.title for judge in load_judges([nn.Linear(2, 2)])]
         ['Linear']
     """

@@ -204,7 +204,7 @@ class Method(Generic[P, R]):
             leaves it out.
         needs_output: Whether weights that end before the network does are of no use to it.
 
-    Example:
+    Examples:
         See "Add a method" in CONTRIBUTING.md.
     """
 

@@ -119,7 +119,7 @@ def square_of(size: tuple[int, int], patch: int | None, stride: int | None) -> t
     Returns:
         Side and step.
 
-    Example:
+    Examples:
         >>> square_of((224, 224), None, None)
         (32, 8)
     """

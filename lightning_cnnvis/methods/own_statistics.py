@@ -32,7 +32,7 @@ def as_statistics(given: Any) -> OwnStatistics | None:
     Raises:
         ValueError: If it is something else.
 
-    Example:
+    Examples:
         >>> as_statistics("mine")
         Traceback (most recent call last):
         ...
@@ -123,7 +123,7 @@ def statistics_from(state: Any) -> ImageStatistics | None:
     Returns:
         The statistics; None if it is something else.
 
-    Example:
+    Examples:
         >>> statistics = ImageStatistics.natural(1)
         >>> statistics_from(statistics_state(statistics)) == statistics, statistics_from({"mean": "a"})
         (True, None)

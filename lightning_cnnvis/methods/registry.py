@@ -103,7 +103,7 @@ def get_method(name: str) -> Method[..., Any]:
     Raises:
         ValueError: If there is none. The message lists the names nearest to it.
 
-    Example:
+    Examples:
         >>> get_method("invert").tag
         'inversion'
         >>> get_method("dreams")

@@ -46,7 +46,7 @@ class Subject:
         input_spec: The format of its input.
         absent: Names of the network's last children where the weights lack them: it ends before.
 
-    Example:
+    Examples:
         >>> subject = Subject(network=nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), input_spec=InputSpec(size=(16, 16)))
         >>> subject.rectified_layers(), subject.number_of_classes()
         (['1'], 0)

@@ -37,7 +37,7 @@ class AlexNet(ConvNet):
     Raises:
         ValueError: If an argument is out of range or the image too small.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = AlexNet(num_classes=10, image_size=64, width=0.25)
         >>> net(torch.zeros(2, 3, 64, 64)).shape

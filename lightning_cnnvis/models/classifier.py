@@ -48,7 +48,7 @@ class ImageClassifier(LightningModule):
     Raises:
         ValueError: If the name, the recipe or a number is not a possible one.
 
-    Example:
+    Examples:
         >>> classifier = ImageClassifier("zfnet", num_classes=10, image_size=64, width=0.25)
         >>> classifier(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 10])
@@ -169,7 +169,7 @@ def warm_up_and_cosine(step: int, total: float, warm_up: float = 0.1) -> float:
     Returns:
         The factor, in [0, 1].
 
-    Example:
+    Examples:
         >>> [round(warm_up_and_cosine(step, 100), 2) for step in (0, 4, 9, 10, 55, 100)]
         [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
     """

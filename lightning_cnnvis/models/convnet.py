@@ -43,7 +43,7 @@ class Stage:
         Returns:
             The heights, which are also the widths; 0 or less where nothing is left.
 
-        Example:
+        Examples:
             >>> Stage(96, 7, stride=2, padding=1, after=("pool",), ceil_mode=True).map_sizes(224)
             [110, 55]
         """

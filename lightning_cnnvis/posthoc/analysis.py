@@ -304,7 +304,7 @@ def analyze(
         LayerError: If there is no such part of the network, or the network does not run on images.
         ValueError: If a number is out of range.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> analysis = analyze(net, torch.rand(4, 3, 16, 16), input_spec=InputSpec(size=(16, 16)))
         >>> analysis.deconv(k=2, num_channels=3).projections["1"].pixels.shape

@@ -105,7 +105,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     Yields:
         The layers, in the order in which they first run.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten())
         >>> print(LayerTable(tuple(layer_table(net, InputSpec(size=(15, 15))))))
         layer  kind     map    field  stride  deconv  default

@@ -43,7 +43,7 @@ class Reading:
     Raises:
         ValueError: If there are fewer than 0 workers, or fewer than 1 image.
 
-    Example:
+    Examples:
         >>> Reading(max_images=3).chosen("abcdef")
         ['a', 'c', 'e']
     """

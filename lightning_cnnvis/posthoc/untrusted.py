@@ -57,7 +57,7 @@ def own_data_module(name: object) -> type[pl.LightningDataModule] | None:
     Returns:
         The class; None if it is none of this package.
 
-    Example:
+    Examples:
         >>> own_data_module("lightning_cnnvis.data.CIFAR10").__name__, own_data_module("evil.CIFAR10")
         ('CIFAR10', None)
     """
@@ -119,7 +119,7 @@ def without_places(kind: type, options: Mapping[str, Any]) -> tuple[dict[str, An
     Returns:
         The other arguments, and the names of those that were left out.
 
-    Example:
+    Examples:
         >>> without_places(lightning_cnnvis.data.CIFAR10, {"root": "/home/you", "image_size": 32, "download": False})
         ({'image_size': 32, 'download': False}, ['root'])
     """

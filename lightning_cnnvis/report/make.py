@@ -53,7 +53,7 @@ def report(
         ModuleNotFoundError: If Jinja2, Matplotlib or SciPy is missing.
         OSError: If the file cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile, torch
         >>> from lightning_cnnvis import InputSpec
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -22,7 +22,7 @@ def plots_of(curves: Mapping[str, Mapping[int, float]], accuracy: str = "val_acc
     Returns:
         The plots; numbers that are not finite are left out.
 
-    Example:
+    Examples:
         >>> [plot.title for plot in plots_of({"val_accuracy": {1: 0.5, 2: 0.75}, "val_loss": {1: 0.9}})]
         ['Accuracy', 'Val loss']
     """

@@ -29,7 +29,7 @@ def changes(
     Raises:
         ValueError: If the time is not positive.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "last.ckpt").write_bytes(b"weights")

@@ -34,7 +34,7 @@ def write_animation(path: str | Path, frames: Iterable[Tensor], *, seconds_per_f
         ModuleNotFoundError: If the path ends in ``.mp4`` and imageio is missing.
         OSError: If the file cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile, torch
         >>> path = write_animation(f"{tempfile.mkdtemp()}/fall.gif", torch.rand(3, 3, 16, 16))
         >>> path.name

@@ -25,7 +25,7 @@ def located(location: str | Path) -> Path | str:
     Returns:
         A path if it is local, else the URL.
 
-    Example:
+    Examples:
         >>> located("memory://run"), located("file:///run").as_posix()
         ('memory://run', '/run')
     """
@@ -45,7 +45,7 @@ def join(location: Path | str, *parts: str | os.PathLike[str]) -> Path | str:
     Returns:
         A path if the location is one, else a URL.
 
-    Example:
+    Examples:
         >>> join("s3://bucket/run", "cnnvis", "a.png")
         's3://bucket/run/cnnvis/a.png'
     """
@@ -91,7 +91,7 @@ def appearing(path: Path) -> Iterator[Path]:
         OSError: If the folder cannot be made, or the file cannot be renamed or brought to the disk. What the body
             raises passes. In either case, nothing has changed under the file's name.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with appearing(folder / "a.txt") as temporary:

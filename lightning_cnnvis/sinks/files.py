@@ -19,7 +19,7 @@ class FileSink(Sink):
     Attributes:
         folder: A path if it is local, else the URL.
 
-    Example:
+    Examples:
         >>> sink = FileSink("memory://pictures")
         >>> sink.table("inversion/accuracy", "layer,error")
         >>> sink.path("deconvnet/relu1", 5, ".png")

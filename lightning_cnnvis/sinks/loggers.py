@@ -422,7 +422,7 @@ def register_logger_sink(kind: _Kind) -> _Kind:
     Raises:
         TypeError: If it is not a subclass of `LoggerSink`.
 
-    Example:
+    Examples:
         >>> @register_logger_sink
         ... class AlbumSink(LoggerSink):
         ...     @classmethod

@@ -80,7 +80,7 @@ class Sink:
     A subclass overrides what its place can show; the rest does nothing. Failures are raised: `Sinks` gathers them, and
     tries the other sinks all the same.
 
-    Example:
+    Examples:
         >>> class Printer(Sink):
         ...     def scalar(self, tag: str, value: float, step: int) -> None:
         ...         print(f"{tag} at epoch {step}: {value}")

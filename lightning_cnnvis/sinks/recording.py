@@ -18,7 +18,7 @@ class Recording(Sink):
         documents: Files of text by name; sentences as Markdown, those of the last epoch.
         scalars: Numbers by tag and epoch. Those below ``cnnvis/``, the costs of the pictures, are left out.
 
-    Example:
+    Examples:
         >>> recording = Recording()
         >>> recording.scalar("inversion_error/relu1", 0.5, step=3)
         >>> recording.scalars

@@ -39,7 +39,7 @@ class Sinks:
         loggers: The loggers.
         folder: A path if the folder is local, the URL if it is remote; None if there is none.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> folder = Path(tempfile.mkdtemp())

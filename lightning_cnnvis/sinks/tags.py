@@ -21,7 +21,7 @@ def tag_path(tag: str) -> PurePosixPath:
     Returns:
         A relative path without ``..``.
 
-    Example:
+    Examples:
         >>> print(tag_path("deconvnet/features.3"))
         deconvnet/features.3
         >>> print(tag_path("class/../<b>cat</b>"))
@@ -42,7 +42,7 @@ def epoch_file(tag: str, step: int, suffix: str) -> PurePosixPath:
     Returns:
         A relative path without ``..``.
 
-    Example:
+    Examples:
         >>> print(epoch_file("deconvnet/relu1", 5, ".png"))
         deconvnet/relu1/epoch_0005.png
     """
@@ -58,7 +58,7 @@ def table_file(tag: str) -> PurePosixPath:
     Returns:
         A relative path without ``..``.
 
-    Example:
+    Examples:
         >>> print(table_file("inversion/accuracy"))
         inversion/accuracy.csv
     """
@@ -75,7 +75,7 @@ def document_file(name: str) -> PurePosixPath:
     Returns:
         A relative path without ``..``.
 
-    Example:
+    Examples:
         >>> print(document_file("diagnosis/findings.json"))
         diagnosis/findings.json
     """
@@ -91,7 +91,7 @@ def as_markdown(lines: Sequence[str]) -> str:
     Returns:
         The first as a paragraph, the others as a list.
 
-    Example:
+    Examples:
         >>> print(as_markdown(["There are two.", "Layer 'a_b' is <dead>."]))
         There are two.
         <BLANKLINE>
@@ -142,7 +142,7 @@ def logged_name(tag: str) -> str:
     Returns:
         The name. Distinct tags have distinct names.
 
-    Example:
+    Examples:
         >>> logged_name("class_probability/tench, Tinca tinca")
         'class_probability/tench, Tinca tinca'
         >>> logged_name("class_probability/../cat")
@@ -163,7 +163,7 @@ def mlflow_name(tag: str) -> str:
     Returns:
         The name. Distinct tags have distinct names.
 
-    Example:
+    Examples:
         >>> mlflow_name("class_probability/tench, Tinca tinca")
         'class_probability/tench_ Tinca tinca-62639ff2'
     """

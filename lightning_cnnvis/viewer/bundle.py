@@ -22,7 +22,7 @@ def bundled_script(entry: str = "report") -> str:
     Returns:
         A script of a page.
 
-    Example:
+    Examples:
         >>> "import " in bundled_script("address"), "function readAddress" in bundled_script("address")
         (False, True)
     """

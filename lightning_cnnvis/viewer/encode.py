@@ -72,7 +72,7 @@ def encode(section: Section, about: About) -> EncodedView:
     Returns:
         The head, the body and the sheets.
 
-    Example:
+    Examples:
         >>> picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
         >>> view = encode(Section("Classes", (Gallery((Tile(picture, "cat"),)),)), About("classes", epoch=3))
         >>> json.loads(view.body)["blocks"]

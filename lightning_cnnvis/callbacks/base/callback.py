@@ -85,7 +85,7 @@ class VisualizationCallback(pl.Callback):
         MisconfigurationException: If an argument makes no sense, or both ``epochs`` and ``every_n_epochs`` are
             given.
 
-    Example:
+    Examples:
         >>> class WeightPicture(VisualizationCallback):
         ...     name = "weights"
         ...

@@ -19,7 +19,7 @@ def gather(value: T) -> list[T]:
     Returns:
         The values of all processes, by rank.
 
-    Example:
+    Examples:
         >>> gather("mine")
         ['mine']
     """
@@ -44,7 +44,7 @@ def gather_results(work: Callable[[], T]) -> list[T]:
     Raises:
         RuntimeError: If the work failed on another process. The process on which it failed raises its own error.
 
-    Example:
+    Examples:
         >>> gather_results(lambda: 2 * 3)
         [6]
     """
@@ -72,7 +72,7 @@ def own_share(total: int) -> slice:
     Returns:
         This process's part of ``range(total)``.
 
-    Example:
+    Examples:
         >>> own_share(10)
         slice(0, 10, None)
     """

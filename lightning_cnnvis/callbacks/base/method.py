@@ -52,7 +52,7 @@ class MethodCallback(VisualizationCallback):
         MisconfigurationException: If there is no such method, or an option is out of range; before training starts, if
             the method cannot be used on the network.
 
-    Example:
+    Examples:
         >>> callback = MethodCallback("dream", {"layers": ["relu2"]}, epochs=[1, 10])
     """
 
@@ -362,7 +362,7 @@ def callback_class(method: str | Method[..., Any]) -> type[MethodCallback]:
     Raises:
         ValueError: If there is no such method.
 
-    Example:
+    Examples:
         >>> callback_class("classes").__name__
         'ClassVisualization'
     """
@@ -415,7 +415,7 @@ def callback_of(method: str | Method[..., Any], **options: Any) -> MethodCallbac
         ValueError: If there is no such method.
         MisconfigurationException: If an option is out of range.
 
-    Example:
+    Examples:
         >>> type(callback_of("classes", steps=8)).__name__
         'ClassVisualization'
     """

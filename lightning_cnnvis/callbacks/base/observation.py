@@ -101,7 +101,7 @@ def has_several_labels(pl_module: pl.LightningModule, batch: Any) -> bool:
     Returns:
         Whether it shows it. A training that does not may have several labels nevertheless.
 
-    Example:
+    Examples:
         >>> import torch
         >>> has_several_labels(pl.LightningModule(), [torch.rand(2, 3, 8, 8), torch.tensor([[1.0, 1.0], [0.0, 1.0]])])
         True

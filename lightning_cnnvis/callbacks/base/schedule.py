@@ -22,7 +22,7 @@ class Schedule:
     Raises:
         MisconfigurationException: If both are given, or if a value is not a whole number of at least 1.
 
-    Example:
+    Examples:
         >>> [epoch for epoch in range(1, 13) if epoch in Schedule()]
         [1, 2, 5, 10]
         >>> [epoch for epoch in range(1, 13) if epoch in Schedule(every_n_epochs=4)]
@@ -64,7 +64,7 @@ class Schedule:
         Returns:
             The epoch; None if no later one is scheduled.
 
-        Example:
+        Examples:
             >>> Schedule().after(2), Schedule(epochs=[1]).after(1)
             (5, None)
         """

@@ -11,7 +11,7 @@ from typing import Any
 class CostAccount:
     """Counts the seconds that a callback takes, and the training time that they are a share of.
 
-    Example:
+    Examples:
         >>> account = CostAccount()
         >>> account.start()
         >>> with account.counted():

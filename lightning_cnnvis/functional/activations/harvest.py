@@ -43,7 +43,7 @@ class Harvest:
         LayerError: On entry, if a layer does not exist; in the first forward pass, if it cannot be followed or
             projected, see `project`.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> with Harvest(net, {"1": None}, k=2) as harvest, torch.no_grad():
         ...     for batch in torch.rand(3, 4, 3, 16, 16):
@@ -225,7 +225,7 @@ def top_activations(
             map nor tokens nor a vector.
         ValueError: If there are fewer images than ``k``, or an activation is not a number.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> top = top_activations(net, torch.rand(3, 4, 3, 16, 16), ["1"], k=2)["1"]
         >>> top.values.shape

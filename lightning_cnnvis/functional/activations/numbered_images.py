@@ -12,7 +12,7 @@ from lightning_cnnvis.inputs.batches import values_of
 class NumberedImages:
     """Finds the images among the arguments of each call of a network, and numbers them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> images = NumberedImages()
         >>> images.number(first=1, step=2, stop=6)

@@ -29,7 +29,7 @@ def pass_own_rectifier(output: Tensor, *, inactive: bool = False) -> None:
         output: The layer's output, of any shape, with the graph of its forward pass. The graph is changed.
         inactive: Whether it passes units that are off, too, so that the way down begins below it.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([-1.0, 2.0, 7.0], requires_grad=True)
         >>> y = torch.nn.functional.relu6(x)
         >>> pass_own_rectifier(y)

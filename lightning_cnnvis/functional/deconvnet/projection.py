@@ -145,7 +145,7 @@ def project(
         ValueError: If shapes do not fit together, a channel or a position is out of range, an option is not one of its
             choices, or if activations are not finite.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.ReLU())
         >>> projections = project(net, torch.rand(2, 3, 16, 16), "4", torch.tensor([0, 1]))

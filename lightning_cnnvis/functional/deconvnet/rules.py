@@ -77,7 +77,7 @@ class Rule:
         rectify: A function of the signal and the `Rectifier` that it meets, which returns the signal below it. None
             leaves the backward pass and the forward pass as they are, so that every network can be passed.
 
-    Example:
+    Examples:
         >>> sign = Rule("sign", lambda signal, rectifier: rectifier.gradient(signal).sign())
         >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
         >>> y = x.relu()
@@ -142,7 +142,7 @@ class RectifiedBackward(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Raises:
         ValueError: If there is no rule of the name.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([-1.0, 2.0, 3.0], requires_grad=True)
         >>> y = x.relu()
         >>> with RectifiedBackward("deconvnet"):

@@ -65,7 +65,7 @@ def specificity(pictures: Tensor, channels: Tensor, image_ids: Tensor, shifts: T
     Raises:
         ValueError: If the numbers of pictures, channels, images and shifts differ.
 
-    Example:
+    Examples:
         >>> pictures = torch.eye(4).view(4, 1, 2, 2)[[0, 0, 1, 1]]
         >>> specificity(pictures, torch.tensor([5, 5, 7, 7]), torch.tensor([0, 1, 2, 3]))
         Specificity(within=1.0, between=0.0)

@@ -57,7 +57,7 @@ def backward_by_phases(signal: Tensor, image: Tensor, weight: Tensor, stride: in
     Returns:
         ``(N, C, H, W)``, the signal at its input.
 
-    Example:
+    Examples:
         >>> signal, weight = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 3, 3)
         >>> backward_by_phases(signal, torch.empty(1, 1, 5, 5), weight, 2, (0, 0))[0, 0, 2]
         tensor([2., 2., 4., 2., 2.])

@@ -32,7 +32,7 @@ def fitting_rule(model: nn.Module, layer: str, image: Tensor) -> str:
     Returns:
         ``"deconvnet"`` where there is a max-pooling before the layer, ``"guided"`` elsewhere.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 1))
         >>> [fitting_rule(net, layer, torch.rand(1, 3, 16, 16)) for layer in ("1", "3")]
         ['guided', 'deconvnet']

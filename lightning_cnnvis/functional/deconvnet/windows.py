@@ -138,7 +138,7 @@ def cut(images: Tensor, corners: Tensor, size: tuple[int, int], indices: Tensor 
     Returns:
         ``(N, C, *size)``.
 
-    Example:
+    Examples:
         >>> images = torch.arange(16.0).view(1, 1, 4, 4)
         >>> cut(images, torch.tensor([[1, 2]]), (2, 2))
         tensor([[[[ 6.,  7.],

@@ -54,7 +54,7 @@ class DreamOptions:
     Raises:
         ValueError: If a number is out of its range.
 
-    Example:
+    Examples:
         >>> DreamOptions(octaves=6, jitter=16).steps
         10
     """
@@ -149,7 +149,7 @@ def dream(
         ValueError: If the picture does not have the channels of the network's input, is not finite, or is too small for
             the layer; if a channel is out of range, or both ``channels`` and ``guide`` are given.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         >>> picture = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
         >>> dreamt = dream(net, picture, "1", input_spec=InputSpec(), options=DreamOptions(octaves=2, steps=3))
@@ -225,7 +225,7 @@ def zoom(
         ValueError: If the picture cannot be dreamt, see `dream`; if ``frames`` is not positive, or ``scale`` is not
             between 0 and 1.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         >>> picture = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
         >>> options = DreamOptions(octaves=1, steps=2)

@@ -19,7 +19,7 @@ def aligned(length: int) -> int:
     Returns:
         The multiple.
 
-    Example:
+    Examples:
         >>> aligned(64), aligned(65)
         (64, 96)
     """

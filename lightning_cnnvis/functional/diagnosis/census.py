@@ -41,7 +41,7 @@ class Census:
     Raises:
         LayerError: On entry, if a layer does not exist.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> with Census(net, {"1": 1}) as census, torch.no_grad():
         ...     for batch in torch.rand(3, 4, 3, 16, 16):

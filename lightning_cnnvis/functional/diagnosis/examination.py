@@ -55,7 +55,7 @@ def diagnose(
         LayerError: If a layer is not there or has no maps, or the network has no convolution.
         ValueError: If there are fewer than two images.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> _ = net[0].weight.data.abs_(), net[0].bias.data[3].fill_(-100)
         >>> found = diagnose(net, [torch.rand(8, 3, 16, 16)], input_spec=InputSpec(size=(16, 16)))

@@ -44,7 +44,7 @@ class FindingLimits:
         lost_share: Share of maps that are dead or duplicates, above which it is, too.
         layer_similarity: Linear CKA with the layer before, above which a layer could go.
 
-    Example:
+    Examples:
         >>> FindingLimits(dominance=10).dominance
         10
     """
@@ -104,7 +104,7 @@ def maps_of(channels: tuple[int, ...]) -> str:
     Returns:
         The words, with at most eight numbers.
 
-    Example:
+    Examples:
         >>> maps_of((3,)), maps_of((3, 5, 8))
         ('map 3', 'maps 3, 5 and 8')
     """

@@ -32,7 +32,7 @@ def spectra(weight: Tensor) -> tuple[Tensor, Tensor]:
         ``(K, H, W)``, the power, summed over the channels, with frequency 0 in the middle; and ``(H, W)``, the distance
         of each place from there in cycles per pixel, at most 0.71.
 
-    Example:
+    Examples:
         >>> power, frequency = spectra(torch.ones(1, 3, 5, 5))
         >>> power.shape, float(frequency[power[0] == power.max()])
         (torch.Size([1, 64, 64]), 0.0)
@@ -58,7 +58,7 @@ def aliased_energy(weight: Tensor, stride: tuple[int, int]) -> Tensor:
     Returns:
         ``(K,)``, shares in [0, 1], on the CPU; 0 where the stride is 1, and for kernels of zeros.
 
-    Example:
+    Examples:
         >>> board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(1, 3, 4, 4)
         >>> float(aliased_energy(board, (4, 4))) > 0.99, float(aliased_energy(board.abs(), (4, 4))) < 0.3
         (True, True)
@@ -80,7 +80,7 @@ def nyquist(stride: tuple[int, int]) -> float:
     Returns:
         The frequency in cycles per pixel, at most 0.5.
 
-    Example:
+    Examples:
         >>> nyquist((4, 4))
         0.125
     """
@@ -102,7 +102,7 @@ def noise_probability(weight: Tensor) -> Tensor:
         ``(K,)``, probabilities in [0, 1], on the CPU; 0 for kernels of zeros, and where there are too few kernels or
         coefficients to tell.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> kernels = torch.randn(16, 3, 1, 1, generator=generator) * torch.hann_window(9)[:, None]  # blobs
         >>> kernels = kernels.expand(16, 3, 9, 9).clone()
@@ -170,7 +170,7 @@ def nearest_kernels(weight: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
         ``(K,)``, the absolute cosine similarity to that kernel, in [0, 1]; and ``(K,)``, its number. Where there is no
         other kernel in the group, 0 and the kernel's own number. On the device of the weights.
 
-    Example:
+    Examples:
         >>> kernels = torch.eye(9).reshape(9, 1, 3, 3)[[0, 4]]  # one pixel each, which a shift takes to the other
         >>> similarity, nearest = nearest_kernels(kernels)
         >>> similarity.tolist(), nearest.tolist()

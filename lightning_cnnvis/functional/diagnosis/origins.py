@@ -63,7 +63,7 @@ def origins(model: nn.Module, layers: Sequence[str], image: Tensor) -> dict[str,
     Raises:
         LayerError: If a layer is not there, does not run, or does not return a tensor.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU()).eval()
         >>> found = origins(net, ["2"], torch.zeros(1, 3, 16, 16))["2"]
         >>> found.convolution.weight.shape, found.convolution.on_image, found.stride

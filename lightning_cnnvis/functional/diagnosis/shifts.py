@@ -38,7 +38,7 @@ def shift_errors(model: nn.Module, images: Tensor, strides: Mapping[str, tuple[i
         shifts. 0 if the map follows; 2 if the map of the shifted image is as unlike as one of another image. Layers
         with a stride of 1, or with maps of less than 24 positions a side, are missing; maps that hardly vary have 0.
 
-    Example:
+    Examples:
         >>> images = torch.rand(2, 3, 128, 128)
         >>> checks = nn.Conv2d(3, 1, 4, stride=4)
         >>> _ = checks.weight.data.copy_(torch.tensor([[1.0, -1.0], [1.0, -1.0]]).repeat(1, 3, 2, 2))

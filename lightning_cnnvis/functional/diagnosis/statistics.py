@@ -53,7 +53,7 @@ class MapStatistics:
         vectors: ``(n, K)``, mean of each map on the first 256 images that are sampled.
         vector_ids: ``(n,)``, ids of these, in order.
 
-    Example:
+    Examples:
         >>> found = MapStatistics(2, torch.device("cpu"))
         >>> found.update(torch.tensor([[0.0, 2.0], [0.0, 0.0]]), range(2))
         >>> found.is_dead.tolist(), found.highest.tolist()
@@ -158,7 +158,7 @@ class MapStatistics:
         Args:
             other: Statistics of the same maps, on the same device.
 
-        Example:
+        Examples:
             >>> batch, ids = torch.rand(8, 3, 5, 5), range(8)
             >>> whole, first, second = (MapStatistics(3, batch.device) for _ in range(3))
             >>> whole.update(batch, ids), first.update(batch[:4], ids[:4]), second.update(batch[4:], ids[4:])
@@ -222,7 +222,7 @@ class MapStatistics:
         Returns:
             A share in (0, 1]: low if the layer is wider than what it holds. NaN if there are too few positions.
 
-        Example:
+        Examples:
             >>> found = MapStatistics(4, torch.device("cpu"))
             >>> found.update(torch.randn(500, 1).expand(500, 4), range(500))  # four maps that say the same
             >>> found.saturation()
@@ -277,7 +277,7 @@ def similarity(one: MapStatistics, other: MapStatistics) -> float:
         A number in [0, 1]; 1 if the mean activations of one layer's maps are those of the other but for a rotation
         and a factor. NaN with fewer than 16 images, or where nothing is active.
 
-    Example:
+    Examples:
         >>> maps, layers = torch.rand(64, 4), [MapStatistics(4, torch.device("cpu")) for _ in range(2)]
         >>> layers[0].update(maps, range(64)), layers[1].update(3 * maps.flip(1), range(64))
         (None, None)

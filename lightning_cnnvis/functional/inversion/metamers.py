@@ -105,7 +105,7 @@ def null_similarities(features: Tensor) -> dict[str, Tensor]:
     Returns:
         ``(M * (M - 1) / 2,)`` by measure.
 
-    Example:
+    Examples:
         >>> found = null_similarities(torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 3.0], [2.0, 1.0, 0.0]]))
         >>> found["spearman"]
         tensor([ 1., -1., -1.])

@@ -53,7 +53,7 @@ class InversionMethod:
         stages: The stages, one after the other, each from the images of the last.
         weight: Factor on the normalised error in the loss, the C of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
 
-    Example:
+    Examples:
         >>> coarse, fine = Recipe((Phase(steps=60, lr=0.1),)), Recipe((Phase(steps=40, lr=0.01),))
         >>> InversionMethod((InversionStage(coarse), InversionStage(fine)), weight=20.0).weight
         20.0
@@ -126,7 +126,7 @@ def inversion_method(
     Raises:
         ValueError: If there is no method of the name, or ``steps`` is not positive.
 
-    Example:
+    Examples:
         >>> field = ReceptiveField((51, 51), (8, 8), (0, 0), (192, 27, 27), (227, 227))
         >>> inversion_method("mahendran2016", field, InputSpec(size=(227, 227))).weight
         100.0

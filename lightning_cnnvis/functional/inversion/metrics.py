@@ -19,7 +19,7 @@ def psnr(images: Tensor, originals: Tensor) -> Tensor:
     Returns:
         ``(N,)``, infinite for equal images.
 
-    Example:
+    Examples:
         >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round()
         tensor([20.])
     """
@@ -38,7 +38,7 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
     Returns:
         ``(N,)``, at most 1; NaN if a side has less than the 11 pixels of the measure's window.
 
-    Example:
+    Examples:
         >>> image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> ssim(image, image)
         tensor([1.])
@@ -77,7 +77,7 @@ def mean_distance_between(features: Tensor) -> Tensor:
     Returns:
         A scalar; NaN for a single image.
 
-    Example:
+    Examples:
         >>> mean_distance_between(torch.tensor([[0.0], [1.0], [3.0]]))  # (1 + 4 + 9) / 3
         tensor(4.6667)
     """

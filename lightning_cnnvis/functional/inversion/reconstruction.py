@@ -44,7 +44,7 @@ class InversionOptions:
             similarity of features means nothing, so that the result says which layers take a reconstruction and its
             original for the same; see `Metamers`. None leaves that out.
 
-    Example:
+    Examples:
         >>> InversionOptions(mask=FeatureMask(channels=[0, 3]), chunk=4).chunk
         4
     """
@@ -91,7 +91,7 @@ def invert(
         ValueError: If the images do not have the size and the channels of the network's input or are not finite, if
             there are none, if an option is out of range, or there is no method of the name.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> inversions = invert(net, images, "1", input_spec=InputSpec(size=(16, 16)), restarts=3, steps=8)
@@ -147,7 +147,7 @@ def invert_layers(
         LayerError: If a layer does not exist, does not stand for one call of a module, or does not return a tensor.
         ValueError: If no layer is named or one is named twice; also for the reasons that `invert` has.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 5))
         >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> inversions = invert_layers(net, images, ["1", "3"], input_spec=InputSpec(size=(16, 16)), steps=8)

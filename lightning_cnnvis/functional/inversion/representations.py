@@ -43,7 +43,7 @@ class FeatureMask:
         Raises:
             ValueError: If the layer has no such channels or positions.
 
-        Example:
+        Examples:
             >>> select = FeatureMask(channels=[0], positions=1).select("conv", (2, 4, 3, 3))
             >>> select(torch.arange(72.0).view(2, 4, 3, 3)).flatten()
             tensor([ 4., 40.])

@@ -53,7 +53,7 @@ def checked_pictures(image: Tensor, input_spec: InputSpec, name: str) -> Tensor:
     Raises:
         ValueError: If they have another shape, or pixels outside of [0, 1].
 
-    Example:
+    Examples:
         >>> checked_pictures(torch.zeros(3, 8, 8), InputSpec(), "image").shape
         torch.Size([1, 3, 8, 8])
     """

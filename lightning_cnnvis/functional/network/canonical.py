@@ -28,7 +28,7 @@ class RectifiableForward(TorchFunctionMode):
     Raises:
         ValueError: If ``lrn`` is not one of its choices.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
         >>> with RectifiableForward("identity"):
         ...     x.clamp(min=0)

@@ -32,7 +32,7 @@ def in_chunks(work: Callable[[slice], T], total: int, chunk_size: int) -> Iterat
         ValueError: If ``chunk_size`` is not positive.
         RuntimeError: If a single item does not fit into the memory, or the work fails for another reason.
 
-    Example:
+    Examples:
         >>> list(in_chunks(lambda part: (part.start, part.stop), total=5, chunk_size=2))
         [(0, 2), (2, 4), (4, 5)]
     """
@@ -67,7 +67,7 @@ def is_out_of_memory(error: Exception) -> bool:
     Returns:
         Whether the device, or the host, ran out of memory.
 
-    Example:
+    Examples:
         >>> try:
         ...     torch.empty(2**55)
         ... except RuntimeError as error:
@@ -92,7 +92,7 @@ def chunk_size(images: Tensor) -> int:
     Returns:
         The number of images, at least 1.
 
-    Example:
+    Examples:
         >>> chunk_size(torch.empty(1, 3, 96, 96)), chunk_size(torch.empty(1, 3, 2000, 2000))
         (32, 1)
     """

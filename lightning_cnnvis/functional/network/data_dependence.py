@@ -30,7 +30,7 @@ def reads_values(model: nn.Module, layer: str, image: Tensor) -> bool:
     Returns:
         Whether a value is read before the layer.
 
-    Example:
+    Examples:
         >>> class Gate(nn.Module):
         ...     def forward(self, x):
         ...         return 2 * x if x.mean() > 0 else x

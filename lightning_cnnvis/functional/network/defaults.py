@@ -43,7 +43,7 @@ def number_of_classes(model: nn.Module, input_spec: InputSpec) -> int:
     Returns:
         The number of classes; 0 if the network is not a classifier, whose output is, or contains, ``(N, classes)``.
 
-    Example:
+    Examples:
         >>> number_of_classes(nn.Sequential(nn.Flatten(), nn.Linear(48, 10)), InputSpec(size=(4, 4)))
         10
         >>> number_of_classes(nn.Conv2d(3, 8, 3), InputSpec(size=(4, 4)))
@@ -69,7 +69,7 @@ def choose_channels(layer: str, maps: int, num_channels: int | None, seed: int) 
     Returns:
         The numbers of the chosen maps, ascending.
 
-    Example:
+    Examples:
         >>> choose_channels("relu1", 96, 4, seed=0) == choose_channels("relu1", 96, 4, seed=0)
         True
     """
@@ -88,7 +88,7 @@ def choose_depths(layers: Sequence[str]) -> list[str]:
     Returns:
         One to three of the names, in order.
 
-    Example:
+    Examples:
         >>> choose_depths(["relu1", "relu2", "relu3", "relu4", "relu5"])
         ['relu2', 'relu3', 'relu5']
     """
@@ -112,7 +112,7 @@ def choose_layers(layers: Sequence[str], calls: Mapping[str, LayerCalls], count:
     Returns:
         The names, in order; all of them if they are no more than ``count``.
 
-    Example:
+    Examples:
         >>> calls = {f"relu{n}": LayerCalls(f"relu{n}", "ReLU", 1, (8, 32 >> n // 3, 32 >> n // 3)) for n in range(9)}
         >>> choose_layers(list(calls), calls)
         ['relu0', 'relu2', 'relu3', 'relu5', 'relu6', 'relu8']

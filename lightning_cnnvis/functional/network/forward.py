@@ -35,7 +35,7 @@ def blank_input(model: nn.Module, input_spec: InputSpec) -> Tensor:
     Returns:
         ``(1, C, H, W)``, of the dtype and on the device of the model's weights.
 
-    Example:
+    Examples:
         >>> blank_input(nn.Conv2d(3, 8, 3).double(), InputSpec(size=(4, 6))).shape
         torch.Size([1, 3, 4, 6])
     """
@@ -54,7 +54,7 @@ def plain_forward(model: nn.Module, layers: Sequence[str]) -> Forward:
         first, by name, and the model's own as it is. It raises a `LayerError` if a layer does not exist, does not run,
         or does not return a tensor.
 
-    Example:
+    Examples:
         >>> forward = plain_forward(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), ["0", OUTPUT])
         >>> {layer: tuple(output.shape) for layer, output in forward(torch.zeros(2, 3, 4, 4)).items()}
         {'0': (2, 8, 2, 2), '': (2, 32)}
@@ -103,7 +103,7 @@ def staged_forward(model: nn.Module, counts: Mapping[str, int], probe: Tensor) -
     Raises:
         LayerError: If a layer does not exist, or the layers are not in the order in which they run.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
         >>> forward = staged_forward(net, {"0": 2, "2": 1}, torch.zeros(1, 3, 8, 8))
         >>> {layer: output.shape[0] for layer, output in forward(torch.zeros(3, 3, 8, 8)).items()}
@@ -206,7 +206,7 @@ def model_options(model: nn.Module) -> Tensor:
     Returns:
         ``(0,)``; float32 on the CPU if the model has no floating-point weights.
 
-    Example:
+    Examples:
         >>> model_options(nn.Conv2d(3, 8, 3).double()).dtype
         torch.float64
     """
@@ -233,7 +233,7 @@ def is_about_shapes(error: Exception) -> bool:
     Returns:
         Whether its message is about a size, a shape, channels or dimensions, or, for an assertion, its line of code.
 
-    Example:
+    Examples:
         >>> is_about_shapes(ValueError("Input height (32) does not match the model's (64)."))
         True
         >>> is_about_shapes(ValueError("The counter must not be negative."))

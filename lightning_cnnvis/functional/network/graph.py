@@ -134,7 +134,7 @@ def signed(value: int) -> int:
     Returns:
         The integer with its sign.
 
-    Example:
+    Examples:
         >>> signed(2**64 - 1), signed(3)
         (-1, 3)
     """

@@ -32,7 +32,7 @@ def tensor_of(output: Any) -> Tensor:
     Raises:
         LayerError: If there is no floating-point tensor.
 
-    Example:
+    Examples:
         >>> tensor_of({"loss": torch.tensor(1.0), "logits": torch.zeros(2, 10)}).shape
         torch.Size([2, 10])
         >>> tensor_of((torch.zeros(2, 10), torch.zeros(2, 4))).shape
@@ -158,7 +158,7 @@ def read_output(model: nn.Module, input_spec: InputSpec, inputs: Tensor) -> Clas
     Raises:
         LayerError: If the output contains no tensor.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Softmax(1))
         >>> read_output(net, InputSpec(size=(2, 2)), torch.zeros(1, 3, 2, 2))
         ClassOutput(kind='probabilities', count=5, two_sided=False)
@@ -244,7 +244,7 @@ def class_indices(classes: Sequence[int | str], count: int, input_spec: InputSpe
     Raises:
         ValueError: If there is no such class, or none is named.
 
-    Example:
+    Examples:
         >>> class_indices(["dog", 0], 2, InputSpec(class_names=("cat", "dog")))
         [1, 0]
     """

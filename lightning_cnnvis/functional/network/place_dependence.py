@@ -27,7 +27,7 @@ def depends_on_place(model: nn.Module, layer: str, image: Tensor) -> bool:
     Returns:
         Whether it may.
 
-    Example:
+    Examples:
         >>> class Coordinates(nn.Module):
         ...     def forward(self, x):
         ...         row = torch.linspace(-1, 1, x.shape[3]).expand(len(x), 1, *x.shape[2:])

@@ -19,7 +19,7 @@ class InPrecision(TorchFunctionMode):
     Args:
         dtype: The floating-point type.
 
-    Example:
+    Examples:
         >>> with InPrecision(torch.float64):
         ...     torch.nn.Conv2d(3, 8, 3).bfloat16()(torch.zeros(1, 3, 4, 4)).dtype
         torch.float64

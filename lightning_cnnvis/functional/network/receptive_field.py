@@ -83,7 +83,7 @@ def receptive_field(
         LayerError: If the layer does not exist, does not stand for one call of a module, does not return a tensor,
             or if the images are too small for it.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 7, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
         >>> field = receptive_field(net, "2", (224, 224))
         >>> field.size, field.stride, field.offset

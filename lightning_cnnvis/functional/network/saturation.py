@@ -22,7 +22,7 @@ class Unsaturated(TorchDispatchMode):  # type: ignore[no-untyped-call]
     place; and it follows their results through operations that move values about. It can be entered again while it is
     active.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([-1.0, 2.0, 7.0])
         >>> with Unsaturated() as unsaturated:
         ...     y = torch.nn.functional.relu6(x)

@@ -57,7 +57,7 @@ def check_calls(model: nn.Module, layers: Sequence[str], image: Tensor) -> None:
         LayerError: If a layer does not exist, or runs several times and its name does not say which call is meant;
             the message lists the calls. Also if an image of this shape does not reach a layer.
 
-    Example:
+    Examples:
         >>> relu = nn.ReLU()
         >>> net = nn.Sequential(relu, nn.Conv2d(3, 8, 3), relu)
         >>> check_calls(net, ["0@1", "0@2"], torch.zeros(1, 3, 8, 8))

@@ -31,7 +31,7 @@ class RandomBoxes:
     Raises:
         ValueError: If a side is not above 0, or the noise is negative.
 
-    Example:
+    Examples:
         >>> boxes = RandomBoxes(first=0.5, last=0.1)
         >>> boxes.at(0.5).first
         0.3
@@ -103,7 +103,7 @@ class ColorShift:
     Raises:
         ValueError: If a range is negative, or there is no channel.
 
-    Example:
+    Examples:
         >>> shift = ColorShift(mean=1.0, std=0.0, channels=1)
         >>> shift(torch.ones(1, 1, 1, 1), torch.tensor([[0.75, 0.5]]), (1, 1)).item()
         0.5
@@ -152,7 +152,7 @@ class ColorShift:
 class RandomFlip:
     """Mirrors each image, left to right, with a probability of one half.
 
-    Example:
+    Examples:
         >>> RandomFlip()(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0.7]]), (1, 2))
         tensor([[[[2., 1.]]]])
     """
@@ -183,7 +183,7 @@ class InOrder:
     Raises:
         ValueError: If there is none.
 
-    Example:
+    Examples:
         >>> InOrder((RandomFlip(), ColorShift())).draws
         7
     """

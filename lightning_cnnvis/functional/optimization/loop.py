@@ -50,7 +50,7 @@ class Batch:
         ValueError: If there are no seeds, not as many starts as seeds, or not a whole number of groups, or if
             ``chunk`` is not positive.
 
-    Example:
+    Examples:
         >>> Batch(image_seeds(0, "cat", "dog"), size=(64, 64)).chunk
         16
     """
@@ -109,7 +109,7 @@ def image_seeds(seed: int, *identities: object) -> list[int]:
     Returns:
         One seed for each image, for `torch.Generator`; the same on every machine.
 
-    Example:
+    Examples:
         >>> image_seeds(0, "cat", "dog") == [image_seeds(0, "cat")[0], image_seeds(0, "dog")[0]]
         True
     """
@@ -148,7 +148,7 @@ def optimize(
         ValueError: If the number of channels of the starts is not that of the network's input, or a frame is not one of
             the steps.
 
-    Example:
+    Examples:
         Each of two images raises the mean of a channel. An objective of the user's own keeps the maps even.
 
         >>> from lightning_cnnvis.functional import Batch, InputSpec, Objective, Phase, RandomRoll, Recipe

@@ -30,7 +30,7 @@ class FixedMagnitude(Fourier):
         standardize: Whether each image's phases are brought to mean 0 and standard deviation 1 at each step, as in the
             authors' code. Without it, `decode` of `encode` keeps the phases of a given image.
 
-    Example:
+    Examples:
         >>> maco = FixedMagnitude()
         >>> phases = maco.init([torch.Generator().manual_seed(0)], (3, 8, 10))
         >>> phases.shape, maco.decode(phases, (8, 10)).shape, maco.magnitude((8, 10)).shape
@@ -131,7 +131,7 @@ class OwnMagnitude:
     Raises:
         ValueError: If the photograph is not ``(C, H, W)``, or has a single pixel.
 
-    Example:
+    Examples:
         >>> photograph = torch.rand(3, 8, 10, generator=torch.Generator().manual_seed(0))
         >>> own = OwnMagnitude(photograph)
         >>> start = own.init([torch.Generator().manual_seed(0)], (3, 8, 10))

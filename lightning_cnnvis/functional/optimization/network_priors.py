@@ -45,7 +45,7 @@ class BatchNormPrior:
         weight: Factor.
         first: Further factor for the first layer that runs.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.BatchNorm2d(1)).eval()  # has seen mean 0 and variance 1
         >>> with BatchNormPrior(weight=1.0, first=1.0).watching(net) as penalties:
         ...     _ = net(torch.tensor([[[[1.0, 1.0]]], [[[-1.0, 1.0]]]]))

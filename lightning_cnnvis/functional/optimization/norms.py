@@ -20,7 +20,7 @@ class DifferenceNorm:
         weight: Factor.
         unit: Pixel value that counts as 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> DifferenceNorm(weight=0.5)(torch.tensor([[[[0.0, 3.0], [0.0, 3.0]]]])) / 18**0.5
         tensor([1.2071])
@@ -57,7 +57,7 @@ class RootNorm:
         center: Pixel value, or one for each channel, that counts as 0.
         unit: Pixel value that counts as 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> RootNorm(weight=0.5, center=1.0)(torch.tensor([[[[4.0]], [[5.0]]]]))
         tensor([2.5000])

@@ -31,7 +31,7 @@ class Objective:
         bind: A function of the part of the images that a batch holds, a slice, and the device. It returns the function
             that computes their losses ``(N,)`` from the recorded activations, layer -> ``(N, ...)``.
 
-    Example:
+    Examples:
         >>> norm = Objective(("conv1",), lambda part, device: lambda maps: -maps["conv1"].flatten(1).norm(dim=1))
         >>> loss = (2 * norm).bind(slice(None), torch.device("cpu"))
         >>> loss({"conv1": torch.tensor([[[[3.0, 4.0]]]])})
@@ -89,7 +89,7 @@ def class_logit(classes: Sequence[int], output: ClassOutput | None = None) -> Ob
     Returns:
         The objective; its loss is minus the logit.
 
-    Example:
+    Examples:
         >>> loss = class_logit([2]).bind(slice(None), torch.device("cpu"))
         >>> loss({OUTPUT: torch.tensor([[0.0, 1.0, 5.0]])})
         tensor([-5.])
@@ -117,7 +117,7 @@ def class_margin(classes: Sequence[int], output: ClassOutput | None = None, weig
     Returns:
         The objective; its loss is minus the score.
 
-    Example:
+    Examples:
         >>> loss = class_margin([1]).bind(slice(None), torch.device("cpu"))
         >>> loss({OUTPUT: torch.tensor([[2.0, 3.0]])})
         tensor([-2.])
@@ -148,7 +148,7 @@ def class_log_probability(classes: Sequence[int], output: ClassOutput | None = N
     Returns:
         The objective; its loss is minus the log-probability.
 
-    Example:
+    Examples:
         >>> loss = class_log_probability([1]).bind(slice(None), torch.device("cpu"))
         >>> loss({OUTPUT: torch.tensor([[0.0, 0.0]])}).exp()
         tensor([2.])
@@ -175,7 +175,7 @@ def channel(layer: str, channels: Sequence[int]) -> Objective:
     Returns:
         The objective; its loss is minus the mean.
 
-    Example:
+    Examples:
         >>> loss = channel("conv1", [1]).bind(slice(None), torch.device("cpu"))
         >>> loss({"conv1": torch.tensor([[[[5.0, 5.0]], [[1.0, 3.0]]]])})
         tensor([-2.])
@@ -201,7 +201,7 @@ def neuron(layer: str, channels: Sequence[int], positions: Sequence[tuple[int, i
     Raises:
         ValueError: If there are not as many positions as channels.
 
-    Example:
+    Examples:
         >>> loss = neuron("conv1", [0], [(0, 1)]).bind(slice(None), torch.device("cpu"))
         >>> loss({"conv1": torch.tensor([[[[5.0, 7.0]]]])})
         tensor([-7.])
@@ -237,7 +237,7 @@ def direction(layer: str, vectors: Tensor) -> Objective:
     Returns:
         The objective; its loss is minus the mean dot product.
 
-    Example:
+    Examples:
         >>> loss = direction("fc", torch.tensor([[1.0, 2.0]])).bind(slice(None), torch.device("cpu"))
         >>> loss({"fc": torch.tensor([[3.0, 4.0]])})
         tensor([-11.])
@@ -264,7 +264,7 @@ def layer_energy(layer: str, channels: Sequence[int] | None = None) -> Objective
     Returns:
         The objective; its loss is minus the half sum. It raises a ValueError if the layer has no such channel.
 
-    Example:
+    Examples:
         >>> loss = layer_energy("conv1").bind(slice(None), torch.device("cpu"))
         >>> loss({"conv1": torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])})
         tensor([-7.])
@@ -337,7 +337,7 @@ def diversity(layer: str, group: int) -> Objective:
     Returns:
         The objective; its loss is the mean similarity, at most 1. It raises a `LayerError` if the layer has no maps.
 
-    Example:
+    Examples:
         >>> loss = diversity("conv", 2).bind(slice(None), torch.device("cpu"))
         >>> maps = torch.eye(2)[:, :, None, None].expand(2, 2, 3, 3)
         >>> loss({"conv": maps}), loss({"conv": maps[:1].expand(2, 2, 3, 3)})
@@ -401,7 +401,7 @@ def directions_between(first: Tensor, second: Tensor, count: int) -> Tensor:
     Raises:
         ValueError: If ``count`` is below 2.
 
-    Example:
+    Examples:
         >>> directions_between(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]), 3)
         tensor([[1.0000, 0.0000],
                 [0.7071, 0.7071],

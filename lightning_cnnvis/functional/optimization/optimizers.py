@@ -54,7 +54,7 @@ class Adam:
         eps: Added to the root of the mean squared gradient, in the gradient's own units, as in the paper's Algorithm 1.
             The step does not depend on the scale of the loss where the gradient is well above it.
 
-    Example:
+    Examples:
         >>> adam, params = Adam(), torch.zeros(1, 2)
         >>> stepped, _ = adam.step(params, torch.tensor([[3.0, -4.0]]), adam.init(params), lr=0.1, count=1)
         >>> stepped
@@ -102,7 +102,7 @@ class Nadam(Adam):
 
     The momentum of step t is β₁ (1 - 0.96^(0.004 t) / 2), as in Keras and PyTorch. Arguments as for `Adam`.
 
-    Example:
+    Examples:
         >>> nadam, params = Nadam(), torch.zeros(1, 2)
         >>> stepped, _ = nadam.step(params, torch.tensor([[3.0, -4.0]]), nadam.init(params), lr=0.1, count=1)
         >>> stepped.sign()
@@ -140,7 +140,7 @@ class Momentum:
         momentum: Fraction of the last step that is taken again, from 0 to 1.
         normalize: Whether each image's gradient is first divided by its mean absolute value, as in DeepDream.
 
-    Example:
+    Examples:
         >>> descent, params = Momentum(momentum=0.0), torch.zeros(1, 2)
         >>> descent.step(params, torch.tensor([[3.0, -4.0]]), descent.init(params), lr=0.5, count=1)[0]
         tensor([[-1.5000,  2.0000]])
@@ -192,7 +192,7 @@ class AdaGrad:
         decay: Factor on the sum of squared gradients at each step, from 0 to 1.
         momentum: Fraction of the last step that is taken again, from 0 to 1.
 
-    Example:
+    Examples:
         >>> adagrad, params = AdaGrad(), torch.zeros(1, 2)
         >>> adagrad.step(params, torch.tensor([[1e-4, 1e9]]), adagrad.init(params), lr=1.0, count=1)[0]
         tensor([[-9.9990e-05, -1.0000e+00]])
@@ -241,7 +241,7 @@ class PyramidDescent:
     Args:
         levels: Number of halvings; 0 only divides the gradient by its mean absolute value.
 
-    Example:
+    Examples:
         >>> descent, params = PyramidDescent(), torch.zeros(1, 1, 8, 8)
         >>> gradient = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> descent.step(params, gradient, descent.init(params), lr=0.01, count=1)[0].abs().mean()

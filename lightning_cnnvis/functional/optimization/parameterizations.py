@@ -41,7 +41,7 @@ class ImageStatistics:
         spectrum: Logarithm of the mean amplitude less that power law, for each decorrelated colour a table by scale and
             direction, see `spectrum`; empty for the power law only. `FixedMagnitude` uses it.
 
-    Example:
+    Examples:
         >>> ImageStatistics.natural(3).decay
         1.25
         >>> noise = torch.rand(64, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -181,7 +181,7 @@ class Pixels:
         center: Pixel value, or one for each channel, at which the parameters are 0.
         init_std: Standard deviation of the random start, in units; 0 starts from the centre.
 
-    Example:
+    Examples:
         >>> pixels = Pixels(unit=1 / 255, center=0.5)
         >>> params = pixels.encode(torch.ones(1, 3, 2, 2))
         >>> round(params[0, 0, 0, 0].item() / 127.5, 4), pixels.decode(params, (2, 2))[0, 0, 0, 0].item()
@@ -245,7 +245,7 @@ class Fourier:
         statistics: Statistics of the images that the network is made for; None takes everyday photographs.
         init_std: Standard deviation of the random start; 1 is that of natural images.
 
-    Example:
+    Examples:
         >>> fourier = Fourier()
         >>> params = fourier.init([torch.Generator().manual_seed(0)], (3, 8, 10))
         >>> images = fourier.decode(params, (8, 10))
@@ -317,7 +317,7 @@ def mix(matrix: Tensor, images: Tensor) -> Tensor:
     Returns:
         ``(N, D, H, W)``.
 
-    Example:
+    Examples:
         >>> mix(torch.tensor([[1.0, 2.0]]), torch.ones(1, 2, 1, 1)).item()
         3.0
     """

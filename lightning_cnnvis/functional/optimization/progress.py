@@ -22,7 +22,7 @@ def listening(listener: Listener) -> Iterator[None]:
     Yields:
         Nothing.
 
-    Example:
+    Examples:
         >>> with listening(lambda done, total: print(done, "of", total)):
         ...     report(1, 3)
         1 of 3

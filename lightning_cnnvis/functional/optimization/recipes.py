@@ -35,7 +35,7 @@ class Phase:
     Raises:
         ValueError: If ``steps``, ``lr``, ``copies`` or a scale is not positive.
 
-    Example:
+    Examples:
         >>> phase = Phase(steps=3, lr=0.1, final_lr=0.0)
         >>> [phase.lr_at(index) for index in range(3)]
         [0.1, 0.05, 0.0]
@@ -122,7 +122,7 @@ class Recipe:
     Raises:
         ValueError: If there is no phase, or ``precision`` or ``class_score`` is not one of its choices.
 
-    Example:
+    Examples:
         >>> Recipe(phases=(Phase(steps=32, lr=0.1), Phase(steps=16, lr=0.1, final_lr=0.01))).steps
         48
     """
@@ -172,7 +172,7 @@ def with_steps(recipe: Recipe, steps: int) -> Recipe:
     Raises:
         ValueError: If ``steps`` is not positive.
 
-    Example:
+    Examples:
         >>> recipe = Recipe((Phase(steps=30, lr=0.1), Phase(steps=10, lr=0.01)))
         >>> [phase.steps for phase in with_steps(recipe, 8).phases]
         [6, 2]

@@ -24,7 +24,7 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     Returns:
         ``(N,)``, 0 for an image of one colour.
 
-    Example:
+    Examples:
         >>> total_variation(torch.tensor([[[[0.0, 3.0], [4.0, 4.0]]]]))
         tensor([26.])
     """
@@ -49,7 +49,7 @@ def alpha_norm(images: Tensor, alpha: float = 6.0, *, vector: bool = False) -> T
     Returns:
         ``(N,)``, not negative.
 
-    Example:
+    Examples:
         >>> image = torch.tensor([[[[3.0]], [[4.0]]]])
         >>> alpha_norm(image, 4.0), alpha_norm(image, 4.0, vector=True)
         (tensor([337.]), tensor([625.]))
@@ -69,7 +69,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     Returns:
         ``(N, C, H, W)``.
 
-    Example:
+    Examples:
         >>> gaussian_blur(torch.eye(3)[None, None], sigma=0.5)[0, 0, 0]
         tensor([0.8093, 0.1791, 0.0118])
     """
@@ -127,7 +127,7 @@ class TotalVariation:
         unit: Pixel value that counts as 1; 1/255 measures images in grey levels.
         mean: Whether to divide by the number of pixels, so that the weight does not depend on the size.
 
-    Example:
+    Examples:
         >>> TotalVariation(weight=0.5)(torch.tensor([[[[0.0, 3.0], [4.0, 4.0]]]]))
         tensor([13.])
     """
@@ -164,7 +164,7 @@ class AlphaNorm:
         vector: Whether a pixel's colour counts as one vector; see `alpha_norm`.
         mean: Whether to divide by the number of pixels, so that the weight does not depend on the size.
 
-    Example:
+    Examples:
         >>> AlphaNorm(weight=0.5, center=1.0)(torch.tensor([[[[4.0]], [[5.0]]]]))
         tensor([12.5000])
     """
@@ -215,7 +215,7 @@ class Bounds:
         low: Smallest value, in the parameters' units.
         high: Largest value, in the parameters' units.
 
-    Example:
+    Examples:
         >>> Bounds(-1.0, 1.0)(torch.tensor([[-3.0, 0.5]]), torch.zeros(1, 2), step=1)
         tensor([[-1.0000,  0.5000]])
     """
@@ -272,7 +272,7 @@ class ColorNormBound:
     Args:
         bound: Largest Euclidean norm of a centred pixel, in the parameters' units.
 
-    Example:
+    Examples:
         >>> ColorNormBound(2.5)(torch.tensor([[[[3.0]], [[4.0]]]]), torch.zeros(1, 2, 1, 1), step=1).flatten()
         tensor([1.5000, 2.0000])
     """

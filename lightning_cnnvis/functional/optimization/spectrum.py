@@ -26,7 +26,7 @@ def frequencies(height: int, width: int) -> tuple[Tensor, Tensor]:
     Returns:
         Cycles per pixel and direction in radians, each ``(H, W // 2 + 1)``, float32 on the CPU.
 
-    Example:
+    Examples:
         >>> frequencies(4, 4)[0][0]
         tensor([0.0000, 0.2500, 0.5000])
     """

@@ -48,7 +48,7 @@ class RandomAffine:
     Raises:
         ValueError: If a value is negative or the scales are not positive and ordered.
 
-    Example:
+    Examples:
         >>> images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> still = RandomAffine(jitter=0.0, scale=(1.0, 1.0), rotate=0.0)
         >>> torch.allclose(still(images, torch.rand(2, still.draws), (8, 8)), images, atol=1e-6)
@@ -106,7 +106,7 @@ class RandomRoll:
     Args:
         pixels: Largest shift along each axis, in pixels of the image.
 
-    Example:
+    Examples:
         >>> row = torch.arange(4.0).view(1, 1, 1, 4)
         >>> RandomRoll(pixels=2)(row, torch.tensor([[0.5, 0.75]]), (1, 4))
         tensor([[[[3., 0., 1., 2.]]]])
@@ -167,7 +167,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         ``(N, C, *size)``; the same tensor if it has this size already.
 
-    Example:
+    Examples:
         >>> resize(torch.ones(1, 3, 8, 8), (4, 6)).shape
         torch.Size([1, 3, 4, 6])
     """
@@ -180,7 +180,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 class RandomCrop:
     """Cuts a window out of each image at a random place: the jitter of Mahendran & Vedaldi 2016 (arXiv 1512.02017).
 
-    Example:
+    Examples:
         >>> image = torch.arange(9.0).view(1, 1, 3, 3)
         >>> RandomCrop()(image, torch.tensor([[0.9, 0.0]]), (2, 2))
         tensor([[[[3., 4.],

@@ -51,7 +51,7 @@ def weighted_layers(network: nn.Module, layer: str, image: Tensor) -> list[Weigh
     Raises:
         LayerError: If the layer is not there, or does not depend on any weight.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
         >>> [found.name for found in weighted_layers(net, "3", torch.rand(1, 3, 8, 8))]

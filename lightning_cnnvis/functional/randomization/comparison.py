@@ -43,7 +43,7 @@ class Comparison:
         originals: ``(N, C, h, w)``.
         measures: Some of `MEASURES`.
 
-    Example:
+    Examples:
         >>> picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> found = Comparison(picture).compare(picture)
         >>> {measure: round(float(value), 3) for measure, value in found.items()}
@@ -94,7 +94,7 @@ def entropy(pictures: Tensor) -> Tensor:
     Returns:
         ``(N,)``, float32, from 0 to log2(100).
 
-    Example:
+    Examples:
         >>> entropy(torch.tensor([0.0, 1.0]).view(1, 1, 1, 2))
         tensor([1.])
     """

@@ -121,7 +121,7 @@ def weight_dependence(similarities: Mapping[str, Tensor], chance: Mapping[str, T
     Returns:
         ``(N,)``, from 0 to 1; NaN where there is no picture.
 
-    Example:
+    Examples:
         >>> similar = {"spearman": torch.tensor([-0.1]), "spearman_absolute": torch.tensor([0.7])}
         >>> chance = {"spearman": torch.tensor([0.0]), "spearman_absolute": torch.tensor([0.6])}
         >>> weight_dependence(similar, chance)
@@ -143,7 +143,7 @@ def verdict(dependence: float) -> str:
     Returns:
         A short sentence for a label.
 
-    Example:
+    Examples:
         >>> verdict(0.83), verdict(0.01)
         ('depends on the weights: 0.83', 'depends on the weights: 0.01, so it hardly shows the network')
     """

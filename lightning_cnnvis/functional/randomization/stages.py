@@ -84,7 +84,7 @@ def randomization_test(
         UnsupportedOperationError: If the network has an operation before the layer that the rule cannot pass.
         ValueError: If a number is out of range, shapes do not fit together, or a function does not return pictures.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.ReLU())
         >>> found = randomization_test(net, torch.rand(2, 3, 32, 32), "4", [0, 1])

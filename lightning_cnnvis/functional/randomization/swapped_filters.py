@@ -17,7 +17,7 @@ class SwappedFilters(saved_tensors_hooks):
         weights: The weights of the forward pass, by name.
         others: What takes their place, by name, in the same shapes and memory formats.
 
-    Example:
+    Examples:
         >>> import torch
         >>> weight, x = torch.tensor([[2.0]]), torch.tensor([[3.0]], requires_grad=True)
         >>> with SwappedFilters({"w": weight}, {"w": torch.tensor([[5.0]])}):

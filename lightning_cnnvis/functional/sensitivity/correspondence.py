@@ -88,7 +88,7 @@ def correspondence(
         ValueError: If there are fewer than two images, no part or no layer; if a part does not have a box for each
             image, or a box is empty or not within its image.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
         >>> nose = [[4, 4, 9, 9], [5, 3, 10, 8], [4, 5, 9, 10]]

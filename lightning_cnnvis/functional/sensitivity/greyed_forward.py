@@ -37,7 +37,7 @@ def squares(size: tuple[int, int], patch: int, stride: int) -> Tensor:
     Raises:
         ValueError: If the square is larger than the image, or a number is below 1.
 
-    Example:
+    Examples:
         >>> squares((4, 5), 4, 3).tolist()
         [[0, 0, 4, 4], [0, 1, 4, 5]]
     """
@@ -155,7 +155,7 @@ def greyed(images: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         Copies of the images.
 
-    Example:
+    Examples:
         >>> greyed(torch.ones(1, 1, 2, 2), torch.tensor([[0, 0, 1, 2]])).tolist()
         [[[[0.0, 0.0], [1.0, 1.0]]]]
     """

@@ -132,7 +132,7 @@ def occlusion(
         ValueError: If a number or a shape is out of range, there is no such class, or the network is neither a
             classifier nor has a convolution.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
         >>> spec = InputSpec(size=(16, 16))
@@ -253,7 +253,7 @@ def over_pixels(values: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         ``(N, H, W)``, the mean of the boxes that cover a pixel, 0 where none does.
 
-    Example:
+    Examples:
         >>> over_pixels(torch.tensor([[1.0, 3.0]]), torch.tensor([[0, 0, 1, 2], [0, 1, 1, 3]]), (1, 4)).tolist()
         [[[1.0, 2.0, 3.0, 0.0]]]
     """

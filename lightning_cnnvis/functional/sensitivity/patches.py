@@ -143,7 +143,7 @@ def patches(
         LayerError: If the layer does not exist, or has a map: projections show the parts of its units.
         ValueError: If a number is out of range, or there are fewer images than ``k``.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
         >>> found = patches(net, [torch.rand(6, 3, 16, 16)], "4", [0, 3], k=2, patch=6, stride=5)

@@ -217,7 +217,7 @@ def transformation_invariance(
         ValueError: If shapes do not fit, a strength is out of range, all transformations are left out, the hue of
             images without colour is to turn, or there is no such class.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> spec = InputSpec((16, 16))
@@ -280,7 +280,7 @@ def chosen_strengths(
     Raises:
         ValueError: If there is no such transformation, a strength is not finite or out of range, or nothing is left.
 
-    Example:
+    Examples:
         >>> chosen_strengths(InputSpec((224, 224)), {"translation": None, "rotation": []})["translation"][:3]
         (-60.0, -50.0, -40.0)
     """

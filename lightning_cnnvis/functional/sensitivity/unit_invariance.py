@@ -147,7 +147,7 @@ def unit_invariance(
         LayerError: If the layer does not exist, or has no units.
         ValueError: If shapes do not fit, or a channel, a position or an option is out of range.
 
-    Example:
+    Examples:
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
         >>> images = torch.rand(1, 3, 16, 16)

@@ -24,7 +24,7 @@ def gram(maps: Tensor) -> Tensor:
     Returns:
         ``(N, C, C)``.
 
-    Example:
+    Examples:
         >>> gram(torch.tensor([[[1.0, 3.0], [0.0, 2.0]]]))
         tensor([[[5., 3.],
                  [3., 2.]]])

@@ -125,7 +125,7 @@ def stylize(
         ValueError: If a picture does not have the channels of the network's input, is not finite, or does not go
             through the network, or there are none; if the weight is negative, or there are no steps.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU())
         >>> photo, painting = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
         >>> found = stylize(net, photo, painting.sqrt(), input_spec=InputSpec(), steps=20)

@@ -124,7 +124,7 @@ def accentuate(
             number is out of its range, the photograph is not ``(C, H, W)`` in [0, 1] of the network's channels, or
             classes are asked for and the model is not a classifier.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> photograph = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> found = accentuate(net, photograph, input_spec=InputSpec(size=(16, 16)), classes=[0, 3], steps=4)

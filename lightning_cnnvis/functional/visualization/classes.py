@@ -86,7 +86,7 @@ def visualize_classes(
         ValueError: If a class is out of range or unknown, a number is not positive, there is no preset of the name, or
             the model's output is not ``(N, classes)``; or if a judge tells other classes apart.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> spec = InputSpec(size=(16, 16), class_names=("cat", "dog", "emu", "fox"))
         >>> shown = visualize_classes(net, ["dog", 3], input_spec=spec, steps=4)

@@ -32,7 +32,7 @@ class Judge:
             whose images it judges.
         name: Its name on pictures; the name of its class if empty.
 
-    Example:
+    Examples:
         >>> Judge(nn.Linear(2, 2)).title
         'Linear'
     """
@@ -165,7 +165,7 @@ def judge_images(
         ValueError: If a judge is not a classifier, does not run on its input, or tells other classes apart; or there is
             not one class for each image.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> images = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
         >>> red, = judge_images(images, [0], [net], input_spec=InputSpec(size=(8, 8)))

@@ -77,7 +77,7 @@ def path_similarity(model: nn.Module, images: Tensor, real: Tensor, layers: Sequ
         LayerError: If a layer does not exist, or does not run.
         ValueError: If there are too few real images, no layers, or shapes differ.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> path_similarity(net, torch.rand(2, 3, 8, 8), torch.rand(4, 3, 8, 8), ["0", "1"]).similarities.shape
         torch.Size([2, 2])

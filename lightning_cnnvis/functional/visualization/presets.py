@@ -97,7 +97,7 @@ def preset_recipe(
     Raises:
         ValueError: If there is no preset of the name, or ``steps`` is not positive.
 
-    Example:
+    Examples:
         >>> preset_recipe("simonyan2013", InputSpec(), steps=20).steps
         20
     """

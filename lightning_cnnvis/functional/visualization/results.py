@@ -47,7 +47,7 @@ class VisualizationOptions:
     Raises:
         ValueError: If ``size`` is not a height and a width.
 
-    Example:
+    Examples:
         >>> VisualizationOptions(size=(96, 96), frames=[0, 48, 96]).precision
         'float32'
     """
@@ -148,7 +148,7 @@ def frame_steps(steps: int, count: int = 7) -> list[int]:
     Returns:
         The steps, ascending, from 0 to ``steps``.
 
-    Example:
+    Examples:
         >>> frame_steps(88), frame_steps(3)
         ([0, 2, 5, 11, 22, 44, 88], [0, 1, 3])
     """
@@ -305,7 +305,7 @@ def opacity(pull: Tensor, percentile: float = 80.0) -> Tensor:
     Returns:
         ``(N, H, W)`` in [0, 1]; 0 for an image that nothing pulled at.
 
-    Example:
+    Examples:
         >>> opacity(torch.tensor([[[0.0, 1.0], [2.0, 4.0]]]), percentile=75)
         tensor([[[0.0000, 0.5000],
                  [1.0000, 1.0000]]])

@@ -64,7 +64,7 @@ def maximize_activation(
         LayerError: If the layer does not exist, or its output has no channels.
         ValueError: If a channel or a position is out of range, or there is no preset of the name.
 
-    Example:
+    Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         >>> shown = maximize_activation(net, "1", [0, 3], input_spec=InputSpec(size=(16, 16)), steps=4)
         >>> shown.labels
