@@ -26,7 +26,13 @@ BLOCKS = [
 ]
 SAFE = tuple(
     ["python", "-m", module]
-    for module in ("venv", "tests.benchmarks", "tests.benchmarks.first_layer", "tests.benchmarks.first_layer_page")
+    for module in (
+        "venv",
+        "tests.benchmarks",
+        "tests.benchmarks.first_layer",
+        "tests.benchmarks.first_layer_page",
+        "tests.benchmarks.information_study",
+    )
 )
 SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --trainer.accelerator cpu"
 

@@ -268,7 +268,13 @@ def forest(groups: dict[str, list[tuple[str, Effect]]], title: str, path: Path, 
             face = "#4269d0" if effect.holm < 0.05 else "white"
             axis.plot(effect.value, place, "o", color="#4269d0", markerfacecolor=face, markersize=7)
         axis.axvline(0, color="#777777", linewidth=0.8)
-        axis.set(title=name, xlim=(-1, 1), yticks=range(len(group)), ylim=(len(group) - 0.5, -0.5))
+        axis.set(
+            title=name,
+            xlim=(-1, 1),
+            xticks=(-1, -0.5, 0, 0.5, 1),
+            yticks=range(len(group)),
+            ylim=(len(group) - 0.5, -0.5),
+        )
         axis.set_yticklabels([layer for layer, _ in group])
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[-columns:]:
@@ -280,6 +286,7 @@ def forest(groups: dict[str, list[tuple[str, Effect]]], title: str, path: Path, 
 def courses(runs: Rows, path: Path, layers: Sequence[str] = ("relu1", "relu3", "relu5", "fc7")) -> None:
     """Draws accuracy against error over the epochs of every training."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
     figure = Figure(figsize=(3 * len(layers), 5.6), dpi=110, layout="constrained")
     axes = figure.subplots(len(SETS), len(layers), sharey="row", squeeze=False)
@@ -293,6 +300,7 @@ def courses(runs: Rows, path: Path, layers: Sequence[str] = ("relu1", "relu3", "
                 axis.plot(np.exp(error), accuracy, color=color, linewidth=1, alpha=0.7)
                 axis.plot(np.exp(error[-1:]), accuracy[-1:], "o", color=color, markersize=4)
             axis.set(xscale="log", title=f"{NAMES[data]}, {layer}")
+            axis.xaxis.set(major_locator=MaxNLocator(3), minor_locator=NullLocator(), major_formatter=ScalarFormatter())
             axis.spines[["top", "right"]].set_visible(False)
         line[0].set_ylabel("validation accuracy")
     for axis in axes[-1]:
