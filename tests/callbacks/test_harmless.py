@@ -433,7 +433,7 @@ def test_an_error_of_the_networks_own_is_no_refusal(tmp_path, kind, error):
 def test_sigterm_stops_between_two_steps_and_the_epoch_is_shown_by_the_run_that_goes_on(tmp_path, monkeypatch, when):
     def make():
         if when == "steps":
-            return ClassVisualization(steps=5, input_spec=SPEC, every_n_epochs=1, on_error="raise")
+            return ClassVisualization(steps=5, preset="none", input_spec=SPEC, every_n_epochs=1, on_error="raise")
         return DeconvNetProjection(layers=["2", "5"], num_channels=1, k=1, input_spec=SPEC, every_n_epochs=1)
 
     fit(tmp_path / "whole", make(), max_epochs=3)
