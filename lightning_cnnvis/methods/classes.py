@@ -206,7 +206,7 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
     first = slice(None, None, options.samples_per_class)
     recipe = preset_name(options.preset)
     score = result.score_name
-    note = f"Optimised from noise to raise the class's {score} ({recipe}): probability and {score} reached."
+    note = f"Optimised from noise to reach the class ({recipe}): probability and {score} reached."
     if result.verdicts is not None:
         note += f" {judges_note(result.verdicts)}"
     drawn = {
