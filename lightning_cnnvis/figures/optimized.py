@@ -35,8 +35,9 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
 
     Returns:
         For a class, its probability and logit; for a channel, its peak, also as a multiple of the strongest activation
-        on real images; otherwise the score. The state follows on a second line, and on further ones by what
-        means a second try made it, how far it takes the way of real images, and how many judges see the class.
+        on real images; otherwise the score. The state follows on a second line, with the means if a second
+        attempt made it, and on further lines how far it takes the way of real images, and how many judges see the
+        class.
     """
     score = float(shown.scores[n])
     if shown.probabilities is not None:
@@ -46,9 +47,8 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
         figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
     else:
         figures = f"{score:.3g}"
-    lines = [figures, shown.states[n]]
-    if shown.means is not None and shown.means[n]:
-        lines.append(f"2nd try: {shown.means[n]}")
+    by = f" (by {shown.means[n]})" if shown.means is not None and shown.means[n] else ""
+    lines = [figures, shown.states[n] + by]
     if shown.paths is not None:
         path = shown.paths[n]
         lines.append("no real images" if path is None else path.verdict(0))

@@ -207,6 +207,8 @@ def _draw(subject: Subject, options: ClassesOptions, part: str, result: Visualiz
     recipe = preset_name(options.preset)
     score = result.score_name
     note = f"Optimised from noise to reach the class ({recipe}): probability and {score} reached."
+    if any(result.means or ()):
+        note += " In brackets, by what means a second attempt came nearer to a class that the first one missed."
     if result.verdicts is not None:
         note += f" {judges_note(result.verdicts)}"
     drawn = {
@@ -283,7 +285,8 @@ def _tables(options: ClassesOptions, part: str, result: Visualizations) -> Mappi
 
 def _strip(options: ClassesOptions, part: str, result: Visualizations) -> Strip:
     first = slice(None, None, options.samples_per_class)
-    states = [figures.state_of(result, n) for n in range(len(result.labels))]
+    # its tiles are too small to say by what means
+    states = [figures.state_of(replace(result, means=None), n) for n in range(len(result.labels))]
     small = figures.as_bytes(figures.reduced(figures.from_bytes(figures.as_bytes(result.images[first])), FRAME_SIDE))
     return Strip(
         f"{CLASSES.tag}/evolution", "Classes · evolution", result.labels[first], small, states[first], side=FRAME_SIDE

@@ -138,7 +138,7 @@ def _fourier(input_spec: InputSpec, *, statistics: ImageStatistics | None, any_s
             phases=(Phase(48, 0.12, transform=narrow), Phase(48, 0.12, final_lr=0.012, transform=narrow)),
             parameterization=Fourier(statistics, init_std=0.6),
             class_score="log_probability",
-            means="log-probability, narrow moves",
+            means="log p",
         ),
     )
 
