@@ -47,7 +47,7 @@ def state_of(shown: Visualizations, n: int, strongest: Mapping[int, float] | Non
         figures = f"{peak:.3g}" + (f" · {peak / real:.1f}× real" if real > 0 else "")
     else:
         figures = f"{score:.3g}"
-    by = f" (by {shown.means[n]})" if shown.means is not None and shown.means[n] else ""
+    by = f" ({shown.means[n]})" if shown.means is not None and shown.means[n] else ""
     lines = [figures, shown.states[n] + by]
     if shown.paths is not None:
         path = shown.paths[n]

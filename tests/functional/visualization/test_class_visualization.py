@@ -181,7 +181,7 @@ def test_what_was_not_reached_is_tried_by_other_means(net):
     worse = replace(lame.otherwise, otherwise=replace(lame, otherwise=None, means="no steps"))
     kept = visualize_classes(net, [1], input_spec=SPEC, preset=worse, steps=6)
     assert kept.means == ("",)
-    assert figures.state_of(shown, 0).endswith(" (by real steps)")
+    assert figures.state_of(shown, 0).endswith(" (real steps)")
 
 
 @pytest.mark.parametrize("kind", [None, "softmax", "sigmoid"])
