@@ -56,6 +56,8 @@ class Subject:
 
 def classes(count: int) -> tuple[int, ...]:
     """Classes of ImageNet that nothing was tuned on."""
+    if not 1 <= count <= 64:
+        raise ValueError(f"classes={count}: 1 to 64 took no part in the tuning.")
     return tuple(ORDER[8 : 8 + count])
 
 
