@@ -19,11 +19,11 @@ from lightning_cnnvis.functional.network.defaults import choose_depths
 from lightning_cnnvis.functional.network.output import class_indices, read_output, tensor_of
 from lightning_cnnvis.functional.optimization.transforms import resize
 from lightning_cnnvis.functional.visualization.accentuation import Accentuations, accentuate
-from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.isolation import isolated
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.photograph import check_photograph, photograph_of
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -76,10 +76,7 @@ class AccentuateOptions:
             raise ValueError(
                 f"channels={list(self.channels)} requires layers: name the layers that they belong to, layers=[...]."
             )
-        if isinstance(self.image, str | Path):
-            read_photograph(self.image)
-        elif self.image is not None and self.image.ndim != 3:
-            raise ValueError(f"image of shape {tuple(self.image.shape)}: give one photograph, (C, H, W).")
+        check_photograph(self.image)
 
 
 class Target(NamedTuple):
@@ -134,15 +131,7 @@ def _classes_of(subject: Subject) -> int:
 
 def _prepare(subject: Subject, options: AccentuateOptions, parts: Parts) -> Tensor:
     """The photograph."""
-    if isinstance(options.image, str | Path):
-        photograph = read_photograph(options.image, subject.input_spec.channels)
-    elif options.image is not None:
-        photograph = options.image
-    else:
-        photograph = subject.images.photograph(subject.input_spec)
-    if options.size is None:
-        return photograph
-    return figures.reduced(photograph[None], options.size)[0].clamp(0, 1)
+    return photograph_of(subject, options.image, options.size)
 
 
 def _run(

@@ -16,10 +16,10 @@ from torch import Tensor
 from lightning_cnnvis import figures
 from lightning_cnnvis.functional.deepdream.octaves import Dream, DreamOptions, dream, zoom
 from lightning_cnnvis.functional.network.defaults import choose_depths
-from lightning_cnnvis.inputs.photographs import read_photograph
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, Strip, Title
+from lightning_cnnvis.methods.photograph import check_photograph, photograph_of
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Animation, Result
 from lightning_cnnvis.methods.subject import Subject
@@ -71,10 +71,7 @@ class PhotographOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1 pixel.")
-        if isinstance(self.image, str | Path):
-            read_photograph(self.image)
-        elif self.image is not None and self.image.ndim != 3:
-            raise ValueError(f"image of shape {tuple(self.image.shape)}: give one photograph, (C, H, W).")
+        check_photograph(self.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +112,7 @@ def _parts(subject: Subject, options: PhotographOptions) -> Parts:
 
 def _prepare(subject: Subject, options: PhotographOptions, parts: Parts) -> Tensor:
     """The photograph."""
-    if isinstance(options.image, str | Path):
-        photograph = read_photograph(options.image, subject.input_spec.channels)
-    elif options.image is not None:
-        photograph = options.image
-    else:
-        photograph = subject.images.photograph(subject.input_spec)
-    if options.size is None:
-        return photograph
-    return figures.reduced(photograph[None], options.size)[0].clamp(0, 1)
+    return photograph_of(subject, options.image, options.size)
 
 
 def _run(subject: Subject, options: PhotographOptions, part: str, layers: Sequence[str], photograph: Tensor) -> Dreams:

@@ -20,6 +20,7 @@ from lightning_cnnvis.inputs.photographs import check_photographs, read_photogra
 from lightning_cnnvis.layers import naming_layer
 from lightning_cnnvis.methods.checks import check_at_least_one, check_lists
 from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot, Strip, Title
+from lightning_cnnvis.methods.photograph import bounded, check_photograph, photograph_of
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
@@ -70,10 +71,7 @@ class StyleOptions:
         check_strength(self.content_weight, self.steps)
         if self.style is not None and self.style_class is not None:
             raise ValueError("Both style and style_class are given: the style is that of one of them.")
-        if isinstance(self.image, str | Path):
-            read_photograph(self.image)
-        elif self.image is not None and self.image.ndim != 3:
-            raise ValueError(f"image of shape {tuple(self.image.shape)}: give one photograph, (C, H, W).")
+        check_photograph(self.image)
         check_photographs(self.style)
 
 
@@ -118,12 +116,6 @@ def _parts(subject: Subject, options: StyleOptions) -> Parts:
 
 def _prepare(subject: Subject, options: StyleOptions, parts: Parts) -> Prepared:
     spec = subject.input_spec
-    if isinstance(options.image, str | Path):
-        photograph = read_photograph(options.image, spec.channels)
-    elif options.image is not None:
-        photograph = options.image
-    else:
-        photograph = subject.images.photograph(spec)
     if isinstance(options.style, Tensor):
         pictures = list(options.style)
     elif options.style is not None:
@@ -135,7 +127,8 @@ def _prepare(subject: Subject, options: StyleOptions, parts: Parts) -> Prepared:
         pictures = list(subject.images.first(options.count + own, spec))[own:]
         if not pictures:
             raise ValueError("There is one image, and none whose style it could take. Give style.")
-    return _bounded(photograph, options.size), tuple(_bounded(picture, options.size) for picture in pictures)
+    photograph = photograph_of(subject, options.image, options.size)
+    return photograph, tuple(bounded(picture, options.size) for picture in pictures)
 
 
 def _of_class(subject: Subject, wanted: int | str, count: int) -> list[Tensor]:
@@ -151,10 +144,6 @@ def _of_class(subject: Subject, wanted: int | str, count: int) -> list[Tensor]:
     if not found:
         raise ValueError(f"style_class={wanted!r}: the images have none of that class, or no labels. Give style.")
     return found[:count]
-
-
-def _bounded(picture: Tensor, size: int | None) -> Tensor:
-    return picture if size is None else figures.reduced(picture[None], size)[0].clamp(0, 1)
 
 
 def _run(subject: Subject, options: StyleOptions, part: str, items: Sequence[int], prepared: Prepared) -> Stylized:
