@@ -48,8 +48,10 @@ def main(args: list[str] | None = None) -> int:
     run: dict[str, Any] = {**describe(options.device), "command": command, "quick": options.quick, "parts": {}}
     for name in options.parts:
         left = options.limit - (time.perf_counter() - begin)
+        # the limit of a part is set for a GPU: a smoke run on a busy CPU may take longer
+        limit = left if options.quick else min(PARTS[name].limit, left)
         print(f"{name} ...", file=sys.stderr, flush=True)
-        run["parts"][name] = in_process(name, settings, min(PARTS[name].limit, left))
+        run["parts"][name] = in_process(name, settings, limit)
         run["seconds"] = time.perf_counter() - begin
         write(options.output / "gpu.json", run)
         (options.output / "gpu.md").write_text(markdown(run), encoding="utf-8")
