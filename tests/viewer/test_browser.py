@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 pytestmark = pytest.mark.browser
 
-SIZES = {"phone": (390, 844), "laptop": (1280, 900), "screen": (1920, 1080)}
+SIZES = {"phone": (390, 844), "laptop": (1280, 900), "screen": (1920, 1080), "wide": (2560, 1440)}
 LOADERS = {"rust": "true", "python": "false"}
 ENTRY_POINT = "[tensorboard_plugins]\nlightning_cnnvis = lightning_cnnvis.tensorboard.plugin:CnnvisPlugin\n"
 
@@ -176,6 +176,30 @@ def test_nothing_keeps_people_out(open_page, served, scheme):
         page = ready(open_page(served.page(**state), "laptop", scheme, strict=False), ".sprite")
         found = axe.run(page).response["violations"]
         assert not [(one["id"], one["impact"], one["help"]) for one in found]
+
+
+CONTRAST = """() => {
+  const luminance = (color) => {
+    const linear = (n) => (n <= 0.03928 ? n / 12.92 : ((n + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = color.match(/[\\d.]+/g).map((n) => linear(n / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const paper = luminance(getComputedStyle(document.body).backgroundColor);
+  return [...document.querySelectorAll("body, .caption, .note, .status, .link, .layers .name")].map((one) => {
+    const ink = luminance(getComputedStyle(one).color);
+    return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
+  });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_more_contrast_where_it_is_asked_for(open_page, served, scheme):
+    page = ready(open_page(served.page(run="one", map=0), "laptop", scheme), ".map .frame")
+    usual = page.evaluate(CONTRAST)
+    page.emulate_media(contrast="more")
+    more = page.evaluate(CONTRAST)
+    assert all(b > a for a, b in zip(usual, more, strict=True))
+    assert min(more) >= 7  # the limit of WCAG's level AAA
 
 
 def test_one_slider_moves_everything_and_plays(open_page, served):
