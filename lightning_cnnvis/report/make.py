@@ -50,7 +50,7 @@ def report(
     Raises:
         CheckpointError: If there is no checkpoint, or one cannot be loaded.
         DataError: If there are no images to show the network.
-        ModuleNotFoundError: If Jinja2, Matplotlib or SciPy is missing.
+        ModuleNotFoundError: If Matplotlib or SciPy is missing.
         OSError: If the file cannot be written.
 
     Examples:
@@ -62,7 +62,7 @@ def report(
         >>> report(net, file, torch.rand(2, 3, 16, 16), input_spec=InputSpec(size=(16, 16)), options=few).name
         'report.html'
     """
-    require("jinja2", "matplotlib", "scipy")
+    require("matplotlib", "scipy")
     if isinstance(source, str | Path) and Path(source).is_dir():
         with Run(source, trust=opening.get("trust", False)) as run:
             return report(run, output, data, layers=layers, options=options, **opening)

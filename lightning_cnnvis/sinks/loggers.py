@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import io
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lightning_utilities.core.imports import module_available
@@ -224,6 +226,23 @@ class WandbSink(LoggerSink):
         """
         if hasattr(self.logger, "log_text"):
             self.logger.log_text(key=logged_name(tag), columns=["finding"], data=[[line] for line in lines], step=step)
+
+    @property
+    def takes_pages(self) -> bool:  # type: ignore[override]
+        """Whether the run takes artifacts."""
+        return hasattr(self.experiment, "log_artifact")
+
+    def page(self, name: str, html: str) -> None:
+        """Keeps a page as an artifact of the type ``report``.
+
+        Args:
+            name: Name of the page; the artifact's begins with the id of the run.
+            html: One HTML file.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.html"
+            file.write_text(html, encoding="utf-8")
+            self.experiment.log_artifact(str(file), name=f"{self.experiment.id}-cnnvis-{name}", type="report")
 
 
 class MLflowSink(LoggerSink):

@@ -91,6 +91,9 @@ class Sink:
     takes_views: bool = False
     """Whether it has a use for what the viewer reads, which costs some time to encode."""
 
+    takes_pages: bool = False
+    """Whether it has a use for a page of all that the viewer reads, when a run has ended."""
+
     def picture(self, tag: str, picture: EncodedPicture, step: int) -> None:
         """Takes a picture.
 
@@ -149,6 +152,14 @@ class Sink:
         Args:
             view: The data.
             step: The epoch, counted from 1.
+        """
+
+    def page(self, name: str, html: str) -> None:
+        """Takes the page of a run that has ended, if it `takes_pages`.
+
+        Args:
+            name: Name of the page.
+            html: One HTML file that needs no other.
         """
 
     def flush(self) -> None:

@@ -191,10 +191,12 @@ class Sinks:
     @property
     def takes_views(self) -> bool:
         """Whether any sink has a use for what the viewer reads. A sink that cannot be asked has none."""
-        found: list[bool] = []
-        for target in self._targets:
-            self._try(target, lambda sink: found.append(sink.takes_views))
-        return any(found)
+        return self._any(lambda sink: sink.takes_views)
+
+    @property
+    def takes_pages(self) -> bool:
+        """Whether any sink has a use for the page of a run. A sink that cannot be asked has none."""
+        return self._any(lambda sink: sink.takes_pages)
 
     def view(self, view: EncodedView, step: int) -> None:
         """Gives what the viewer reads to the sinks that have a use for it.
@@ -207,6 +209,18 @@ class Sinks:
             SinkError: Like `scalar`.
         """
         self._send(lambda sink: sink.view(view, step) if sink.takes_views else None, self._targets)
+
+    def page(self, name: str, html: str) -> None:
+        """Gives the page of a run that has ended to the sinks that have a use for it.
+
+        Args:
+            name: Name of the page.
+            html: One HTML file that needs no other.
+
+        Raises:
+            SinkError: Like `scalar`.
+        """
+        self._send(lambda sink: sink.page(name, html) if sink.takes_pages else None, self._targets)
 
     def __enter__(self) -> Sinks:
         """Gathers failures until the end of the block."""
@@ -224,6 +238,12 @@ class Sinks:
             self._raise_failures()
         elif not self._open_blocks:
             self._failures = []
+
+    def _any(self, ask: Callable[[Sink], bool]) -> bool:
+        found: list[bool] = []
+        for target in self._targets:
+            self._try(target, lambda sink: found.append(ask(sink)))
+        return any(found)
 
     def _send(self, deliver: Callable[[Sink], None], targets: Sequence[_Target]) -> None:
         for target in targets:

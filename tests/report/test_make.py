@@ -128,8 +128,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(checkpoint, tmp_path, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_without_jinja2(checkpoint, capsys, monkeypatch):
-    monkeypatch.setattr("lightning_cnnvis.evolution.accuracy.module_available", lambda name: name != "jinja2")
+def test_without_scipy(checkpoint, capsys, monkeypatch):
+    monkeypatch.setattr("lightning_cnnvis.evolution.accuracy.module_available", lambda name: name != "scipy")
     assert "pip install 'lightning-cnnvis[posthoc]'" in fails(capsys, checkpoint, "--data", "photos")
 
 

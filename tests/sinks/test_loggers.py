@@ -63,6 +63,8 @@ def test_weights_and_biases(tmp_path, monkeypatch, memory):
     gifs = list((media / "videos").rglob("*.gif"))
     assert [Image.open(gif).n_frames for gif in gifs] == [3, 3]
     assert {"class_probability/cat", "cnnvis/overhead", "cnnvis/seconds/class_visualization"} <= summary.keys()
+    (page,) = (path for path in (tmp_path / "WANDB_DATA_DIR").rglob("staging/*") if path.is_file())
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_mlflow(tmp_path, memory):

@@ -21,6 +21,7 @@ from lightning_cnnvis.callbacks.base.fixed_images import FixedImages, ImagesWith
 from lightning_cnnvis.callbacks.base.interruption import stop_on_sigterm
 from lightning_cnnvis.callbacks.base.own_images import OwnImages
 from lightning_cnnvis.callbacks.base.run_images import validation_is_sure
+from lightning_cnnvis.callbacks.base.run_page import RunPage
 from lightning_cnnvis.evolution.strips import PictureColumn, PictureStrip
 from lightning_cnnvis.functional.optimization.parameterizations import ImageStatistics
 from lightning_cnnvis.functional.tensors import to_cpu
@@ -84,6 +85,7 @@ class MethodCallback(VisualizationCallback):
         self._strips: dict[str, PictureStrip] = {}
         self._network_known = False  # to the viewer
         self._drawn: Drawings = {}  # of the part that is being shown
+        self._page = RunPage()
         super().__init__(self._named_layers(), **schedule)
 
     def check(self, context: VisualizationContext) -> None:
@@ -107,7 +109,7 @@ class MethodCallback(VisualizationCallback):
             with self.guarded(context.epoch, part or None):
                 result = self.show_part(context, options, part, items, prepared)
                 shown += result is not None
-                if result is not None and self.viewer and context.sinks.takes_views:
+                if result is not None and self.viewer:
                     self._show_in_viewer(context, options, part, result)
                 self._drawn = {}
         return shown > 0
@@ -260,17 +262,20 @@ class MethodCallback(VisualizationCallback):
 
     def _show_in_viewer(self, context: VisualizationContext, options: Any, part: str, result: Any) -> None:
         """Gives the sections of a report on this part alone, as they are at this epoch, to what the viewer reads."""
+        give = self._page.taking(context.sinks)
+        if give is None:
+            return
         peers: list[pl.Callback] = context.trainer.callbacks  # type: ignore[attr-defined]
         if not any(peer._network_known for peer in peers if isinstance(peer, MethodCallback)):
             self._network_known = True
-            context.sinks.view(encode_network(_leaves(context)), context.epoch)
+            give(encode_network(_leaves(context)), context.epoch)
         # as they were shown a moment ago: drawing them again would double what they cost
         pictures = {tag: drawing for tag, drawing in self._drawn.items() if not isinstance(drawing, Animation)}
         whole = self.method.result(pictures, parts={part: result})
         numbers = self.numbers_of(options, part, result)
         for n, section in enumerate(self.method.sections(context, options, whole, self.evolution_of(part))):
             about = About(self.label, part, n, context.epoch, numbers if n == 0 else {}, self.method.plots)
-            context.sinks.view(encode(section, about), context.epoch)
+            give(encode(section, about), context.epoch)
 
     def _images_of(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Images:
         return ImagesWithFixed(super()._images_of(trainer, pl_module), self._fixed)
@@ -283,6 +288,7 @@ class MethodCallback(VisualizationCallback):
         if stage == "fit":
             self._parts, self._strips, self._fixed.taken, self._network_known = {}, {}, None, False
             self._own.forget()
+            self._page = RunPage()
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -310,6 +316,15 @@ class MethodCallback(VisualizationCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if first is not None and self._needs_a_training_batch(trainer):
             self._take(trainer, lambda: first.images)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the loggers that take one a page of all that the run has shown; the first of its callbacks does."""
+        super().on_fit_end(trainer, pl_module)
+        every: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        peers = [peer for peer in every if isinstance(peer, MethodCallback)]
+        if peers[0] is self:
+            with self.guarded(trainer.current_epoch), self._sinks as sinks:
+                RunPage.of([peer._page for peer in peers]).give(sinks, type(pl_module).__name__)
 
     def _needs_a_training_batch(self, trainer: pl.Trainer) -> bool:
         sure = not self._fixed.wanted or validation_is_sure(trainer)
