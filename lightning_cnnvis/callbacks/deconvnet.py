@@ -222,7 +222,7 @@ class DeconvNetProjection(FollowingCallback[Harvest], method=DECONV):
         projections = fixed.project(context.network, part, rule=options.rule, lrn=options.lrn).to("cpu")
         convergence = self._convergence[part] = evolution.advance(context.epoch, top, projections.pixels)
         for name, value in convergence.scalars().items():
-            context.sinks.scalar(f"{name}/{part}", value, context.epoch)
+            self._numbers[f"{name}/{part}"] = value
         if self.evolution:
             strongest = result.projections[:: options.k][:STRIP_ROWS]
             ids = top.sample_ids[:STRIP_ROWS, 0]

@@ -20,7 +20,7 @@ class Occlusion(MethodCallback, method=OCCLUSION):
     of the strongest feature map, the probability of the class, the most probable class; ``occlusion/evolution``, the
     probability laid over the image, a row an image, a column an epoch, all on the scale from 0 to 1.
 
-    Scalars: ``occlusion_drop/largest`` and ``occlusion_drop/mean``, how far the most harmful square, and all of them on
+    Scalars: ``occlusion_largest_drop`` and ``occlusion_mean_drop``, how far the most harmful square, and all of them on
     average, lower the probability.
 
     Args:

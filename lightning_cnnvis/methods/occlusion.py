@@ -219,8 +219,8 @@ def _scalars(options: OcclusionOptions, part: str, result: OccludedImages) -> Ma
         return {}
     drops = result.occlusion.drops
     return {
-        f"{OCCLUSION.tag}_drop/largest": float(drops.amax(1).mean()),
-        f"{OCCLUSION.tag}_drop/mean": float(drops.mean()),
+        f"{OCCLUSION.tag}_largest_drop": float(drops.amax(1).mean()),
+        f"{OCCLUSION.tag}_mean_drop": float(drops.mean()),
     }
 
 
@@ -274,10 +274,12 @@ OCCLUSION = Method(
     trial=_trial,
     scalars=_scalars,
     plots={
-        "occlusion_drop": ScalarPlot(
-            "Drop of the probability under a grey square",
-            "Mean over the images: of the most harmful square, and of all squares.",
-        )
+        "occlusion_largest_drop": ScalarPlot(
+            "Drop of the probability under the most harmful grey square", "Mean over the images."
+        ),
+        "occlusion_mean_drop": ScalarPlot(
+            "Drop of the probability under a grey square", "Mean over the images and the places of the square."
+        ),
     },
     strip=_strip,
     probes=lambda options: options.count if options.images is None else 0,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from operator import methodcaller
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +27,8 @@ class Sinks:
     TensorBoard, Weights & Biases, MLflow, Comet, Aim and those of `register_logger_sink` show pictures, other loggers
     get the scalars. Files are named ``<folder>/<tag>/epoch_0005.png`` and appear when they are complete.
 
-    Everything is logged at ``step`` = epoch, counted from 1: pictures and scalars share that axis.
+    Pictures are logged at ``step`` = epoch, counted from 1; scalars at the training step, as Lightning's own are, so
+    that cursors link. In the loggers, every name is in the group ``cnnvis``.
 
     A sink that fails does not stop the others. Once all have been tried, the failures are raised as one `SinkError`: at
     the end of the ``with`` block if there is one, else by the method itself.
@@ -34,6 +38,7 @@ class Sinks:
         folder: Folder for the files: a path, or the URL of a remote one that fsspec knows, such as
             ``"s3://bucket/run"``. None: no files.
         sinks: Any other sinks.
+        training_step: Tells the step that loggers show a scalar at; by default, it is the epoch.
 
     Attributes:
         loggers: The loggers.
@@ -53,16 +58,22 @@ class Sinks:
     folder: Path | str | None
 
     def __init__(
-        self, loggers: Sequence[Any] = (), folder: str | Path | None = None, *, sinks: Sequence[Sink] = ()
+        self,
+        loggers: Sequence[Any] = (),
+        folder: str | Path | None = None,
+        *,
+        sinks: Sequence[Sink] = (),
+        training_step: Callable[[], int] | None = None,
     ) -> None:
         self.loggers = tuple(loggers)
         self._files = None if folder is None else FileSink(folder)
         self.folder = None if self._files is None else self._files.folder
-        self._others = [
-            *(_Target(f"logger {type(logger).__name__}", partial(logger_sink, logger)) for logger in self.loggers),
-            *(_Target.of(sink) for sink in sinks),
+        self._training_step = training_step
+        self._loggers = [
+            _Target(f"logger {type(logger).__name__}", partial(logger_sink, logger)) for logger in self.loggers
         ]
-        self._targets = [*([] if self._files is None else [_Target.of(self._files)]), *self._others]
+        self._sinks = [_Target.of(sink) for sink in sinks]
+        self._targets = [*([] if self._files is None else [_Target.of(self._files)]), *self._loggers, *self._sinks]
         self._open_blocks = 0
         self._failures: list[str] = []
 
@@ -88,7 +99,7 @@ class Sinks:
         if not trainer.is_global_zero:
             return cls()
         if trainer.fast_dev_run:
-            return cls(trainer.loggers)
+            return cls(trainer.loggers, training_step=partial(_training_step, trainer))
         folder = located(log_dir or trainer.default_root_dir)
         if trainer.loggers:
             logger = trainer.loggers[0]
@@ -100,7 +111,7 @@ class Sinks:
                 folder = join(folder, *(str(part) for part in (logger.name, logger.version) if part not in {None, ""}))
         folder = join(folder, "cnnvis")
         sweep(folder)
-        return cls(trainer.loggers, folder)
+        return cls(trainer.loggers, folder, training_step=partial(_training_step, trainer))
 
     def picture(self, tag: str, picture: Picture, step: int) -> None:
         """Writes a picture.
@@ -136,7 +147,7 @@ class Sinks:
             file = self._files.path(tag, step, ".gif")
             if self._try(files, lambda sink: sink.animation(tag, encoded, step)) and isinstance(file, Path):
                 encoded = replace(encoded, path=file)  # for loggers that take animations from files only
-        self._send(lambda sink: sink.animation(tag, encoded, step), self._others)
+        self._send(lambda sink: sink.animation(tag, encoded, step), [*self._loggers, *self._sinks])
 
     def table(self, tag: str, csv: str) -> None:
         """Writes a table to ``<folder>/<tag>.csv``. Experiment loggers do not take tables.
@@ -186,7 +197,32 @@ class Sinks:
         Raises:
             SinkError: If a logger failed; inside a ``with`` block at its end.
         """
-        self._send(lambda sink: sink.scalar(tag, value, step), self._targets)
+        self.scalars({tag: value}, step, single=True)
+
+    def scalars(self, values: Mapping[str, float], step: int, *, single: bool = False) -> None:
+        """Logs numbers of many layers, classes or images; to loggers, as one curve for each kind: their mean.
+
+        Args:
+            values: The numbers by tag. The part of a tag before the first slash says what is counted, the rest of what.
+            step: The epoch, counted from 1.
+            single: Whether loggers get each number, and no mean.
+
+        Raises:
+            SinkError: Like `scalar`.
+
+        Examples:
+            >>> from lightning_cnnvis.sinks import Recording
+            >>> recording = Recording()
+            >>> Sinks(sinks=[recording]).scalars({"dead_maps/relu1": 0.5, "dead_maps/relu2": 0.1}, step=5)
+            >>> recording.scalars["dead_maps/relu1"]
+            {5: 0.5}
+        """
+        for tag, value in values.items():
+            self._deliver(methodcaller("scalar", tag, value, step), self._sinks)
+        logged_at = step if self._training_step is None else self._training_step()
+        for tag, value in (values if single else _means(values)).items():
+            self._deliver(methodcaller("scalar", tag, value, logged_at), self._loggers)
+        self._raise_failures()
 
     @property
     def takes_views(self) -> bool:
@@ -246,9 +282,12 @@ class Sinks:
         return any(found)
 
     def _send(self, deliver: Callable[[Sink], None], targets: Sequence[_Target]) -> None:
+        self._deliver(deliver, targets)
+        self._raise_failures()
+
+    def _deliver(self, deliver: Callable[[Sink], None], targets: Sequence[_Target]) -> None:
         for target in targets:
             self._try(target, deliver)
-        self._raise_failures()
 
     def _try(self, target: _Target, deliver: Callable[[Sink], None]) -> bool:
         try:
@@ -265,6 +304,21 @@ class Sinks:
         if self._failures and not self._open_blocks:
             failures, self._failures = self._failures, []
             raise SinkError(failures)
+
+
+def _means(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean of each kind of number, without those that are not known."""
+    kinds: dict[str, list[float]] = {}
+    for tag, value in values.items():
+        if not math.isnan(value):
+            kinds.setdefault(tag.partition("/")[0], []).append(value)
+    return {kind: fmean(found) for kind, found in kinds.items()}
+
+
+def _training_step(trainer: Any) -> int:
+    """The step that Lightning logs scalars at: not ``global_step``, which counts every optimizer's."""
+    loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
+    return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
 
 
 class _Target:

@@ -130,25 +130,33 @@ def _told_apart(safe: str, part: str) -> str:
 _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]+")
 
 
+GROUP = "cnnvis"
+"""The first part of every name in a logger, which groups by it."""
+
+
+def _grouped(tag: str) -> str:
+    return tag if tag.startswith(f"{GROUP}/") else f"{GROUP}/{tag}"
+
+
 def logged_name(tag: str) -> str:
-    """Makes the name of a tag in a logger, which may take it for a path.
+    """Makes the name of a tag in a logger, which may take it for a path. All are in one group, ``cnnvis``.
 
     The name holds no control characters and no broken Unicode, which log files cannot store. Every part between slashes
-    is shortened to a valid file name, and leads nowhere else. An ordinary tag stays as it is.
+    is shortened to a valid file name, and leads nowhere else. Otherwise, a tag stays as it is.
 
     Args:
         tag: Any text.
 
     Returns:
-        The name. Distinct tags have distinct names.
+        The name. Distinct tags have distinct names, if none begins with the group.
 
     Examples:
         >>> logged_name("class_probability/tench, Tinca tinca")
-        'class_probability/tench, Tinca tinca'
+        'cnnvis/class_probability/tench, Tinca tinca'
         >>> logged_name("class_probability/../cat")
-        'class_probability/_-5ec1f7e7/cat'
+        'cnnvis/class_probability/_-5ec1f7e7/cat'
     """
-    return "/".join(_logged_part(part) for part in tag.split("/"))
+    return "/".join(_logged_part(part) for part in _grouped(tag).split("/"))
 
 
 _NOT_MLFLOWS = re.compile(r"[^\w. -]+", re.ASCII)
@@ -161,13 +169,14 @@ def mlflow_name(tag: str) -> str:
         tag: Any text.
 
     Returns:
-        The name. Distinct tags have distinct names.
+        The name. Distinct tags have distinct names, if none begins with the group.
 
     Examples:
         >>> mlflow_name("class_probability/tench, Tinca tinca")
-        'class_probability/tench_ Tinca tinca-62639ff2'
+        'cnnvis/class_probability/tench_ Tinca tinca-62639ff2'
     """
-    return "/".join(_told_apart(_NOT_MLFLOWS.sub("_", _logged_part(part)), part) for part in tag.split("/"))
+    parts = _grouped(tag).split("/")
+    return "/".join(_told_apart(_NOT_MLFLOWS.sub("_", _logged_part(part)), part) for part in parts)
 
 
 def _logged_part(part: str) -> str:

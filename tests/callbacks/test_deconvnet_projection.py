@@ -94,11 +94,12 @@ def test_pictures_are_in_files_and_in_tensorboard(tmp_path):
     ]
     assert pictures(trainer) == expected
     events = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()
-    assert sorted(events.Tags()["images"]) == sorted({name.rsplit("/", 1)[0] for name in expected})
-    assert [event.step for event in events.Images("deconvnet/relu1")] == [1, 2]
+    assert sorted(events.Tags()["images"]) == sorted({f"cnnvis/{name.rsplit('/', 1)[0]}" for name in expected})
+    assert [event.step for event in events.Images("cnnvis/deconvnet/relu1")] == [1, 2]
     scalars = events.Tags()["scalars"]
-    assert {"dead_maps/relu1", "projection_similarity/relu2", "top_overlap/relu2"} <= set(scalars)
-    assert [event.step for event in events.Scalars("projection_similarity/relu1")] == [2]
+    assert {"cnnvis/dead_maps", "cnnvis/projection_similarity", "cnnvis/top_overlap"} <= set(scalars)
+    assert not [tag for tag in scalars if "relu" in tag]
+    assert len(events.Scalars("cnnvis/projection_similarity")) == 1  # from the second epoch on
 
 
 def test_harvest_finds_what_a_pass_over_the_validation_set_finds(tmp_path):

@@ -163,8 +163,8 @@ def test_while_a_network_trains(tmp_path, caplog):
     for name in ("activity/2", "activity/5", "evolution/2", "kernels/2"):
         assert {path.name for path in (folder / name).iterdir()} == {"epoch_0001.png", "epoch_0002.png"}
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert "diagnosis_dead/5" in events.Tags()["scalars"]
-    (text,) = (tag for tag in events.Tags()["tensors"] if tag.startswith("diagnosis/findings"))
+    assert "cnnvis/diagnosis_dead" in events.Tags()["scalars"]
+    (text,) = (tag for tag in events.Tags()["tensors"] if tag.startswith("cnnvis/diagnosis/findings"))
     assert b"is dead" in events.Tensors(text)[-1].tensor_proto.string_val[0]
 
 

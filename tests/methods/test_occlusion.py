@@ -35,8 +35,8 @@ def test_the_first_images_with_squares_that_fit_the_input():
     assert list(found.pictures) == ["occlusion/images"]
     assert found.parts[""].projections.channels.tolist() == found.occlusion.channels.tolist()
     drops = expected.drops
-    assert found.scalars["occlusion_drop/largest"] == pytest.approx(float(drops.amax(1).mean()), abs=1e-5)
-    assert found.scalars["occlusion_drop/mean"] == pytest.approx(float(drops.mean()), abs=1e-5)
+    assert found.scalars["occlusion_largest_drop"] == pytest.approx(float(drops.amax(1).mean()), abs=1e-5)
+    assert found.scalars["occlusion_mean_drop"] == pytest.approx(float(drops.mean()), abs=1e-5)
 
 
 def test_fewer_images_than_were_asked_for_and_shares_of_them():

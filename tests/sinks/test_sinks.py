@@ -1,6 +1,7 @@
 """Pictures and scalars arrive in files and loggers, whatever their names and whatever fails."""
 
 import io
+import math
 import pickle
 import posixpath
 import re
@@ -122,7 +123,8 @@ def test_identifiers_stay_as_they_are(part):
 @pytest.mark.parametrize("name", [logged_name, mlflow_name])
 def test_a_name_in_a_logger_leads_nowhere_else(name, tag):
     logged = name(tag)
-    assert logged.count("/") == tag.count("/")
+    assert logged.startswith("cnnvis/")
+    assert logged.count("/") == tag.count("/") + 1
     for part in logged.split("/"):
         assert part.strip(" .")
         assert len(part.encode()) <= 140
@@ -146,7 +148,8 @@ def test_distinct_tags_have_distinct_names_in_a_logger(name, one, other):
 
 def test_names_of_classes_stay_as_they_are_in_a_logger():
     for tag in ("class_probability/tench, Tinca tinca", "class_probability/猫", "a/Who's (d)? 50%"):
-        assert logged_name(tag) == tag
+        assert logged_name(tag) == f"cnnvis/{tag}"
+    assert logged_name("cnnvis/overhead") == "cnnvis/overhead"
 
 
 # Files.
@@ -201,15 +204,15 @@ def test_tensorboard(tmp_path):
         sinks.scalar("score", 0.5, 5)
     # flushed: it can be read while the run goes on
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    (tag,) = (tag for tag in events.Tags()["images"] if tag != "zoom")
-    assert re.fullmatch(r"deconvnet/a b-[0-9a-f]{8}", tag)
+    (tag,) = (tag for tag in events.Tags()["images"] if tag != "cnnvis/zoom")
+    assert re.fullmatch(r"cnnvis/deconvnet/a b-[0-9a-f]{8}", tag)
     images = events.Images(tag)
     assert [image.step for image in images] == [1, 2, 5]
     assert (images[0].height, images[0].width) == (5, 7)
     (folder,) = (tmp_path / "files" / "deconvnet").iterdir()
     assert images[2].encoded_image_string == (folder / "epoch_0005.png").read_bytes()
-    assert Image.open(io.BytesIO(events.Images("zoom")[0].encoded_image_string)).n_frames == 3
-    assert [(event.step, event.value) for event in events.Scalars("score")] == [(5, 0.5)]
+    assert Image.open(io.BytesIO(events.Images("cnnvis/zoom")[0].encoded_image_string)).n_frames == 3
+    assert [(event.step, event.value) for event in events.Scalars("cnnvis/score")] == [(5, 0.5)]
 
 
 class Fake:
@@ -234,7 +237,7 @@ def test_a_writer_of_another_make():
         sinks.picture("a", PICTURE, 3)
     (name, arguments), (last, _) = writer.calls
     assert (name, last) == ("add_image", "flush")
-    assert arguments["tag"] == "a"
+    assert arguments["tag"] == "cnnvis/a"
     assert arguments["step"] == 3
     assert arguments["dataformats"] == "HWC"
     assert arguments["img"] is PICTURE
@@ -252,12 +255,12 @@ def test_weights_and_biases(tmp_path):
     sinks.animation("zoom", FRAMES, 3)
     sinks.scalar("score", 0.5, 3)
     (_, image), (_, video), (_, scalar) = logger.calls
-    assert image["key"] == "a/b"
+    assert image["key"] == "cnnvis/a/b"
     assert image["images"][0] is PICTURE
     assert image["caption"] == ["epoch 3"]
     assert image["step"] == video["step"] == 3  # of the slider that counts epochs
     assert video["videos"] == [str(tmp_path / "zoom" / "epoch_0003.gif")]
-    assert scalar == {"metrics": {"score": 0.5}, "step": 3}
+    assert scalar == {"metrics": {"cnnvis/score": 0.5}, "step": 3}
 
 
 def test_mlflow(tmp_path):
@@ -272,7 +275,7 @@ def test_mlflow(tmp_path):
     assert image["run_id"] == "7"
     assert image["image"] is PICTURE
     assert image["step"] == 3
-    assert image["key"].startswith("a/Tinca_ tinca_-")
+    assert image["key"].startswith("cnnvis/a/Tinca_ tinca_-")
     assert artifact["local_path"] == str(tmp_path / "zoom" / "epoch_0003.gif")
 
 
@@ -283,8 +286,8 @@ def test_comet(tmp_path):
     sinks.animation("zoom", FRAMES, 3)
     (_, image), (_, video) = experiment.calls
     assert np.array_equal(pixels(image["image_data"]), PICTURE)
-    assert (image["name"], image["step"]) == ("a", 3)
-    assert (video["name"], video["step"]) == ("zoom", 3)
+    assert (image["name"], image["step"]) == ("cnnvis/a", 3)
+    assert (video["name"], video["step"]) == ("cnnvis/zoom", 3)
 
 
 def test_aim(monkeypatch):
@@ -293,7 +296,7 @@ def test_aim(monkeypatch):
     run = kind("track(value, name=None, step=None)")
     Sinks([Fake(METRICS, experiment=run)]).picture("a", PICTURE, 3)
     ((_, arguments),) = run.calls
-    assert (arguments["name"], arguments["step"]) == ("a", 3)
+    assert (arguments["name"], arguments["step"]) == ("cnnvis/a", 3)
     assert np.array_equal(np.asarray(arguments["value"]), PICTURE)
 
 
@@ -304,6 +307,20 @@ def test_loggers_without_pictures_leave_the_files(tmp_path, make):
         sinks.animation("b", FRAMES, 1)
         sinks.scalar("score", 0.5, 1)
     assert len(list((tmp_path / "files").rglob("epoch_*"))) == 2
+
+
+def test_loggers_get_the_mean_of_each_kind_of_number():
+    numbers = {"dead/a": 0.5, "dead/b/c": 0.1, "dead/d": math.nan, "steps": 8.0, "unknown/a": math.nan}
+    few, every, kept = Fake(METRICS), Fake(METRICS), Recording()
+    Sinks([few], sinks=[kept], training_step=lambda: 70).scalars(numbers, 3)
+    Sinks([every]).scalars(numbers, 3, single=True)
+    assert [arguments for _, arguments in few.calls] == [
+        {"metrics": {"cnnvis/dead": pytest.approx(0.3)}, "step": 70},
+        {"metrics": {"cnnvis/steps": 8.0}, "step": 70},
+    ]
+    assert [next(iter(arguments["metrics"])) for _, arguments in every.calls] == [f"cnnvis/{tag}" for tag in numbers]
+    assert {arguments["step"] for _, arguments in every.calls} == {3}
+    assert kept.scalars["dead/b/c"] == {3: 0.1}
 
 
 # Failures.
@@ -491,7 +508,7 @@ def test_an_animation_reaches_comet_without_a_local_folder(memory):
     Sinks([Fake(METRICS, experiment=experiment)], "memory://bucket/run").animation("zoom", FRAMES, 3)
     ((_, video),) = experiment.calls
     assert video["file"].getvalue() == encode_gif(FRAMES, 0.25)
-    assert (video["name"], video["step"], video["format"]) == ("zoom", 3, "gif")
+    assert (video["name"], video["step"], video["format"]) == ("cnnvis/zoom", 3, "gif")
 
 
 # Sinks of one's own.

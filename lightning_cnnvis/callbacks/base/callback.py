@@ -76,6 +76,7 @@ class VisualizationCallback(pl.Callback):
         get_images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
             them: a function, or its dotted name, ``"package.module.function"``.
         viewer: Whether to write what the tab in TensorBoard shows, beside the pictures. It costs little.
+        single_scalars: Whether loggers get the numbers of each layer, class and image, in place of their means.
 
     Attributes:
         optional: Whether what cannot be shown of the network is left out with a warning, and is not an error before the
@@ -116,6 +117,7 @@ class VisualizationCallback(pl.Callback):
         network: str | None = None,
         get_images: str | Callable[[Any], Tensor] | None = None,
         viewer: bool = True,
+        single_scalars: bool = False,
     ) -> None:
         super().__init__()
         if layers == ALL:
@@ -140,6 +142,7 @@ class VisualizationCallback(pl.Callback):
         self.network = network
         self.get_images = get_images
         self.viewer = viewer
+        self.single_scalars = single_scalars
         self.optional = False
         self._reset()
 
@@ -501,7 +504,17 @@ class VisualizationCallback(pl.Callback):
                 sinks.scalar("cnnvis/overhead", spent / self._cost.elapsed, epoch)
 
 
-_NOT_ARGUMENTS = {"batch_spec", "label", "method", "needs_output", "on_error", "optional", "max_overhead", "viewer"}
+_NOT_ARGUMENTS = {
+    "batch_spec",
+    "label",
+    "max_overhead",
+    "method",
+    "needs_output",
+    "on_error",
+    "optional",
+    "single_scalars",
+    "viewer",
+}
 """Attributes that do not tell what a callback shows."""
 
 

@@ -86,6 +86,7 @@ class MethodCallback(VisualizationCallback):
         self._network_known = False  # to the viewer
         self._drawn: Drawings = {}  # of the part that is being shown
         self._page = RunPage()
+        self._numbers: dict[str, float] = {}  # of the epoch that is being shown
         super().__init__(self._named_layers(), **schedule)
 
     def check(self, context: VisualizationContext) -> None:
@@ -103,6 +104,7 @@ class MethodCallback(VisualizationCallback):
         if wants_own(self.options):
             self._own.measure(context)
         options, shown = self.options_in(context), 0
+        self._numbers = {}
         prepared = self._on_all(lambda: self.prepare(context, options, self._parts))
         for part, items in self._parts.items():
             stop_on_sigterm(context.trainer)
@@ -112,6 +114,7 @@ class MethodCallback(VisualizationCallback):
                 if result is not None and self.viewer:
                     self._show_in_viewer(context, options, part, result)
                 self._drawn = {}
+        context.sinks.scalars(self._numbers, context.epoch, single=self.single_scalars)
         return shown > 0
 
     # What a subclass may override.
@@ -170,7 +173,7 @@ class MethodCallback(VisualizationCallback):
                 context.sinks.picture(self._tagged(tag), drawing, context.epoch)
         for tag, value in self.method.scalars(options, part, result).items():
             own = tag.startswith(f"{self.method.tag}/")
-            context.sinks.scalar(self._tagged(tag) if own else tag, value, context.epoch)
+            self._numbers[self._tagged(tag) if own else tag] = value
         for tag, table in self.method.tables(options, part, result).items():
             context.sinks.table(self._tagged(tag), table)
         for tag, lines in self.method.texts(options, part, result).items():
