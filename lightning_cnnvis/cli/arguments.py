@@ -63,13 +63,21 @@ def parser_of(command: str) -> ArgumentParser:
         return parser
     if command == "report":
         parser.add_argument(
-            "--output", type=Path, default=Path("report.html"), help="The file to write, or a folder for it."
+            "--output",
+            type=Path,
+            help="The file to write, or a folder for it. Default: report.html in the run's folder; in the current one "
+            "if there is no run.",
         )
         parser.add_argument(
             "--watch", action="store_true", help="Write it anew whenever the run has a new checkpoint, until Ctrl-C."
         )
     else:
-        parser.add_argument("--output", type=Path, default=Path("cnnvis_pictures"), help="Folder of the pictures.")
+        parser.add_argument(
+            "--output",
+            type=Path,
+            help="Folder of the pictures. Default: one of the checkpoint's name, in cnnvis_pictures in the run's "
+            "folder; in the current one if there is no run.",
+        )
     if method is not None:
         add_options(parser, method.options)
         return parser

@@ -18,6 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_cnnvis.accelerators import accelerator
 from lightning_cnnvis.callbacks import callback_of
 from lightning_cnnvis.checkpoints import CheckpointError
+from lightning_cnnvis.checkpoints.run import WEIGHTS_FOLDER
 from lightning_cnnvis.cli.arguments import parser_of
 from lightning_cnnvis.cli.errors import check_writable, fail, put, say
 from lightning_cnnvis.cli.methods import options_of
@@ -26,6 +27,7 @@ from lightning_cnnvis.methods.method import Method
 from lightning_cnnvis.methods.registry import get_method, method_names
 from lightning_cnnvis.posthoc import Analysis, analyze, evolve
 from lightning_cnnvis.report import ReportOptions, changes, report
+from lightning_cnnvis.sinks.tags import tag_path
 
 T = TypeVar("T")
 
@@ -61,21 +63,39 @@ def run(command: str, args: Sequence[str]) -> None:
         raise SystemExit(130) from None
 
 
+PICTURES = "cnnvis_pictures"
+"""Folder in a run's, for what is made after the training."""
+
+
 def _layers(options: Namespace) -> None:
     table = _analysis(options).layers()
     put(json.dumps(table.records(), indent=2) if options.json else table)
 
 
+def _home(checkpoint: str | Path | None) -> Path:
+    """The folder of the run that a checkpoint is of; the current one if it is of none."""
+    path = Path(checkpoint or "")
+    if not path.is_file():
+        return path if path.is_dir() else Path()
+    folder = path.parent
+    if folder.name == WEIGHTS_FOLDER:
+        return folder.parent.parent
+    return folder.parent if folder.name == "checkpoints" else Path()
+
+
 def _pictures(method: Method[..., Any], options: Namespace) -> None:
-    check_writable(options.output)
+    pictures = _home(options.checkpoint) / PICTURES
+    check_writable(options.output or pictures)
     analysis = _analysis(options)
+    shown = analysis.checkpoint
+    output = options.output or pictures / tag_path((shown.path.stem if shown.path else shown.name).replace("/", "_"))
     chosen = options_of(method.options, options, analysis.input_spec.class_names)
     result = analysis.look(method, chosen)
     if result.skipped:
         say(f"{len(result.skipped)} image(s) skipped, because they cannot be read.")
     for lines in result.texts.values():
         put("\n".join(lines))
-    for file in result.save(options.output):
+    for file in result.save(output):
         put(file)
     verdict = method.verdict(chosen, result)
     if verdict:
@@ -86,7 +106,8 @@ def _pictures(method: Method[..., Any], options: Namespace) -> None:
 def _evolve(options: Namespace) -> None:
     if options.checkpoint is None:
         raise ValueError("There is no run to look at: give its folder.")
-    check_writable(options.output)
+    output = options.output or _home(options.checkpoint) / PICTURES / "evolution"
+    check_writable(output)
     show = options.show or (method_names()[:1] if options.layers or options.seed else None)
     evolution = evolve(
         options.checkpoint,
@@ -102,17 +123,19 @@ def _evolve(options: Namespace) -> None:
         progress=True,
         **_reading(options),
     )
-    for file in evolution.save(options.output):
+    for file in evolution.save(output):
         put(file)
 
 
 def _report(options: Namespace) -> None:
+    if options.watch and (options.checkpoint is None or Path(options.checkpoint).is_file()):
+        raise ValueError(f"--watch follows the folder of a run, and {options.checkpoint} is none.")
+    if options.output is None:  # the folder that is watched need not be there yet
+        options.output = (Path(options.checkpoint) if options.watch else _home(options.checkpoint)) / "report.html"
     check_writable(options.output if options.output.is_dir() else options.output.parent)
     if not options.watch:
         put(_written_report(options))
         return
-    if options.checkpoint is None or Path(options.checkpoint).is_file():
-        raise ValueError(f"--watch follows the folder of a run, and {options.checkpoint} is none.")
     say(f"Waiting for checkpoints in {options.checkpoint}; Ctrl-C ends it.")
     with suppress(KeyboardInterrupt):
         for _ in changes(Path(options.checkpoint)):

@@ -103,7 +103,8 @@ class BoundMethod(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the method with its options."""
-        return self.owner.look(self.method, self.method.options(*args, **kwargs))
+        given = inspect.signature(self.method.options).bind(*args, **kwargs).arguments
+        return self.owner.look(self.method, self.method.options_from(given))
 
     def __repr__(self) -> str:
         """The signature."""
@@ -141,6 +142,13 @@ def dataclass_in(hint: Any) -> Any:
     union = get_origin(hint) in {Union, UnionType}  # a list of dataclasses is none
     kinds = [kind for kind in (get_args(hint) if union else (hint,)) if kind is not type(None)]
     return kinds[0] if len(kinds) == 1 and is_dataclass(kinds[0]) else None
+
+
+def _takes_names(hint: Any) -> bool:
+    """Whether an option of this type holds several names, and never a single one."""
+    kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+    several = [get_args(kind) for kind in kinds if get_origin(kind) in {Sequence, list, tuple}]
+    return str not in kinds and any(str in arguments for arguments in several)
 
 
 def _method_of(module: str, name: str) -> Method[..., Any]:
@@ -254,7 +262,7 @@ class Method(Generic[P, R]):
         return frozenset(inspect.signature(self.options).parameters)
 
     def options_from(self, given: Mapping[str, Any]) -> Any:
-        """Its options from a mapping.
+        """Its options from a mapping. Where several names are expected, one may stand alone.
 
         Args:
             given: Values by name.
@@ -271,6 +279,8 @@ class Method(Generic[P, R]):
             kind = dataclass_in(hints.get(name))
             if kind is not None and isinstance(value, Mapping):  # as a YAML file has it
                 values[name] = kind(**value)
+            if isinstance(value, str) and _takes_names(hints.get(name)):
+                values[name] = [value]
             if name not in self.fields:
                 known = ", ".join(sorted(self.fields))
                 raise ValueError(f"{name}={value!r} is not an option of {self.name!r}. It has {known}.")

@@ -178,6 +178,15 @@ class Analysis(BuiltinMethods):
             )
         return BoundMethod(get_method(name), self)
 
+    def __repr__(self) -> str:
+        """What it is of, and what it can be asked for."""
+        images = "no images yet" if self._source.found is None else f"images from {type(self._source.found).__name__}"
+        return (
+            f"Analysis of {self.checkpoint.name}: {type(self.model).__name__}, input "
+            f"{'×'.join(map(str, self.input_spec.shape))}, {images}\n"
+            f"It has {', '.join(['layers', *method_names()])}."
+        )
+
     def __dir__(self) -> list[str]:
         """The attributes, and all methods."""
         return sorted({*super().__dir__(), *method_names()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from html import escape
 
 from torch import nn
 
@@ -94,9 +95,21 @@ class LayerTable:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        """The table for a notebook; the layers that are shown by default in bold."""
+        heads = "".join(f"<th>{escape(head)}</th>" for head in _heads())
+        rows = []
+        for row in self.rows:
+            cells = [escape(cell) for cell in row.cells()]
+            if row.default:
+                cells[0] = f"<b>{cells[0]}</b>"
+            title = f' title="{escape(row.why_not)}"' if row.why_not else ""
+            rows.append(f"<tr{title}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
 
 def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
-    """Describes every layer that a method can be asked for: each that runs once and returns a tensor.
+    """Describes the layers that one would look at: each that runs once, returns a tensor and does something.
 
     Args:
         model: The network, isolated and in evaluation mode.
@@ -118,7 +131,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     calls, rectified = trace_layers(model, image)
     shown = choose_layers(rectified, calls)
     for name, call in calls.items():
-        if call.calls != 1 or not call.shape:
+        if call.calls != 1 or not call.shape or isinstance(model.get_submodule(name), _DOES_NOTHING):
             continue
         field = stride = None
         why_not = ""
@@ -132,6 +145,10 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
         except ValueError as error:
             why_not = str(error)
         yield LayerInfo(name, call.kind, call.shape, field, stride, not why_not, why_not, name in shown)
+
+
+_DOES_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+"""Modules that pass on in evaluation mode what they are given."""
 
 
 def _one(pair: tuple[int, int]) -> str:

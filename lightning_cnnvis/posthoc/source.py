@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
-from lightning_cnnvis.inputs import InputSpec
+from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from lightning_cnnvis.inputs.discovery import find_input_spec
 from lightning_cnnvis.posthoc import runs
 from lightning_cnnvis.posthoc.images import Batches, ImageFiles, Images, of_data_module
@@ -99,16 +99,24 @@ class ImageSource:
         return Batches(source, reading=self._reading)
 
     def input_spec(self) -> InputSpec:
-        """Describes the network's input, as the images tell it.
+        """Describes the network's input, as the images tell it; image files do not, and ImageNet's format is assumed.
 
         Returns:
             The description.
 
         Raises:
-            DataError: If they do not tell it, as image files do not.
+            DataError: If there are none.
         """
         source = self.found
-        if source is None or isinstance(source, ImageFiles):
+        if isinstance(source, ImageFiles):
+            warnings.warn(
+                f"The input format of {self._checkpoint.name} is unknown: colour images of 224 × 224 pixels are "
+                "assumed, normalised as ImageNet's usually are. Pass input_spec=InputSpec(size=..., mean=..., std=...) "
+                "if it has another; on the command line --input_size, --mean and --std.",
+                stacklevel=3,
+            )
+            return InputSpec(mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        if source is None:
             raise DataError(
                 f"The input format of {self._checkpoint.name} is unknown. Give its data module, or pass "
                 "input_spec=InputSpec(size=..., mean=..., std=...); on the command line --input_size, --mean and --std."

@@ -236,3 +236,19 @@ def test_one_call_of_a_layer_that_runs_several_times(tmp_path, photos, capsys):
             main(["maximize", *command, layer])
         assert exit_.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_pictures_are_kept_with_the_run(photos, capsys, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), run / "checkpoints" / "epoch=3.pth")
+    common = [
+        "--model=torchvision:squeezenet1_1",
+        f"--data={photos}",
+        "--layers=features.1",
+        "--num_channels=1",
+        "--k=1",
+    ]
+    for checkpoint in (run, run / "checkpoints" / "epoch=3.pth"):
+        main(["deconv", str(checkpoint), *common])
+        assert capsys.readouterr().out.strip() == f"{run}/cnnvis_pictures/epoch=3/deconvnet/features.1.png"

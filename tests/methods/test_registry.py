@@ -113,7 +113,7 @@ def test_as_commands(tmp_path, monkeypatch, capsys):
     assert run("mean_image", *of_run, "--classes", "0", "3", "--output=one").split() == ["one/mean_image/classes.png"]
     assert "mean_image/classes/epoch_0002.png" in run("evolve", *of_run, "--show", "mean_image", "--output=all")
     run("report", *of_run, "--show", "mean_image")
-    assert "Average the images" in (tmp_path / "report.html").read_text()
+    assert "Average the images" in (tmp_path / "cnnvis_runs/version_0/report.html").read_text()
 
 
 @pytest.mark.slow

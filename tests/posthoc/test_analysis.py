@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis import InputSpec, PhotoCrops, analyze, figures
 from lightning_cnnvis.functional import DreamOptions, project
+from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD
 from lightning_cnnvis.layers import LayerError
 from lightning_cnnvis.posthoc import DataError
 
@@ -219,3 +220,16 @@ def test_results_are_saved_as_files(network, images, tmp_path):
 def test_no_data_is_said_to_be_none(data):
     with pytest.raises(DataError, match="data is empty"):
         _ = analyze(nn.Sequential(nn.Conv2d(3, 4, 3)), data, input_spec=InputSpec(size=(8, 8))).images
+
+
+def test_photographs_alone_are_taken_for_imagenets(tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.png")
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.ReLU(), nn.Dropout(), nn.Identity())
+    with pytest.warns(UserWarning, match="The input format of .* is unknown: colour images of 224 × 224 pixels"):
+        analysis = analyze(net, tmp_path)
+    assert analysis.input_spec == InputSpec(size=(224, 224), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    assert "Sequential, input 3×224×224, images from ImageFiles\nIt has layers, deconv" in repr(analysis)
+    table = analysis.layers()
+    assert [row.name for row in table] == ["0", "1"]  # the others do nothing
+    assert "<td><b>1</b></td><td>ReLU</td>" in table._repr_html_()
+    assert set(analysis.deconv("1", k=1, num_channels=1).projections) == {"1"}
