@@ -234,6 +234,26 @@ def test_what_was_put_off_is_made_up_for(tmp_path):
     assert slow._epochs == [1, 4, 6]
 
 
+def test_each_has_its_fair_share(tmp_path):
+    slow, modest = Slow(every_n_epochs=1), Recorder(every_n_epochs=1)
+
+    def age(trainer, _):
+        modest._cost._started -= 1000
+
+    with pytest.warns(UserWarning, match="Slow postpones epoch 2: .* more than its equal part of that") as caught:
+        fit(tmp_path, slow, modest, LambdaCallback(on_train_start=age), max_epochs=4)
+    assert slow._epochs == [1, 4]
+    assert modest._epochs == [1, 2, 3, 4]
+    assert sum("postpones" in str(warning.message) for warning in caught) == 1
+
+
+def test_each_shows_its_first_epoch(tmp_path):
+    early, late = Slow(epochs=[1]), Slow(every_n_epochs=2)
+    with pytest.warns(UserWarning, match="postpones epoch 4"):
+        fit(tmp_path, early, late, max_epochs=5)
+    assert late._epochs == [2, 5]
+
+
 def test_short_runs_and_no_limit_are_never_put_off(tmp_path):
     slow, cheap = Slow(every_n_epochs=1, max_overhead=None), Recorder(every_n_epochs=1, max_overhead=0)
     fit(tmp_path, cheap, max_epochs=3)

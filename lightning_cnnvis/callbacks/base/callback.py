@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_cnnvis.accelerators import empty_cache, synchronize
+from lightning_cnnvis.callbacks.base.announcing import Announcer, announcing
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.distributed import gather_results
 from lightning_cnnvis.callbacks.base.failure import is_refusal, warn_of_failure
@@ -69,8 +70,9 @@ class VisualizationCallback(pl.Callback):
         on_error: ``"warn"`` turns a failure into a warning: the training goes on and the next scheduled epoch
             tries again. ``"raise"`` lets it through.
         max_overhead: Largest share of the training time that all visualisations together may take. Above it,
-            a scheduled visualisation is put off to the first epoch at which the share is small enough again.
-            The first `free_seconds` and the last epoch are exempt. None: no limit.
+            a callback that has had more than its equal part of that share is put off, to the first epoch at which the
+            share is small enough again. The first `free_seconds` of all, and of each callback the first epoch and the
+            last, are exempt. None: no limit.
         network: Dotted name of the LightningModule's attribute that holds the network. By default its only
             child with parameters if there is one that holds them all, else the LightningModule itself.
         get_images: How to get the images out of a batch that is neither a tensor, nor a sequence or dict with
@@ -154,6 +156,7 @@ class VisualizationCallback(pl.Callback):
         self._completed: int | None = None  # last epoch that ended, in this run
         self._tried: int | None = None  # last epoch that was visualised or failed to be
         self._overhead_grew = False  # since it was last logged
+        self._announcer: Announcer | None = None  # while something is shown
         self._resumed = False
         self._check_passed = False
         self._left_out = False  # since it cannot be shown of the network
@@ -229,7 +232,8 @@ class VisualizationCallback(pl.Callback):
         """
         if trainer.state.fn != "fit" or trainer.sanity_checking or self._left_out:
             return False
-        return self._pace.due(epoch, trainer, self._cost, [peer._cost for peer in _peers(trainer)])
+        peers = [peer._cost for peer in _peers(trainer)]
+        return self._pace.due(epoch, trainer, self._cost, peers, first=not self._shown)
 
     @contextmanager
     def guarded(self, epoch: int, layer: str | None = None) -> Iterator[None]:
@@ -383,7 +387,7 @@ class VisualizationCallback(pl.Callback):
             return ""
         return (
             f" (more than max_overhead={self.max_overhead}: the first {self.free_seconds:.0f} s of all visualisations, "
-            "and the last epoch, are shown whatever they cost)"
+            "the first epoch of each and the last, are shown whatever they cost)"
         )
 
     @property
@@ -423,8 +427,18 @@ class VisualizationCallback(pl.Callback):
         """Yields what to work on: a copy of the network, and the run."""
         assert self._target is not None
         trained, _ = self._target
-        with listening(lambda *_: stop_on_sigterm(trainer)), isolated(trained, within=pl_module) as network:
-            yield self._context(trainer, pl_module, epoch, network)
+        with announcing(trainer, self._who) as announcer:
+
+            def listen(done: int, total: int) -> None:
+                stop_on_sigterm(trainer)
+                announcer.step(done, total)
+
+            self._announcer = announcer
+            try:
+                with listening(listen), isolated(trained, within=pl_module) as network:
+                    yield self._context(trainer, pl_module, epoch, network)
+            finally:
+                self._announcer = None
 
     def _context(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int, network: nn.Module

@@ -108,6 +108,8 @@ class MethodCallback(VisualizationCallback):
         prepared = self._on_all(lambda: self.prepare(context, options, self._parts))
         for part, items in self._parts.items():
             stop_on_sigterm(context.trainer)
+            if self._announcer is not None:
+                self._announcer.part(part)
             with self.guarded(context.epoch, part or None):
                 result = self.show_part(context, options, part, items, prepared)
                 shown += result is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -32,7 +32,9 @@ class Pace:
         self._warned = False
         self._decision: tuple[int, bool] | None = None
 
-    def due(self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Iterable[CostAccount]) -> bool:
+    def due(
+        self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Sequence[CostAccount], *, first: bool = False
+    ) -> bool:
         """Whether an epoch is to be shown: decided once per epoch, and alike on every rank. Every rank must call this.
 
         Args:
@@ -40,30 +42,40 @@ class Pace:
             trainer: The trainer.
             own: Account of the callback.
             accounts: Accounts of all visualisations of the run.
+            first: Whether the callback has shown nothing yet: then what the others have spent is not held against it.
 
         Returns:
             True if the epoch is scheduled, or has been postponed, and the overhead allows it; always at the last epoch.
         """
         if self._decision is None or self._decision[0] != epoch:
-            self._decision = (epoch, self._decide(epoch, trainer, own, accounts))
+            self._decision = (epoch, self._decide(epoch, trainer, own, accounts, first))
         return self._decision[1]
 
-    def _decide(self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Iterable[CostAccount]) -> bool:
+    def _decide(
+        self, epoch: int, trainer: pl.Trainer, own: CostAccount, accounts: Sequence[CostAccount], first: bool
+    ) -> bool:
         if epoch == self.last_epoch:
             return True
         if epoch not in self.schedule and not self.put_off:
             return False
         spent = sum(account.seconds for account in accounts)
         overhead = spent / own.elapsed
-        too_much = self.max_overhead is not None and spent > self.free_seconds and overhead > self.max_overhead
+        too_much = (
+            self.max_overhead is not None
+            and not first
+            and spent > self.free_seconds
+            and overhead > self.max_overhead
+            and own.seconds / own.elapsed > self.max_overhead / len(accounts)
+        )
         # the ranks' clocks differ, but all of them must show the same epochs
         self.put_off = bool(trainer.strategy.broadcast(too_much))
         if self.put_off and not self._warned:
             self._warned = True
             rank_zero_warn(
                 f"{self.who} postpones epoch {epoch}: so far, visualisations have taken {overhead:.0%} of the training "
-                f"time, more than max_overhead={self.max_overhead}. It resumes once the share is lower, and shows the "
-                "last epoch in any case. Show less, show it less often, or raise max_overhead."
+                f"time, more than max_overhead={self.max_overhead}, and this one {own.seconds / own.elapsed:.0%}, more "
+                "than its equal part of that. It resumes once the share is lower, and shows the last epoch in any "
+                "case. Show less, show it less often, or raise max_overhead."
             )
         return not self.put_off
 
