@@ -49,11 +49,13 @@ def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
         >>> contrast(torch.tensor([-2.0, 0.0, 2.0]).view(1, 1, 1, 3)).flatten().tolist()
         [0.0, 0.5, 1.0]
     """
-    magnitudes = projections.flatten(1).abs().float().sort(dim=1).values
+    magnitudes = projections.flatten(1).abs().float()
     last = magnitudes.shape[1] - 1
-    scale = magnitudes[:, math.ceil(last * percentile / 100)]
+    # the few largest take a fraction of the time that sorting all takes
+    largest = magnitudes.topk(last - math.ceil(last * percentile / 100) + 1, dim=1).values
+    scale = largest[:, -1]
     # a picture of few strokes may be zero at the percentile
-    scale = torch.where(scale > 0, scale, magnitudes[:, last]).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = torch.where(scale > 0, scale, largest[:, 0]).clamp(min=torch.finfo(torch.float32).tiny)
     return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
 
 

@@ -35,7 +35,7 @@ from lightning_cnnvis.methods.method import Drawings, Method, Parts, ScalarPlot,
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
-from lightning_cnnvis.pictures import Picture
+from lightning_cnnvis.pictures import Picture, as_bytes
 from lightning_cnnvis.viewer.content import Block, FeatureMap, FeatureMaps, Section, Track, Tracks
 
 TILE_SIDE = 64
@@ -364,14 +364,11 @@ def _feature_maps(projections: Projections, k: int, spec: InputSpec) -> tuple[Fe
     found = []
     for start in range(0, len(projections), k):
         units = slice(start, start + k)
-        activations = projections.activations[units].tolist()
-        active = [activation > 0 for activation in activations]
+        activations = projections.activations[units]
         # grey where there were fewer images than places
-        rows = [
-            _row([p if on else p.new_full(p.shape, 0.5) for p, on in zip(row[units], active, strict=True)])
-            for row in (pictures, patches)
-        ]
-        found.append(FeatureMap(int(projections.channels[start]), tuple(activations), np.concatenate(rows)))
+        missing = (activations <= 0).view(-1, 1, 1, 1)
+        rows = [_row(row[units].masked_fill(missing, 0.5)) for row in (pictures, patches)]
+        found.append(FeatureMap(int(projections.channels[start]), tuple(activations.tolist()), np.concatenate(rows)))
     return tuple(found)
 
 
@@ -387,17 +384,20 @@ def _tracks(evolution: LayerEvolution, spec: InputSpec) -> tuple[Track, ...]:
             changed.append(before is not None and int(column.sample_ids[n]) != before)
             before = int(column.sample_ids[n])
         rows = [
-            _row([figures.from_bytes(getattr(column, of)[n]) for column in evolution.columns])
+            _row(figures.from_bytes(torch.stack([getattr(column, of)[n] for column in evolution.columns])))
             for of in ("projections", "patches", "fixed")
         ]
-        rows.append(_row([sources[n]] * len(evolution.columns)))
+        rows.append(_row(sources[n].expand(len(evolution.columns), -1, -1, -1)))
         found.append(Track(channel, tuple(similarities), tuple(changed), np.concatenate(rows)))
     return tuple(found)
 
 
-def _row(pictures: Sequence[Tensor]) -> Picture:
-    """Pictures ``(C, H, W)`` of one size side by side, as tiles."""
-    return np.concatenate([np.asarray(figures.tile(picture, TILE_SIDE)) for picture in pictures], axis=1)
+def _row(pictures: Tensor) -> Picture:
+    """Pictures ``(N, C, H, W)`` side by side, as `figures.tile` makes them one by one."""
+    pixels = as_bytes(figures.reduced(pictures, TILE_SIDE)).permute(2, 0, 3, 1)
+    height, count, width, colors = pixels.shape
+    times = max(1, TILE_SIDE // max(height, width))
+    return pixels.reshape(height, count * width, colors).numpy().repeat(times, axis=0).repeat(times, axis=1)
 
 
 DECONV = Method(

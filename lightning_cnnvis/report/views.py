@@ -8,17 +8,18 @@ from lightning_cnnvis.methods.registry import scalar_plots
 from lightning_cnnvis.report.content import ReportContent
 from lightning_cnnvis.sinks import EncodedView
 from lightning_cnnvis.viewer.content import Plots, Section, Tracks
-from lightning_cnnvis.viewer.encode import About, encode, encode_network
+from lightning_cnnvis.viewer.encode import About, Compression, encode, encode_network
 
 LABEL = "report"
 
 
-def views_of(content: ReportContent) -> list[EncodedView]:
+def views_of(content: ReportContent, compression: Compression = Compression()) -> list[EncodedView]:  # noqa: B008
     """Encodes everything on a report.
 
     Args:
         content: What to show. What the methods found is of the last epoch that a layer was followed at; the tracks of
             layers over the epochs are taken apart, since the viewer has one slider for all.
+        compression: How much the pictures are compressed.
 
     Returns:
         The layers of the network, the plots, and the sections.
@@ -32,7 +33,7 @@ def views_of(content: ReportContent) -> list[EncodedView]:
         for epoch in sorted({*_epochs(section), last}):
             shown = section if epoch == last else replace(section, blocks=_tracks(section))
             numbers = _numbers(content, section.title, epoch) if section.layer else {}
-            views.append(encode(shown, About(LABEL, part, order, epoch, numbers, scalar_plots())))
+            views.append(encode(shown, About(LABEL, part, order, epoch, numbers, scalar_plots()), compression))
     return views
 
 

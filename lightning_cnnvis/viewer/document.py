@@ -31,10 +31,11 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <style>
 {style}
 </style>
-{data}
 </head>
-<body>
+<body class="cnnvis">
+<div class="titles"><h1>{title}</h1><p>The data are being read …</p></div>
 <noscript><p>The report is shown by a script, and scripts are switched off.</p></noscript>
+{data}
 <script type="module">
 {script}
 </script>

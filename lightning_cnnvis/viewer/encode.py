@@ -40,6 +40,21 @@ FEW_PIXELS = 65536
 
 
 @dataclass(frozen=True)
+class Compression:
+    """How much pictures are compressed.
+
+    Attributes:
+        quality: Quality of sheets that are not lossless, from 1 to 100.
+        track_side: Largest width in pixels of the cells of tracks; wider ones are reduced. None: as they are.
+        map_side: The same of feature maps.
+    """
+
+    quality: int = 85
+    track_side: int | None = None
+    map_side: int | None = None
+
+
+@dataclass(frozen=True)
 class About:
     """What a section is about, beside what is in it.
 
@@ -61,13 +76,14 @@ class About:
     plots: Mapping[str, tuple[str, str, bool]] = field(default_factory=dict)
 
 
-def encode(section: Section, about: About) -> EncodedView:
+def encode(section: Section, about: About, compression: Compression = Compression()) -> EncodedView:
     """Encodes a section as it is at one epoch.
 
     Args:
         section: What is shown. Of tracks over the epochs, the epoch's own column is taken: a viewer that has all epochs
             sets them side by side.
         about: What it is about.
+        compression: How much its pictures are compressed.
 
     Returns:
         The head, the body and the sheets.
@@ -78,7 +94,7 @@ def encode(section: Section, about: About) -> EncodedView:
         >>> json.loads(view.body)["blocks"]
         [{'kind': 'gallery', 'tiles': [{'picture': [0, 0, 0, 4, 4], 'label': 'cat', 'state': ''}]}]
     """
-    sheets = _Sheets()
+    sheets = _Sheets(compression)
     blocks = [encoded for block in section.blocks if (encoded := _block(block, about.epoch, sheets)) is not None]
     kinds = {tag.partition("/")[0] for tag in about.numbers} & set(about.plots)
     numbers = {
@@ -132,7 +148,8 @@ def _json(value: Any) -> bytes:
 class _Sheets:
     """Sprite sheets: pictures of one width, one below the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
         self._pictures: list[list[Picture]] = []
         self._heights: list[int] = []
         self._open: dict[int, int] = {}  # by width
@@ -140,16 +157,20 @@ class _Sheets:
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def add(self, picture: Picture) -> list[int]:
+    def add(self, picture: Picture, side: int | None = None) -> list[int]:
         """Takes a picture.
 
         Args:
             picture: ``(H, W, 3)``, uint8.
+            side: Largest width in pixels; a wider one is reduced. None: as it is.
 
         Returns:
             Its sheet, left, top, width and height there.
         """
         picture = _unmagnified(picture)
+        if side is not None and picture.shape[1] > side:
+            height = round(picture.shape[0] * side / picture.shape[1])
+            picture = np.asarray(Image.fromarray(picture).resize((side, height), Image.Resampling.BOX))
         height, width, _ = picture.shape
         sheet = self._open.get(width)
         if sheet is None or self._heights[sheet] + height > SHEET_SIDE:
@@ -167,12 +188,14 @@ class _Sheets:
 
     def encoded(self) -> tuple[bytes, ...]:
         """The sheets as WebP files."""
-        return tuple(_webp(np.concatenate(sheet)) for sheet in self._pictures)
+        return tuple(_webp(np.concatenate(sheet), self.compression.quality) for sheet in self._pictures)
 
 
 def _unmagnified(picture: Picture) -> Picture:
     """The picture without the magnification by a whole number that tiles have: the viewer magnifies, too."""
     height, width, _ = picture.shape
+    if not np.array_equal(picture[:1], picture[1:2]):  # most have none
+        return picture
     for scale in range(16, 1, -1):
         if height % scale == 0 and width % scale == 0:
             small = picture[::scale, ::scale]
@@ -181,11 +204,11 @@ def _unmagnified(picture: Picture) -> Picture:
     return picture
 
 
-def _webp(picture: Picture) -> bytes:
+def _webp(picture: Picture, quality: int) -> bytes:
     buffer = io.BytesIO()
     # few pixels will be magnified, and show what compression does to them
     lossless = picture.shape[0] * picture.shape[1] <= FEW_PIXELS
-    Image.fromarray(picture).save(buffer, "WEBP", lossless=lossless, quality=20 if lossless else 85, method=1)
+    Image.fromarray(picture).save(buffer, "WEBP", lossless=lossless, quality=20 if lossless else quality, method=1)
     return buffer.getvalue()
 
 
@@ -197,8 +220,13 @@ def _block(block: Block, epoch: int, sheets: _Sheets) -> dict[str, Any] | None:
     if isinstance(block, Series):
         return {"kind": block.kind, "original": sheets.add(block.original), "tiles": _tiles(block.tiles, sheets)}
     if isinstance(block, FeatureMaps):
+        side = sheets.compression.map_side
         maps = [
-            {"channel": one.channel, "activations": _finite(one.activations), "picture": sheets.add(one.sprite)}
+            {
+                "channel": one.channel,
+                "activations": _finite(one.activations),
+                "picture": sheets.add(one.sprite, None if side is None else side * len(one.activations)),
+            }
             for one in block.features
         ]
         return {"kind": block.kind, "total": block.total, "maps": maps}
@@ -222,7 +250,8 @@ def _column(block: Tracks, epoch: int, sheets: _Sheets) -> dict[str, Any] | None
     for track in block.tracks:
         side = track.sprite.shape[1] // count
         (similarity,) = _finite([track.similarities[n]])
-        picture = sheets.add(np.ascontiguousarray(track.sprite[:, n * side : (n + 1) * side]))
+        column = np.ascontiguousarray(track.sprite[:, n * side : (n + 1) * side])
+        picture = sheets.add(column, sheets.compression.track_side)
         maps.append(
             {"channel": track.channel, "similarity": similarity, "changed": track.changed[n], "picture": picture}
         )

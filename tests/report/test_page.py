@@ -54,12 +54,12 @@ def page(html) -> Page:
 
 
 def test_names_stay_text(html, page):
-    assert page.texts["title"] == [HOSTILE[0]]
+    assert page.texts["title"] == page.texts["h1"] == [HOSTILE[0]]
     # one script of ours, the others are data
     assert [attrs for attrs in page.all("script") if attrs.get("type") != "application/json"] == [{"type": "module"}]
     assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
     assert {name for name, _ in page.elements} == {
-        *("html", "head", "meta", "title", "link", "style", "script", "body", "noscript", "p")
+        *("html", "head", "meta", "title", "link", "style", "script", "body", "noscript", "p", "div", "h1")
     }
     index = embedded(html)["index"]
     assert index["title"] == HOSTILE[0]
@@ -112,6 +112,29 @@ def test_what_is_of_no_epoch_has_the_number_0(html):
 def test_what_is_empty_is_left_out():
     index = embedded(render(ReportContent("net", (), (), ())))["index"]
     assert (index["title"], index["runs"], index["facts"]) == ("net", [], [])
+
+
+def sizes_of_tracks(html: str) -> set[tuple[int, int]]:
+    parts = embedded(html)
+    bodies = [parts[entry["body"]] for entry in parts["index"]["runs"][0]["entries"]]
+    blocks = [block for body in bodies for block in body.get("blocks", []) if block["kind"] == "tracks"]
+    return {tuple(one["picture"][3:]) for block in blocks for one in block["maps"]}
+
+
+def test_a_large_page_is_compressed_until_it_is_small_enough(monkeypatch):
+    large = content(features=8, layers=1, epochs=(1, 2), noise=True)
+    usual = render(large)
+    assert sizes_of_tracks(usual) == {(32, 128)}
+    monkeypatch.setattr("lightning_cnnvis.report.page.LARGEST", len(usual))
+    assert render(large) == usual
+    monkeypatch.setattr("lightning_cnnvis.report.page.LARGEST", len(usual) - 1)
+    second = render(large)
+    assert len(second) < len(usual)
+    monkeypatch.setattr("lightning_cnnvis.report.page.LARGEST", len(second) - 1)
+    third = render(large)
+    assert len(third) < len(second)
+    assert sizes_of_tracks(third) == {(20, 80)}
+    assert embedded(third)["index"] == embedded(usual)["index"]
 
 
 def test_the_script_needs_no_other():

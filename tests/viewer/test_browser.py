@@ -159,6 +159,36 @@ def test_follows_a_run_in_the_tab_of_tensorboard(open_page, tmp_path, loader):
         served.process.terminate()
 
 
+def test_follows_a_trainer_that_is_still_training(open_page, tmp_path):
+    script = Path(__file__).with_name("live_training.py")
+    with (tmp_path / "training.log").open("w") as log:
+        training = subprocess.Popen([sys.executable, script, tmp_path / "logs"], stdout=log, stderr=subprocess.STDOUT)
+    served = Served(tmp_path / "logs", tmp_path / "path")
+    try:
+        page = open_page(served.page(), strict=False)
+        page.locator(".cell").first.wait_for(timeout=60_000)
+        page.evaluate("window.opened = 'once'")
+        page.locator(".cell:not(:disabled)").first.click()
+        page.locator(".map .top figure").first.wait_for()
+        seen = [int(page.locator("output").text_content().split()[1])]
+        for _ in range(2):
+            page.wait_for_function(
+                "last => Number(document.querySelector('output').textContent.split(' ')[1]) > last",
+                arg=seen[-1],
+                timeout=30_000,
+            )
+            seen.append(int(page.locator("output").text_content().split()[1]))
+        assert training.poll() is None, (tmp_path / "training.log").read_text()
+        assert page.evaluate("window.opened") == "once"
+        page.wait_for_function("n => document.querySelectorAll('.map .frame').length >= n", arg=seen[-1])
+        assert set(page.locator(".layers button .name").all_text_contents()) == {"relu1", "relu2"}
+        assert page.locator(".status").text_content().endswith("has arrived.")
+    finally:
+        training.terminate()
+        training.wait()
+        served.process.terminate()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_opens_and_fits(open_page, served, size, scheme, tmp_path):

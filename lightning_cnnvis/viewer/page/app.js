@@ -119,7 +119,7 @@ class App {
       const page = pages.find(({ key }) => key === state.page) ?? pages[0];
       const epoch = state.epoch ?? this.epochs.at(-1);
       const views = [{ run, epoch }, ...(other ? [{ run: other, epoch: state.at ?? epoch }] : [])];
-      const seen = await Promise.all(views.map((view) => read(view, page)));
+      const seen = await Promise.all(views.map((view) => read(view, page, { first: this.key_ === undefined })));
       if (turn !== this.turn) return;
       this.render(state, { run, other, pages, page, epoch, seen });
     } catch (error) {
@@ -226,7 +226,7 @@ function pagesOf(run, other) {
 }
 
 // Everything that a page shows of a run at an epoch, with what it showed before, and the sheets ready to be drawn.
-async function read({ run, epoch }, page) {
+async function read({ run, epoch }, page, { first }) {
   const entries = run.at(page.key, epoch);
   const parts = await Promise.all(entries.map(async (entry) => {
     const history = run.history(entry), before = history[history.indexOf(entry) - 1];
@@ -237,7 +237,8 @@ async function read({ run, epoch }, page) {
       return { entry, history, blocks: [], sheets: [], problem: error.message };
     }
   }));
-  await Promise.race([
+  // where nothing is seen yet, nothing can flash
+  if (!first) await Promise.race([
     Promise.all(parts.flatMap(({ sheets }) => sheets.map(ready))),
     new Promise((resolve) => setTimeout(resolve, 1500)),
   ]);
