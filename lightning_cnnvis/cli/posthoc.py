@@ -90,7 +90,7 @@ def _pictures(method: Method[..., Any], options: Namespace) -> None:
     shown = analysis.checkpoint
     output = options.output or pictures / tag_path((shown.path.stem if shown.path else shown.name).replace("/", "_"))
     chosen = options_of(method.options, options, analysis.input_spec.class_names)
-    result = analysis.look(method, chosen)
+    result = analysis.look(method, chosen, partial=output / f"{method.name}.partial")
     if result.skipped:
         say(f"{len(result.skipped)} image(s) skipped, because they cannot be read.")
     for lines in result.texts.values():

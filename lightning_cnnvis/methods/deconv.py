@@ -246,15 +246,13 @@ def top_activations(
     Returns:
         The activations by layer.
     """
-    seen = 0
-    with (
-        isolated(subject.network) as network,
-        Harvest(network, channels, k, rule=rule) as harvest,
-        torch.no_grad(),
-    ):
-        for batch in subject.images.batches(subject.input_spec):
-            network(subject.to_network(batch))
-            seen += len(batch)
+    settings = {
+        "channels": {layer: list(maps) for layer, maps in channels.items()},
+        "k": k,
+        "rule": get_rule(rule).name,
+    }
+    with isolated(subject.network) as network, Harvest(network, channels, k, rule=rule) as harvest:
+        seen = subject.show_images(network, harvest, settings)
     return {layer: top.best(min(k, seen)) for layer, top in harvest.tops.items()}
 
 

@@ -157,9 +157,8 @@ def _parts(subject: Subject, options: DiagnoseOptions) -> Parts:
 
 def _prepare(subject: Subject, options: DiagnoseOptions, parts: Parts) -> Observed:
     dims = channel_dims(subject, parts[""])
-    with isolated(subject.network) as network, Census(network, dims) as census, torch.no_grad():
-        for batch in subject.images.batches(subject.input_spec):
-            network(subject.to_network(batch))
+    with isolated(subject.network) as network, Census(network, dims) as census:
+        subject.show_images(network, census, {"layers": dims})
     return Observed(census)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,16 @@ class Images(Protocol):
 
     def __len__(self) -> int:
         """The number of batches, 0 if it is not known."""
+
+
+class Follower(Protocol):
+    """What follows the forward passes of a network, and gathers results that can be kept and gone on from."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered, as tensors on the CPU and builtins."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts back what was gathered, before the next forward pass."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,6 +79,24 @@ class Subject:
             ValueError: If there are none.
         """
         raise ValueError("There are no images to show the network. Give some.")
+
+    def show_images(self, network: nn.Module, follower: Follower, settings: Mapping[str, object]) -> int:
+        """Runs a network on all images.
+
+        Args:
+            network: The network, which the follower follows.
+            follower: What gathers the results; subclasses may keep them, and go on from them.
+            settings: What the results depend on beyond the network and the images, for JSON.
+
+        Returns:
+            The number of images.
+        """
+        seen = 0
+        with torch.no_grad():
+            for batch in self.images.batches(self.input_spec):
+                network(self.to_network(batch))
+                seen += len(batch)
+        return seen
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_cnnvis.checkpoints import Checkpoint, Run, load
 from lightning_cnnvis.functional.network.forward import blank_input, is_about_shapes
@@ -21,13 +21,13 @@ from lightning_cnnvis.methods.method import BoundMethod, Method
 from lightning_cnnvis.methods.own_statistics import measure_images, statistics_in, wants_own, with_statistics
 from lightning_cnnvis.methods.registry import get_method, method_names
 from lightning_cnnvis.methods.results import Animation, Result
-from lightning_cnnvis.methods.subject import Subject
 from lightning_cnnvis.pictures import Picture
 from lightning_cnnvis.posthoc.images import Images
 from lightning_cnnvis.posthoc.layer_table import LayerTable, layer_table
-from lightning_cnnvis.posthoc.progress_bar import optimizing, watched, watched_images
+from lightning_cnnvis.posthoc.progress_bar import optimizing, watched
 from lightning_cnnvis.posthoc.reading import Reading
 from lightning_cnnvis.posthoc.source import Data, ImageSource
+from lightning_cnnvis.posthoc.subject import AnalysisSubject
 
 R = TypeVar("R", bound=Result)
 
@@ -113,12 +113,15 @@ class Analysis(BuiltinMethods):
             rows = watched(layer_table(network, self.input_spec), total, "Layers", "layer", shown=self.progress)
             return LayerTable(tuple(row for row in rows if not subject.is_absent(row.name)))
 
-    def look(self, method: Method[..., R] | str, options: Any = None) -> R:
+    def look(self, method: Method[..., R] | str, options: Any = None, *, partial: Path | None = None) -> R:
         """Runs a method. ``analysis.<method>(...)`` does the same, with the options as arguments.
 
         Args:
             method: The method, or its name.
             options: The method's options, or a mapping of them; the defaults if None.
+            partial: File in which the results of a pass over the images that takes longer than a minute are kept
+                meanwhile, so that the same call goes on from them if the program is killed; removed in the end. None
+                keeps nothing.
 
         Returns:
             The result, with pictures whose tags are those of a training.
@@ -139,7 +142,7 @@ class Analysis(BuiltinMethods):
         documents: dict[str, str] = {}
         # one copy for all parts: whatever isolates it again is given it back
         with isolated(self.model) as network:
-            subject = replace(self.subject, network=network)
+            subject = replace(self.subject, network=network, partial=partial)
             if wants_own(options):
                 measured = statistics_in(self.checkpoint.callbacks) or measure_images(subject.images, self.input_spec)
                 options = with_statistics(options, measured)
@@ -157,6 +160,8 @@ class Analysis(BuiltinMethods):
                 tables |= row.tables(options, part, results[part])
                 texts |= row.texts(options, part, results[part])
                 documents |= row.documents(options, part, results[part])
+        if partial is not None:
+            partial.unlink(missing_ok=True)
         skipped = self.images.skipped if subject.images_used else {}
         found: R = row.result(
             pictures,
@@ -209,61 +214,6 @@ class Analysis(BuiltinMethods):
                     f"{self.checkpoint.name} does not run on an image of shape {self.input_spec.shape}: {error}. Say "
                     "what its input looks like: input_spec=InputSpec(size=..., channels=...)."
                 ) from error
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class AnalysisSubject(Subject):
-    """A network with images that are looked for when a method needs them.
-
-    Attributes:
-        source: Where the images come from.
-        progress: Whether to show the progress of going through them.
-    """
-
-    source: ImageSource
-    progress: bool = False
-
-    @property
-    def has_images(self) -> bool:
-        """Whether there are images to show the network."""
-        return self.source.found is not None
-
-    @property
-    def images_used(self) -> bool:
-        """Whether a method has looked at the images."""
-        return "images" in vars(self.source)
-
-    @property
-    def images(self) -> _Watched:
-        """The images.
-
-        Raises:
-            DataError: If there are none.
-        """
-        return _Watched(self.source.images, self.progress)
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """Images whose batches are gone through with a progress bar."""
-
-    images: Images
-    progress: bool
-
-    def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        return watched_images(self.images.batches(spec), self.images.number, shown=self.progress)
-
-    def first(self, count: int, spec: InputSpec) -> Tensor:
-        return self.images.first(count, spec)
-
-    def photograph(self, spec: InputSpec) -> Tensor:
-        return self.images.photograph(spec)
-
-    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, Sequence[int | str] | None]]:
-        return self.images.labelled(spec)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 def analyze(

@@ -1,21 +1,19 @@
-"""Images to show a trained network: from a data module, a folder, or single files."""
+"""Images to show a trained network: what every source of them gives, and image files."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.inputs.batches import images_of, labels_of
-from lightning_cnnvis.inputs.feeding import fed, pictures
 from lightning_cnnvis.inputs.photographs import (
     IMAGE_SUFFIXES,
     PhotographError,
@@ -47,6 +45,28 @@ class Images(Protocol):
 
         Returns:
             Batches ``(N, C, H, W)``, normalised as the network expects them.
+        """
+
+    def numbered(self, spec: InputSpec, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Gives the images of `batches` from one of the batches on.
+
+        Args:
+            spec: The network's input.
+            start: Number of batches to leave out.
+
+        Returns:
+            Batches, each with the ``start`` from which to go on after it.
+        """
+
+    def identity(self, spec: InputSpec) -> str | None:
+        """Tells these images, as the network gets them, from others.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            A digest that is the same as long as the images and their batches are; None where they need not come again
+            in the same order.
         """
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
@@ -148,16 +168,46 @@ class ImageFiles:
         Args:
             spec: The network's input.
 
-        Yields:
+        Returns:
             Batches ``(N, C, H, W)`` of the input's size, normalised.
         """
-        paths = self.reading.chosen(self.paths)
-        workers, found = self.reading.workers_for(len(paths)), False
-        for batch in read_batches(paths, spec, self.resize, self.batch_size, workers=workers, skip=self._skip):
-            found = True
-            yield batch
+        return (batch for _, batch in self.numbered(spec))
+
+    def numbered(self, spec: InputSpec, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Gives the images that can be read, from one of the batches on.
+
+        Args:
+            spec: The network's input.
+            start: Number of batches to leave out; their files are not read.
+
+        Yields:
+            The number of batches up to this one, with those that have no readable image; and the batch.
+        """
+        paths = self.reading.chosen(self.paths)[start * self.batch_size :]
+        workers, found = self.reading.workers_for(len(paths)), start > 0
+        batches = read_batches(paths, spec, self.resize, self.batch_size, workers=workers, skip=self._skip)
+        for number, batch in enumerate(batches, start + 1):
+            if len(batch):
+                found = True
+                yield number, batch
         if not found:
             self._refuse()
+
+    def identity(self, spec: InputSpec) -> str:
+        """Tells these images from others by names, sizes and times of the files.
+
+        Args:
+            spec: The network's input.
+
+        Returns:
+            A digest.
+        """
+        scaling = (spec.size, spec.channels, spec.mean, spec.std, self.resize, self.batch_size)
+        digest = blake2b(repr(scaling).encode())
+        for path in self.reading.chosen(self.paths):
+            file = path.stat()
+            digest.update(f"{path.resolve()} {file.st_size} {file.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def first(self, count: int, spec: InputSpec) -> Tensor:
         """Takes the first images that can be read.
@@ -224,127 +274,3 @@ class ImageFiles:
         if path not in self.skipped:
             self.skipped[path] = reason
             warnings.warn(f"{path} was skipped, because it cannot be read ({reason}).", stacklevel=2)
-
-
-@dataclass
-class Batches:
-    """Batches from a loader, a tensor, or whatever else gives images as the network takes them, or as it was trained.
-
-    Args:
-        loader: Iterable of batches; see `images_of`.
-        batch_spec: Format of the images, where a training makes the network's input of them; None if they are that.
-        skipped: Files that could not be read: none.
-        reading: How many images to go through.
-    """
-
-    loader: Any
-    batch_spec: InputSpec | None = None
-    skipped: dict[Path, str] = field(default_factory=dict)
-    reading: Reading = field(default_factory=Reading)
-
-    @property
-    def number(self) -> int:
-        """Number of images, at most; 0 if it is unknown."""
-        held = self.loader if isinstance(self.loader, list) else None
-        try:
-            count = sum(len(images_of(batch)) for batch in held) if held else len(self.loader.dataset)
-        except (AttributeError, TypeError):
-            return 0
-        return self.reading.upto(count)
-
-    def batches(self, spec: InputSpec) -> Iterator[Tensor]:
-        """Gives the images of the batches.
-
-        Args:
-            spec: The network's input.
-
-        Yields:
-            Images ``(N, C, H, W)`` for the network.
-
-        Raises:
-            ValueError: If there is no image in a batch.
-        """
-        seen = 0
-        for batch in self.loader:
-            images = images_of(batch)
-            taken = images[: self.reading.upto(seen + len(images)) - seen]
-            seen += len(taken)
-            yield fed(taken, self.batch_spec or spec, spec)
-            if seen == self.reading.max_images:
-                return
-
-    def first(self, count: int, spec: InputSpec) -> Tensor:
-        """Takes the first images.
-
-        Args:
-            count: Number of images.
-            spec: The network's input, by which they are denormalised.
-
-        Returns:
-            ``(N, C, H, W)`` in [0, 1]; fewer than ``count`` where there are no more.
-
-        Raises:
-            DataError: If there are none.
-        """
-        found: list[Tensor] = []
-        for batch in self.loader:
-            found.append(images_of(batch)[: count - sum(map(len, found))])
-            if sum(map(len, found)) >= count:
-                break
-        if not found:
-            raise DataError("The data gave no image. Check the data module, or give a folder of photographs.")
-        return pictures(torch.cat(found).float(), self.batch_spec or spec, spec).clamp(0, 1)
-
-    def photograph(self, spec: InputSpec) -> Tensor:
-        """Takes the first image.
-
-        Args:
-            spec: The network's input, by which it is denormalised.
-
-        Returns:
-            ``(C, H, W)`` in [0, 1].
-        """
-        return self.first(1, spec)[0]
-
-    def labelled(self, spec: InputSpec) -> Iterator[tuple[Tensor, list[int] | None]]:
-        """Gives the images of the batches with their classes.
-
-        Args:
-            spec: The network's input.
-
-        Yields:
-            Images ``(N, C, H, W)`` in [0, 1], and the numbers of their classes; None if the batch has none.
-        """
-        for batch in self.loader:
-            images = images_of(batch)
-            shown = pictures(images.float(), self.batch_spec or spec, spec).clamp(0, 1)
-            yield shown, labels_of(batch, len(images))
-
-    def __len__(self) -> int:
-        """Number of batches; 0 if it is unknown."""
-        try:
-            return len(self.loader)
-        except TypeError:
-            return 0
-
-
-def of_data_module(
-    data: pl.LightningDataModule, batch_spec: InputSpec | None = None, reading: Reading | None = None
-) -> Batches:
-    """Takes the validation images of a data module, as a training sees them.
-
-    Args:
-        data: The data module; it is prepared and set up.
-        batch_spec: Format of its images, where the training makes the network's input of them; None if they are that.
-        reading: How many images to go through; all if None.
-
-    Returns:
-        The images of its first validation loader.
-    """
-    data.prepare_data()
-    data.setup("fit")
-    loader = data.val_dataloader()
-    if isinstance(loader, Mapping):
-        loader = list(loader.values())
-    first = loader[0] if isinstance(loader, list | tuple) else loader
-    return Batches(first, batch_spec, reading=reading or Reading())

@@ -27,12 +27,14 @@ class Progress:
         title: What is being done.
         unit: What is counted.
         shown: Whether to show anything.
+        before: Number that an earlier run has done.
     """
 
-    def __init__(self, title: str, unit: str = "step", *, shown: bool = True) -> None:
+    def __init__(self, title: str, unit: str = "step", *, shown: bool = True, before: int = 0) -> None:
         self.title = printable(title)
         self.unit = unit
         self.shown = shown
+        self.before = before
         self._start = self._said = time.monotonic()
         self._bar: Any = None
 
@@ -45,7 +47,9 @@ class Progress:
                 self.close()
                 # counted from the beginning: a bar that follows another is shown at once
                 delay = max(0.0, self._start + SECONDS_UNTIL_SHOWN - time.monotonic())
-                self._bar = tqdm(total=total or None, desc=self.title, unit=self.unit, leave=False, delay=delay)
+                self._bar = tqdm(
+                    total=total or None, desc=self.title, unit=self.unit, leave=False, delay=delay, initial=self.before
+                )
             self._bar.update(done - self._bar.n)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
@@ -54,7 +58,7 @@ class Progress:
 
     def _pace(self, done: int, total: int) -> str:
         """How many a second, where there are many, and how long the rest takes at that."""
-        rate = done / (time.monotonic() - self._start)
+        rate = (done - self.before) / (time.monotonic() - self._start)
         many = f", {rate:.0f} {self.unit}s a second" if rate >= 1 else ""
         return f"{many}, {_duration((total - done) / rate)} left" if many and total else many
 
@@ -76,14 +80,16 @@ def watched(items: Iterable[T], total: int, title: str, unit: str, *, shown: boo
         progress.close()
 
 
-def watched_images(batches: Iterable[Tensor], total: int, *, shown: bool = True) -> Iterator[Tensor]:
-    """Batches of images, with the number of images that are done, how many a second, and how long the rest takes."""
-    progress = Progress("Images", "image", shown=shown)
-    done = 0
+def watched_images(
+    batches: Iterable[tuple[int, Tensor]], total: int, *, shown: bool = True, before: int = 0
+) -> Iterator[tuple[int, Tensor]]:
+    """Numbered batches of images, with how many images are done, how many a second, and how long the rest takes."""
+    progress = Progress("Images", "image", shown=shown, before=before)
+    done = before
     try:
         for batch in batches:
             yield batch
-            done += len(batch)
+            done += len(batch[1])
             progress.update(done, total)
     finally:
         progress.close()

@@ -115,7 +115,8 @@ def read_batches(
         skip: Told of each file that cannot be read, with the reason.
 
     Yields:
-        Batches ``(N, C, H, W)``, normalised, on the CPU; page-locked where there are workers and a GPU.
+        Batches ``(N, C, H, W)``, normalised, on the CPU; page-locked where there are workers and a GPU. Empty where no
+        file of a batch can be read.
 
     Raises:
         DataError: If a process that reads was killed, as happens where memory is short.
@@ -136,8 +137,7 @@ def read_batches(
         for images, unreadable in batches:
             for number, reason in unreadable.items():
                 skip(paths[number], reason)
-            if len(images):
-                yield images
+            yield images
     except RuntimeError as error:
         if "DataLoader worker (pid" in str(error):
             raise DataError(

@@ -16,7 +16,8 @@ from lightning_cnnvis.checkpoints import Checkpoint, CheckpointError
 from lightning_cnnvis.inputs import IMAGENET_MEAN, IMAGENET_STD, InputSpec
 from lightning_cnnvis.inputs.discovery import find_input_spec
 from lightning_cnnvis.posthoc import runs
-from lightning_cnnvis.posthoc.images import Batches, ImageFiles, Images, of_data_module
+from lightning_cnnvis.posthoc.images import ImageFiles, Images
+from lightning_cnnvis.posthoc.loaders import Batches, of_data_module
 from lightning_cnnvis.posthoc.reading import DataError, Reading
 from lightning_cnnvis.posthoc.untrusted import UntrustedError
 

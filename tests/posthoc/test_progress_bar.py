@@ -83,7 +83,7 @@ def test_a_file_gets_a_line_every_ten_seconds(clock, monkeypatch):
 def test_images_are_counted_with_their_pace_and_what_is_left(clock, monkeypatch, seconds, left):
     monkeypatch.setattr("sys.stderr", written := Stderr(terminal=False))
     batches = [torch.zeros(5000, 1)] * 4
-    for _ in watched_images(batches, 20000):
+    for _ in watched_images(enumerate(batches), 20000):
         clock.now += seconds / 4
     pace = f"{20000 / seconds:.0f} images a second"
     assert f"Images: image 10000 of 20000, {pace}, {left} left" in written.getvalue().splitlines()
@@ -91,14 +91,14 @@ def test_images_are_counted_with_their_pace_and_what_is_left(clock, monkeypatch,
 
 def test_images_of_an_unknown_number(clock, monkeypatch):
     monkeypatch.setattr("sys.stderr", written := Stderr(terminal=False))
-    for _ in watched_images([torch.zeros(50, 1)] * 2, 0):
+    for _ in watched_images(enumerate([torch.zeros(50, 1)] * 2), 0):
         clock.now += 12
     assert written.getvalue().splitlines()[0] == "Images: image 50, 4 images a second"
 
 
 def test_a_terminal_gets_images_a_second(clock, monkeypatch):
     monkeypatch.setattr("sys.stderr", written := Stderr(terminal=True))
-    for _ in watched_images([torch.zeros(50, 1)] * 4, 200):
+    for _ in watched_images(enumerate([torch.zeros(50, 1)] * 4), 200):
         clock.now += 5
     assert "50/200" in written.getvalue()
     assert "image/s" in written.getvalue()

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_cnnvis import InputSpec, analyze
 from lightning_cnnvis.posthoc import reading
-from lightning_cnnvis.posthoc.images import Batches, ImageFiles
+from lightning_cnnvis.posthoc.images import ImageFiles
+from lightning_cnnvis.posthoc.loaders import Batches
 from lightning_cnnvis.posthoc.reading import DataError, Reading
 
 SPEC = InputSpec(size=(12, 12), mean=(0.2,) * 3, std=(0.5,) * 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,25 @@ class Harvest:
             images: ``(N, C, H, W)``, or a tensor of the same shape.
         """
         self._numbered.expect(images)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what was gathered, as tensors on the CPU and builtins.
+
+        Returns:
+            The state, for `load_state_dict`. Kept batches are cut up, so that it takes no more than the windows do.
+        """
+        tops = {layer: top.state_dict() for layer, top in self.tops.items()}
+        return {"tops": tops, "next_id": self._numbered.next_id}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what was gathered by a harvest of the same layers and channels.
+
+        Args:
+            state: A state from `state_dict`.
+        """
+        device = model_options(self.model).device
+        self.tops = {layer: TopActivations.from_state_dict(top).to(device) for layer, top in state["tops"].items()}
+        self.number(state["next_id"])
 
     def __enter__(self) -> Harvest:
         """Begins to follow the network."""

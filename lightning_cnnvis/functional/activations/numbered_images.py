@@ -12,6 +12,9 @@ from lightning_cnnvis.inputs.batches import values_of
 class NumberedImages:
     """Finds the images among the arguments of each call of a network, and numbers them.
 
+    Attributes:
+        next_id: The id of the next image.
+
     Examples:
         >>> import torch
         >>> images = NumberedImages()
@@ -33,7 +36,7 @@ class NumberedImages:
             stop: Images with this id or above are skipped: those that a distributed sampler adds to even out the
                 processes. None counts every image.
         """
-        self._next_id, self._step, self._stop = first, step, stop
+        self.next_id, self._step, self._stop = first, step, stop
 
     def expect(self, images: Tensor | None) -> None:
         """Tells which tensor of the coming call the images are, where the network takes several maps.
@@ -57,9 +60,9 @@ class NumberedImages:
             ValueError: If there is no batch of images among them.
         """
         images = _image_batch([*args, *kwargs.values()], self._expected)
-        end = self._next_id + self._step * len(images)
-        ids = range(self._next_id, end if self._stop is None else min(end, self._stop), self._step)
-        self._next_id = end
+        end = self.next_id + self._step * len(images)
+        ids = range(self.next_id, end if self._stop is None else min(end, self._stop), self._step)
+        self.next_id = end
         return images, ids
 
 

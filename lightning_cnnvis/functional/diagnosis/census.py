@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from lightning_cnnvis.channel_dim import channels_first
 from lightning_cnnvis.functional.activations.numbered_images import NumberedImages
 from lightning_cnnvis.functional.diagnosis.statistics import MapStatistics
+from lightning_cnnvis.functional.network.forward import model_options
 from lightning_cnnvis.layers import get_layer, hook_layer
 
 KEPT_IMAGES = 32
@@ -117,6 +119,30 @@ class Census:
         copied.statistics = {layer: own.to("cpu") for layer, own in self.statistics.items()}
         copied._kept = {number: image.cpu() for number, image in self._kept.items()}
         return copied
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what was gathered, as tensors on the CPU and builtins.
+
+        Returns:
+            The state, for `load_state_dict`.
+        """
+        copied = self.on_cpu()
+        statistics = {layer: vars(own) for layer, own in copied.statistics.items()}
+        return {"statistics": statistics, "kept": copied._kept, "next_id": self._numbered.next_id}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what was gathered by a census of the same layers.
+
+        Args:
+            state: A state from `state_dict`.
+        """
+        device = model_options(self.model).device
+        for layer, values in state["statistics"].items():
+            own = MapStatistics(len(values["highest"]), torch.device("cpu"))
+            vars(own).update(values)
+            self.statistics[layer] = own.to(device)
+        self._kept = {number: image.to(device) for number, image in state["kept"].items()}
+        self.number(state["next_id"])
 
     def __enter__(self) -> Census:
         """Begins to follow the network."""
