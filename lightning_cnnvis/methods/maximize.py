@@ -27,7 +27,7 @@ from lightning_cnnvis.methods.own_statistics import OwnStatistics, as_statistics
 from lightning_cnnvis.methods.registry import register_method
 from lightning_cnnvis.methods.results import Result
 from lightning_cnnvis.methods.subject import Subject
-from lightning_cnnvis.viewer.content import Gallery, Section
+from lightning_cnnvis.viewer.content import Gallery, Section, Tile
 from lightning_cnnvis.viewer.tiles import page_tiles
 
 STRIP_SIDE = 96
@@ -215,15 +215,20 @@ def _strip(options: MaximizeOptions, layer: str, result: MaximizedLayer) -> Stri
 def _sections(
     subject: Subject, options: MaximizeOptions, result: MaximizeResult, evolutions: Mapping[str, Any]
 ) -> list[Section]:
-    blocks = tuple(
-        Gallery(page_tiles(part.visualizations.images, [f"{layer} {label}" for label in part.labels], part.states))
-        for layer, part in result.parts.items()
-    )
+    blocks = tuple(Gallery(_tiles(layer, part)) for layer, part in result.parts.items())
     note = (
         "Images optimised from noise to raise the mean of a feature map: the peak that was reached, and how many times "
         "the strongest activation on real images that is."
     )
     return [Section("What feature maps respond to most", blocks, note)]
+
+
+def _tiles(layer: str, part: MaximizedLayer) -> tuple[Tile, ...]:
+    tiles = page_tiles(part.visualizations.images, [f"{layer} {label}" for label in part.labels], part.states)
+    return tuple(
+        replace(tile, of=(layer, int(channel)))
+        for tile, channel in zip(tiles, part.visualizations.targets, strict=True)
+    )
 
 
 MAXIMIZE = Method(

@@ -19,11 +19,13 @@ class Tile:
         picture: The picture.
         label: What it shows.
         state: What is to be said of it.
+        of: Layer and number of the feature map that it was optimised for; None if it was not for one.
     """
 
     picture: Picture
     label: str
     state: str = ""
+    of: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

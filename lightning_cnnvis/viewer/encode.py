@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -116,6 +116,7 @@ def encode(section: Section, about: About, compression: Compression = Compressio
         "plots": {kind: list(about.plots[kind]) for kind in sorted(kinds)},
         "sheets": len(sheets),
         "marks": dict(Counter(mark.layer for mark in section.marks)),
+        "optimised": dict(Counter(tile.of[0] for tile in _all_tiles(section) if tile.of)),
     }
     marks = [asdict(mark) for mark in section.marks]
     key = f"{about.label}/{about.part}/{about.order}"
@@ -259,7 +260,21 @@ def _column(block: Tracks, epoch: int, sheets: _Sheets) -> dict[str, Any] | None
 
 
 def _tiles(tiles: Sequence[Tile], sheets: _Sheets) -> list[dict[str, Any]]:
-    return [{"picture": sheets.add(tile.picture), "label": tile.label, "state": tile.state} for tile in tiles]
+    return [
+        {
+            "picture": sheets.add(tile.picture),
+            "label": tile.label,
+            "state": tile.state,
+            **({"of": tile.of} if tile.of else {}),
+        }
+        for tile in tiles
+    ]
+
+
+def _all_tiles(section: Section) -> Iterator[Tile]:
+    for block in section.blocks:
+        if isinstance(block, Gallery | Series):
+            yield from block.tiles
 
 
 def _finite(values: Iterable[float | None]) -> list[float | None]:

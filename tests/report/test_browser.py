@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
-from report_contents import EPOCHS, content
+from report_contents import EPOCHS, content, picture
 
 from lightning_cnnvis.report.page import render
+from lightning_cnnvis.viewer.content import Gallery, Section, Tile
 
 pytestmark = pytest.mark.browser
 
@@ -121,6 +124,41 @@ def test_what_was_made_of_an_image_opens_beside_it(open_page):
     assert page.locator("dialog .sprite").count() == 2
     page.get_by_role("button", name="Close").click()
     page.locator("dialog").wait_for(state="detached")
+
+
+def test_a_map_has_the_image_that_was_optimised_for_it(open_page, tmp_path):
+    made = content()
+    layer = next(section.title for section in made.sections if section.layer)
+    tiles = (
+        Tile(picture(2, 2, 71), "first", "peak 12 · 2.1× real", of=(layer, 1)),
+        Tile(picture(2, 2, 72), "of another", "", of=("elsewhere", 2)),
+        Tile(picture(2, 2, 73), "of none", ""),
+    )
+    section = Section("What feature maps respond to most", (Gallery(tiles),))
+    path = tmp_path / "optimised.html"
+    path.write_text(render(replace(made, sections=(*made.sections, section))), encoding="utf-8")
+    page = ready(open_page(url=path.as_uri()))
+    seen = page.locator(".cell").nth(1).locator(".sprite").nth(1)
+    patch = seen.evaluate("e => getComputedStyle(e).backgroundImage")
+    page.get_by_label("Beside each").select_option("the image optimised for it")
+    page.wait_for_function("location.hash.includes('beside=optimised')")
+    optimised = page.locator(".cell .sprite[aria-label^='Image optimised']")
+    optimised.first.wait_for()
+    assert optimised.count() == 1
+    assert seen.get_attribute("aria-label") == "Image optimised for map 1"
+    assert seen.evaluate("e => getComputedStyle(e).backgroundImage") != patch
+    page.locator(".cell").nth(1).click()
+    page.locator(".map .optimised").wait_for()
+    assert page.locator(".map .optimised figcaption").text_content() == (
+        f"Optimised for this map peak 12 · 2.1× real · epoch {EPOCHS[-1]}"
+    )
+    page.locator(".cell").nth(2).click()
+    page.locator(".map h3", has_text="Map 2").wait_for()
+    assert page.locator(".map .optimised").count() == 0
+    # where no image was optimised for the layer, there is nothing to choose
+    page.locator(".layers button").nth(1).click()
+    page.locator("h2", has_text="onmouseover").wait_for()
+    assert page.get_by_label("Beside each").count() == 0
 
 
 def test_two_epochs_side_by_side(open_page):

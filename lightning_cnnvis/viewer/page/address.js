@@ -1,6 +1,6 @@
 // The address holds what is seen: it can be sent to somebody, and Back works.
 
-const KEYS = ["run", "page", "map", "epoch", "with", "at", "sort", "only"];
+const KEYS = ["run", "page", "map", "epoch", "with", "at", "sort", "only", "beside"];
 const NUMBERS = new Set(["map", "epoch", "at"]);
 
 export function readAddress(hash = location.hash) {

@@ -242,13 +242,25 @@ async function read({ run, epoch }, page, { first }) {
     Promise.all(parts.flatMap(({ sheets }) => sheets.map(ready))),
     new Promise((resolve) => setTimeout(resolve, 1500)),
   ]);
-  return { run, epoch, parts, marks: page.layer ? await marksOf(run, page.title, epoch) : [] };
+  const [marks, images] = page.layer ? await Promise.all([marksOf(run, page.title, epoch), imagesOf(run, page.title, epoch)]) : [[], new Map()];
+  return { run, epoch, parts, marks, images };
 }
 
 // What is to be said of a layer and its maps.
 async function marksOf(run, layer, epoch) {
   const bodies = await Promise.all(run.marked(epoch, layer).map((entry) => run.body(entry).catch(() => null)));
   return bodies.flatMap((body) => (body ? body.marks.filter((mark) => mark.layer === layer) : []));
+}
+
+// By a map's number, the image that was optimised for it.
+async function imagesOf(run, layer, epoch) {
+  const images = new Map();
+  for (const body of await Promise.all(run.optimised(epoch, layer).map((entry) => run.body(entry).catch(() => null)))) {
+    for (const tile of body?.blocks.flatMap((block) => block.tiles ?? []) ?? []) {
+      if (tile.of?.[0] === layer) images.set(tile.of[1], { ...tile, sheets: body.sheets, epoch: body.entry.head.epoch });
+    }
+  }
+  return images;
 }
 
 // Until a picture is decoded, what stands in its place would flash.

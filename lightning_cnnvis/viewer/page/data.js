@@ -19,7 +19,7 @@ function refusal(head) {
       ([head.label, head.part, head.title, head.note].every(isText) && isNumber(head.epoch) && isNumber(head.order) &&
         typeof head.layer === "boolean" && isObject(head.numbers) && Object.values(head.numbers).every(isNumber) &&
         isObject(head.plots) && Object.values(head.plots).every((plot) => Array.isArray(plot) && isText(plot[0])) &&
-        (head.marks === undefined || (isObject(head.marks) && Object.values(head.marks).every(isNumber))));
+        [head.marks, head.optimised].every((counts) => counts === undefined || (isObject(counts) && Object.values(counts).every(isNumber))));
   return whole ? null : "Some data cannot be read: they are broken.";
 }
 
@@ -27,7 +27,8 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 
 // The blocks of a body that can be shown. A kind that is not known is left out: a later version may have added it.
 function blocksOf(body, sheets) {
-  const tile = (one) => isObject(one) && isPicture(one.picture, sheets) && isText(one.label) && isText(one.state);
+  const tile = (one) => isObject(one) && isPicture(one.picture, sheets) && isText(one.label) && isText(one.state) &&
+    (one.of === undefined || (Array.isArray(one.of) && isText(one.of[0]) && Number.isInteger(one.of[1])));
   const checks = {
     sentences: (block) => isList(block.lines, isText),
     gallery: (block) => isList(block.tiles, tile),
@@ -123,12 +124,21 @@ export class Run {
 
   // What has something to say of layers, or of one of them: of each thing the last by an epoch.
   marked(epoch, layer) {
+    return this.counted("marks", epoch).filter(({ head }) => (layer === undefined ? Object.keys(head.marks).length : Object.hasOwn(head.marks, layer)));
+  }
+
+  // What has images that were optimised for maps of a layer: of each thing the last by an epoch.
+  optimised(epoch, layer) {
+    return this.counted("optimised", epoch).filter(({ head }) => Object.hasOwn(head.optimised, layer));
+  }
+
+  counted(kind, epoch) {
     const found = new Map();
     for (const entry of this.shown) {
       const { head } = entry;
-      if (head.marks && head.epoch <= epoch) found.set(`${head.label}/${head.part}/${head.order}`, entry);
+      if (head[kind] && head.epoch <= epoch) found.set(`${head.label}/${head.part}/${head.order}`, entry);
     }
-    return [...found.values()].filter(({ head }) => (layer === undefined ? Object.keys(head.marks).length : Object.hasOwn(head.marks, layer)));
+    return [...found.values()];
   }
 
   epochsOf(page) {

@@ -2,7 +2,7 @@
 import { curve } from "./curves.js";
 import { h, number, sprite, toSee } from "./dom.js";
 
-export function map(block, part, { state, run, epoch, act, marks }) {
+export function map(block, part, { state, run, epoch, act, marks, images }) {
   const found = state.map === undefined ? undefined : block.maps.find(({ channel }) => channel === state.map);
   if (!found) return null;
   const { channel, activations, picture } = found;
@@ -19,7 +19,15 @@ export function map(block, part, { state, run, epoch, act, marks }) {
         sprite(part.sheets, picture, `Image patch ${column + 1}`, { rows: 2, columns, row: 1, column })] : null,
       h("figcaption", {}, activation > 0 ? number(activation) : "no image")))),
     h("p", { class: "note" }, "The strongest activations over the images, projected to pixels (zero is mid-grey), each above the image patch that caused it.")],
-    film, lines);
+    film, optimised(images.get(channel), channel), lines);
+}
+
+// The image that was optimised for the map: how its peak compares with the strongest real activation is in its state.
+function optimised(image, channel) {
+  if (!image) return null;
+  const { sheets, picture, state, epoch } = image;
+  return h("figure", { class: "optimised" }, sprite(sheets, picture, `Image optimised for map ${channel}`),
+    h("figcaption", {}, h("b", {}, "Optimised for this map"), state && ` ${state}`, epoch > 0 && ` · epoch ${epoch}`));
 }
 
 // Reads the other epochs after what is on the page is there.

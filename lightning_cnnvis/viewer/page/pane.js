@@ -7,7 +7,7 @@ import { map } from "./map.js";
 import { wall } from "./wall.js";
 
 export function pane(seen, { state, page, change, act, name }) {
-  const { run, epoch, parts, marks } = seen;
+  const { run, epoch, parts, marks, images } = seen;
   const layer = page.layer && run.network.find((one) => one.name === page.title);
   const heading = h("h2", { tabindex: "-1" }, named(page.title), layer && h("small", {}, `${layer.kind} ${layer.shape.join("×")}`));
   const content = [name && h("p", { class: "which" }, named(name), ` · epoch ${epoch}`), heading];
@@ -19,7 +19,7 @@ export function pane(seen, { state, page, change, act, name }) {
     const late = old && h("p", { class: "late" }, `Not shown at epoch ${epoch}: this is epoch ${head.epoch}.`);
     const title = head.title !== page.title && h("h3", {}, named(head.title));
     content.push(h("section", { class: old ? "part old" : "part" }, title, head.note && h("p", { class: "note" }, head.note), late, part.problem && h("p", { class: "problem" }, part.problem),
-      part.blocks.map((block) => block_(block, part, { state, run, epoch, act, marks, change: changeOf(part, change), between: Boolean(change) }))));
+      part.blocks.map((block) => block_(block, part, { state, run, epoch, act, marks, images, change: changeOf(part, change), between: Boolean(change) }))));
   }
   const lines = curves(run, page, epoch);
   if (lines.length) content.push(h("section", { class: "curves", "aria-label": `Numbers over the epochs, ${run.name}` }, lines));
