@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
 
 from lightning_cnnvis.callbacks.base.context import VisualizationContext
 from lightning_cnnvis.callbacks.base.method import MethodCallback
-from lightning_cnnvis.evolution.accuracy import Measurement, to_csv
+from lightning_cnnvis.evolution.accuracy import Measurement, find_accuracy, to_csv
 from lightning_cnnvis.figures.accuracy import plot
 from lightning_cnnvis.functional.optimization.recipes import Recipe
 from lightning_cnnvis.methods.invert import INVERT, LayerInversions
@@ -99,11 +98,12 @@ class FeatureInversion(MethodCallback, method=INVERT):
         """Shows the reconstructions, and sets their errors beside the accuracy of the epoch."""
         result: LayerInversions = super().show_part(context, options, part, items, prepared)
         self._measurements = [known for known in self._measurements if known.epoch < context.epoch]
-        accuracy = find_accuracy(context.trainer.callback_metrics, self.monitor)
-        if accuracy is not None:
+        metrics = {name: float(value) for name, value in context.trainer.callback_metrics.items()}
+        name = find_accuracy({name: [value] for name, value in metrics.items()}, self.monitor)
+        if name is not None:
             for layer, errors in zip(result.inversions.layers, result.inversions.errors, strict=True):
                 error = float(errors.mean())
-                self._measurements.append(Measurement("run", context.epoch, layer, error, float(accuracy)))
+                self._measurements.append(Measurement("run", context.epoch, layer, error, metrics[name]))
         return result
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -135,29 +135,3 @@ class FeatureInversion(MethodCallback, method=INVERT):
         """Takes up where a checkpoint left off."""
         super().load_state_dict(state_dict)
         self._measurements = [Measurement(**known) for known in state_dict["measurements"]]
-
-
-def find_accuracy(metrics: Mapping[str, Tensor], monitor: str) -> Tensor | None:
-    """Finds the validation accuracy among the metrics of a training.
-
-    Args:
-        metrics: The metrics by name, each of one value.
-        monitor: Name of the accuracy.
-
-    Returns:
-        The accuracy; where there is no metric of that name, the only one that is in [0, 1] and has ``val`` and ``acc``
-        in its name; None if there is none, or more than one.
-
-    Examples:
-        >>> import torch
-        >>> find_accuracy({"val/loss": torch.tensor(2.0), "val/acc": torch.tensor(0.5)}, "val_accuracy")
-        tensor(0.5000)
-    """
-    if monitor in metrics:
-        return metrics[monitor]
-    alike = [
-        value
-        for name, value in metrics.items()
-        if "val" in name.lower() and "acc" in name.lower() and 0 <= float(value) <= 1
-    ]
-    return alike[0] if len(alike) == 1 else None

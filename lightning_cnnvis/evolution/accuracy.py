@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -64,8 +64,33 @@ class RankCorrelation:
         """A label such as ``ρ -0.82 [-0.97, -0.41], n 12`` or, for several runs, ``…, n 36 of 3 runs``."""
         points = f"n {self.count}" if self.runs < 2 else f"n {self.count} of {self.runs} runs"
         if math.isnan(self.rho):
-            return f"ρ unknown, {points}"
+            return f"too few points to correlate, {points}"
         return f"ρ {self.rho:+.2f} [{self.low:+.2f}, {self.high:+.2f}], {points}"
+
+
+def find_accuracy(metrics: Mapping[str, Iterable[float]], monitor: str = "val_accuracy") -> str | None:
+    """Finds the validation accuracy among the metrics of a training.
+
+    Args:
+        metrics: The values of each metric.
+        monitor: The name that it should have.
+
+    Returns:
+        That name; where there is no metric of that name, that of the only one that is in [0, 1] and has ``val`` and
+        ``acc`` in its name; None if there is none, or more than one.
+
+    Examples:
+        >>> find_accuracy({"val/loss": [2.0, 0.7], "val/acc": [0.5, 0.6]})
+        'val/acc'
+    """
+    if monitor in metrics:
+        return monitor
+    alike = [
+        name
+        for name, values in metrics.items()
+        if "val" in name.lower() and "acc" in name.lower() and all(0 <= value <= 1 for value in values)
+    ]
+    return alike[0] if len(alike) == 1 else None
 
 
 def to_csv(measurements: Sequence[Measurement]) -> str:

@@ -66,6 +66,9 @@ def curves_figure(curves: Curves, titles: Mapping[str, str] | None = None) -> An
         for name, points in lines.items():
             axes.plot(list(points), list(points.values()), marker="o", markersize=3, label=name)
         axes.set_title((titles or {}).get(kind, kind.replace("_", " ")), fontsize=11, loc="left")
+        values = [value for points in lines.values() for value in points.values()]
+        if len(set(values)) == 1:  # a line that does not move: no axis of tiny numbers around it
+            axes.set_ylim(min(0.0, 1.1 * values[0]), max(1.0, 1.1 * values[0]))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)

@@ -34,13 +34,16 @@ STRIP_SIDE = 56
 """Length of the longer side of a strip's pictures in pixels."""
 
 
-def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
-    """Scales projections so that zero is mid-grey and nearly all of each fits into [0, 1].
+def contrast(projections: Tensor, percentile: float = 96.0) -> Tensor:
+    """Scales projections so that zero is mid-grey and nearly all of what is in each fits into [0, 1].
+
+    The percentile is that of the pixels that bear something. A deep unit's projection fills a small part of its image:
+    a percentile of all pixels, which spares the picture a few outliers, would clip a fifth of what is to be seen.
 
     Args:
         projections: Projections, ``(N, C, H, W)``, with values of any scale around zero.
-        percentile: Share of a picture's magnitudes, in percent, that is not clipped. Values below 100 keep a few strong
-            pixels from turning the rest grey.
+        percentile: Share of the magnitudes, in percent, that is not clipped, of those above a twentieth of the
+            picture's 99th percentile. Values below 100 keep a few strong pixels from turning the rest grey.
 
     Returns:
         Pictures of the same shape, in [0, 1].
@@ -56,6 +59,12 @@ def contrast(projections: Tensor, percentile: float = 99.0) -> Tensor:
     scale = largest[:, -1]
     # a picture of few strokes may be zero at the percentile
     scale = torch.where(scale > 0, scale, largest[:, 0]).clamp(min=torch.finfo(torch.float32).tiny)
+    high = magnitudes[:, math.ceil(last * 0.99)]
+    # a picture of few strokes may be zero at the percentile
+    high = torch.where(high > 0, high, magnitudes[:, last]).clamp(min=torch.finfo(torch.float32).tiny)
+    empty = (magnitudes < high[:, None] / 20).sum(dim=1)
+    rank = empty + torch.ceil((last - empty) * (percentile / 100)).long()
+    scale = magnitudes.gather(1, rank.clamp(max=last)[:, None]).clamp(min=torch.finfo(torch.float32).tiny)
     return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
 
 

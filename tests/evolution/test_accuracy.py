@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_cnnvis.evolution.accuracy import Measurement, correlations, rank_correlation, read_csv, to_csv
+from lightning_cnnvis.evolution.accuracy import (
+    Measurement,
+    correlations,
+    find_accuracy,
+    rank_correlation,
+    read_csv,
+    to_csv,
+)
 from lightning_cnnvis.figures.accuracy import plot
 
 
@@ -84,7 +91,7 @@ def test_correlation_that_is_not_defined():
     few = rank_correlation([1, 2, 3, math.nan, 5], [1, 2, 3, 4, math.inf])
     assert math.isnan(few.rho)
     assert few.count == 3
-    assert str(few) == "ρ unknown, n 3"
+    assert str(few) == "too few points to correlate, n 3"
     with pytest.raises(ValueError, match=r"x has 3 values and y has 2\. Pass as many of one as of the other"):
         rank_correlation([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match=r"runs has 1 names for 2 pairs\. Name the run of every pair"):
@@ -102,3 +109,13 @@ def test_each_layer_is_correlated_and_plotted(measurements):
     assert len(np.unique(picture)) > 20
     with pytest.raises(ValueError, match=r"no measurements to plot\. Invert features"):
         plot([])
+
+
+def test_the_accuracy_is_found_under_other_names():
+    assert find_accuracy({"val_acc": [2.0], "mine": [0.5]}, "mine") == "mine"
+    assert find_accuracy({"val/loss": [2.0], "train/acc": [0.5], "Val/Acc": [0.5, 1.0]}) == "Val/Acc"
+
+
+def test_an_accuracy_that_is_in_doubt_is_none():
+    assert find_accuracy({"val_acc1": [0.5], "val_acc5": [0.5]}) is None
+    assert find_accuracy({"val/acc": [0.5, 70.0]}) is None

@@ -29,6 +29,15 @@ def test_contrast_keeps_zero_grey_and_clips_outliers():
     assert scaled[0, 0, 1, 0] < scaled[0, 0, 10, 10] < scaled[0, 0, 0, 0]
 
 
+def test_contrast_of_a_small_part_is_that_of_the_part():
+    part = torch.randn(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    picture = torch.nn.functional.pad(part, (40, 40, 40, 40))
+    scaled = figures.contrast(picture)
+    clipped = (scaled - 0.5).abs() == 0.5
+    assert 0.02 < clipped.sum() / part.numel() < 0.06
+    assert (scaled[..., :40] == 0.5).all()
+
+
 def test_contrast_of_few_strokes_and_of_nothing():
     picture = torch.zeros(2, 3, 50, 50)
     picture[0, 0, 0, 0] = 2.0

@@ -194,3 +194,19 @@ def test_inversion_errors_are_set_against_the_accuracy():
     ((name, points),) = against.lines.items()
     assert name.startswith("relu1: ρ -1.00")
     assert points == ((0.5, 0.25), (0.25, 0.5), (0.125, 0.625), (0.0625, 0.75))
+
+
+def test_metrics_of_other_names_have_their_plots():
+    curves = {
+        "val/acc": {1: 0.25, 2: 0.5, 3: 0.625},
+        "val/loss": {1: 2.0, 2: 1.5, 3: 1.0},
+        "inversion_error/relu1": {1: 0.5, 2: 0.25, 3: 0.125},
+    }
+    accuracy, loss, *_, against = plots_of(curves)
+    assert (accuracy.title, loss.title) == ("Accuracy", "Validation loss")
+    assert list(accuracy.lines) == ["val/acc"]
+    assert [point for points in against.lines.values() for point in points] == [
+        (0.5, 0.25),
+        (0.25, 0.5),
+        (0.125, 0.625),
+    ]
