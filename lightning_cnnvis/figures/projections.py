@@ -54,17 +54,15 @@ def contrast(projections: Tensor, percentile: float = 96.0) -> Tensor:
     """
     magnitudes = projections.flatten(1).abs().float()
     last = magnitudes.shape[1] - 1
+    above, high_at = last - math.ceil(last * percentile / 100), last - math.ceil(last * 0.99)
     # the few largest take a fraction of the time that sorting all takes
-    largest = magnitudes.topk(last - math.ceil(last * percentile / 100) + 1, dim=1).values
-    scale = largest[:, -1]
+    largest = magnitudes.topk(max(above, high_at) + 1, dim=1).values
     # a picture of few strokes may be zero at the percentile
-    scale = torch.where(scale > 0, scale, largest[:, 0]).clamp(min=torch.finfo(torch.float32).tiny)
-    high = magnitudes[:, math.ceil(last * 0.99)]
-    # a picture of few strokes may be zero at the percentile
-    high = torch.where(high > 0, high, magnitudes[:, last]).clamp(min=torch.finfo(torch.float32).tiny)
-    empty = (magnitudes < high[:, None] / 20).sum(dim=1)
-    rank = empty + torch.ceil((last - empty) * (percentile / 100)).long()
-    scale = magnitudes.gather(1, rank.clamp(max=last)[:, None]).clamp(min=torch.finfo(torch.float32).tiny)
+    high = torch.where(largest[:, high_at] > 0, largest[:, high_at], largest[:, 0])
+    tiny = torch.finfo(torch.float32).tiny
+    bearing = (magnitudes >= high.clamp(min=tiny)[:, None] / 20).sum(dim=1).clamp(min=1)
+    rank = bearing - 1 - torch.ceil((bearing - 1) * (percentile / 100)).long()
+    scale = largest.gather(1, rank[:, None]).clamp(min=tiny)
     return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
 
 
