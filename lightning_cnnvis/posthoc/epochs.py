@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -153,7 +154,8 @@ def evolve(
         trust: As for `analyze`. A `Run` has its own.
         progress: Whether to show a progress bar.
         workers: As for `analyze`.
-        max_images: As for `analyze`. The images of a data module are all gone through, as in the training.
+        max_images: As for `analyze`; of a loader, whole batches, which a validation is made of: as many as hold so many
+            images.
 
     Returns:
         The pictures and the curves.
@@ -186,7 +188,7 @@ def evolve(
             callback.batch_spec = loaded.batch_spec
         if isinstance(callback, MethodCallback) and wants_own(callback.options):
             callback.know_statistics(_statistics(run, chosen))
-    replayer = Replayer(shows, chosen[-1], torch.device(device), runs.trainer_options(run))
+    replayer = Replayer(shows, chosen[-1], torch.device(device), _shortened(runs.trainer_options(run), analysis))
     for epoch in watched(chosen, len(chosen), "Evolution", "epoch", shown=progress):
         load(run, loaded.module or loaded.model, epoch=epoch, device=device)
         replayer.show(epoch, module, **feed)
@@ -249,6 +251,19 @@ def _module_and_data(analysis: Analysis) -> tuple[pl.LightningModule, dict[str, 
     return module, {"dataloaders": _Loader(analysis)}
 
 
+def _shortened(options: Mapping[str, Any], analysis: Analysis) -> Mapping[str, Any]:
+    """The Trainer's options, such that a validation ends with the batch that completes the number of images."""
+    images = analysis.images
+    size = getattr(getattr(images, "loader", None), "batch_size", None)
+    if not size or images.reading.max_images is None:
+        return options
+    batches = math.ceil(images.reading.max_images / size)
+    limit = options.get("limit_val_batches")
+    if isinstance(limit, float) and len(images):
+        limit = int(limit * len(images))  # as Lightning counts
+    return {**options, "limit_val_batches": min(batches, limit) if isinstance(limit, int) else batches}
+
+
 class _Loader:
     """The images as a loader, which can be gone through again and again."""
 
@@ -257,7 +272,9 @@ class _Loader:
 
     def __iter__(self) -> Any:
         images = self._analysis.images
-        return iter(getattr(images, "loader", None) or images.batches(self._analysis.input_spec))
+        loader = getattr(images, "loader", None)
+        # batches of a loader have labels, which a module's validation needs
+        return images.batches(self._analysis.input_spec) if loader is None or isinstance(loader, list) else iter(loader)
 
 
 def _layer_evolutions(callbacks: Sequence[pl.Callback]) -> dict[str, LayerEvolution]:

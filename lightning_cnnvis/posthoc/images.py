@@ -29,9 +29,11 @@ class Images(Protocol):
 
     Attributes:
         skipped: The files that could not be read, with the reason.
+        reading: How many of them are gone through.
     """
 
     skipped: dict[Path, str]
+    reading: Reading
 
     @property
     def number(self) -> int:

@@ -315,6 +315,20 @@ def test_photographs_are_shown_to_the_network_of_a_module(run, tmp_path):
     assert set(evolution.pictures["deconvnet/2"]) == {1, 2, 4}
 
 
+@pytest.mark.parametrize(("limit", "max_images", "seen"), [(1.0, 10, 16), (1.0, 8, 8), (0.4, 16, 8), (1, 20, 8)])
+def test_a_part_of_a_data_module_in_whole_batches(tmp_path, limit, max_images, seen):
+    trainer(tmp_path, ModelCheckpoint(tmp_path), max_epochs=1).fit(Classifier(), Data())
+    (tmp_path / "config.yaml").write_text(f"trainer:\n  limit_val_batches: {limit}\n")
+    shows = DeconvNetProjection(layers=["5"], num_channels=8, k=1)
+    drawn = evolve(tmp_path, Data(), model=Classifier(), callbacks=[shows], max_images=max_images)
+    images = next(iter(DataLoader(Data().val_dataloader().dataset, 20)))[0][:seen]
+    by_hand = Classifier()
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    by_hand.load_state_dict(torch.load(checkpoint)["state_dict"])
+    strongest = by_hand.eval().model[:6](images).amax((2, 3)).argmax(0)
+    assert torch.equal(drawn.layers["5"].columns[0].sample_ids, strongest)
+
+
 def test_several_runs_are_not_one(tmp_path):
     for number in (0, 1):
         (tmp_path / f"version_{number}").mkdir()
