@@ -49,7 +49,7 @@ class Compression:
         map_side: The same of feature maps.
     """
 
-    quality: int = 85
+    quality: int = 75
     track_side: int | None = None
     map_side: int | None = None
 

@@ -248,6 +248,25 @@ def occlusion(figures: Figures) -> str:
     )
 
 
+def viewer(figures: Figures) -> str:
+    """What the viewer's data cost, and how a large report opens and scrolls."""
+    run, page = figures["run"], figures["page"]
+    pairs = f"pairs between {signed_percent(run['lowest'])} and {signed_percent(run['highest'])}"
+    rows = [
+        ["time added to a run", f"{bold(signed_percent(run['added']))} of {run['seconds']:.0f} s, {pairs}"],
+        ["the same, an epoch", f"{run['per_epoch']:.2f} s"],
+        [
+            "bytes beside the PNGs'",
+            f"{bold(format(run['bytes'] / run['png_bytes'], '.2f'))} of {run['png_bytes'] / 1e6:.1f} MB",
+        ],
+        ["size of a report of 1,000 maps × 20 epochs", f"{page['megabytes']:.1f} MB"],
+        ["first paint", f"{page['first_paint']:.2f} s"],
+        ["the wall is there", f"{page['usable']:.2f} s"],
+        ["longest task while it scrolls", f"{page['scrolling_task'] * 1e3:.0f} ms"],
+    ]
+    return table(["", "measured"], rows)
+
+
 TABLES: dict[str, Callable[[Figures], str]] = {
     function.__name__: function
     for function in (
@@ -261,6 +280,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
         inversion_batch,
         inversion_rates,
         occlusion,
+        viewer,
     )
 }
 
