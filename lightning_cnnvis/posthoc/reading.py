@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_cnnvis.inputs import InputSpec
-from lightning_cnnvis.inputs.photographs import PhotographError, fit_photograph, read_photograph
+from lightning_cnnvis.inputs.photographs import PhotographError, read_fitted
 
 T = TypeVar("T")
 
@@ -160,10 +160,9 @@ class _Photographs(Dataset[tuple[int, "Tensor | str"]]):
 
     def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
         try:
-            picture = read_photograph(self.paths[number], self.spec.channels, size=self.spec.size)
+            return number, read_fitted(self.paths[number], self.spec.channels, self.spec.size, self.resize)
         except PhotographError as error:
             return number, str(error.__cause__)
-        return number, fit_photograph(picture, self.spec.size, self.resize)
 
 
 def _together(items: Sequence[tuple[int, Tensor | str]], *, spec: InputSpec) -> tuple[Tensor, dict[int, str]]:

@@ -18,6 +18,7 @@ from lightning_cnnvis.inputs.photographs import (
     find_photographs,
     fit_photograph,
     open_photograph,
+    read_fitted,
     read_photograph,
 )
 from lightning_cnnvis.posthoc.images import ImageFiles
@@ -252,3 +253,15 @@ def test_hidden_ones_are_left_out_and_links_followed(tmp_path):
     assert len(ImageFiles.find(folder).paths) == 2
     # a folder that is hidden itself may be named
     assert len(find_photographs(folder / ".thumbnails")) == 1
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4), ("I;16", 3)])
+@pytest.mark.parametrize("shape", [(40, 50), (24, 24), (9, 300), (500, 400), (10, 11)])
+def test_reading_and_fitting_at_once_changes_no_pixel(tmp_path, mode, channels, shape):
+    values = np.random.default_rng(0).integers(0, 255, (*shape, channels), dtype=np.uint8)
+    image = Image.fromarray(values[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(values.squeeze())
+    image.save(tmp_path / "some.png")
+    fitted = read_fitted(tmp_path / "some.png", channels, (24, 24), 26)
+    one_by_one = fit_photograph(read_photograph(tmp_path / "some.png", channels), (24, 24), 26)
+    assert torch.equal(fitted, one_by_one)
+    assert fitted.is_contiguous()

@@ -99,7 +99,7 @@ def test_processes_are_started_for_many_files_only():
 
 @needs_fork
 def test_a_process_that_is_killed(folder, monkeypatch):
-    monkeypatch.setattr(reading, "read_photograph", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(reading, "read_fitted", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(DataError, match=r"has ended.*--workers 0"):
         read(folder, 1)
 
@@ -110,7 +110,7 @@ def test_other_errors_pass(folder, monkeypatch, workers):
     def fails(*_, **__):
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(reading, "read_photograph", fails)
+    monkeypatch.setattr(reading, "read_fitted", fails)
     with pytest.raises(RuntimeError, match="no luck"):
         read(folder, workers)
 
