@@ -353,7 +353,9 @@ def _section(
         blocks.append(Tracks(epochs, _tracks(evolution, subject.input_spec)))
     total = part.top.geometry.field.map_shape[0]
     blocks.append(FeatureMaps(_feature_maps(part.projections, part.k, subject.input_spec), total))
-    return Section(layer, tuple(blocks), _remark(options, part), layer=True)
+    rule = get_rule(options.rule).name
+    note = f"{'' if rule == 'deconvnet' else f'Projected by the rule {rule}. '}{_remark(options, part)}".strip()
+    return Section(layer, tuple(blocks), note, layer=True)
 
 
 def _feature_maps(projections: Projections, k: int, spec: InputSpec) -> tuple[FeatureMap, ...]:

@@ -144,13 +144,6 @@ def dataclass_in(hint: Any) -> Any:
     return kinds[0] if len(kinds) == 1 and is_dataclass(kinds[0]) else None
 
 
-def _takes_names(hint: Any) -> bool:
-    """Whether an option of this type holds several names, and never a single one."""
-    kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
-    several = [get_args(kind) for kind in kinds if get_origin(kind) in {Sequence, list, tuple}]
-    return str not in kinds and any(str in arguments for arguments in several)
-
-
 def _method_of(module: str, name: str) -> Method[..., Any]:
     if module != "__main__":
         importlib.import_module(module)  # registers it
@@ -262,7 +255,7 @@ class Method(Generic[P, R]):
         return frozenset(inspect.signature(self.options).parameters)
 
     def options_from(self, given: Mapping[str, Any]) -> Any:
-        """Its options from a mapping. Where several names are expected, one may stand alone.
+        """Its options from a mapping, in which the name of one layer may stand for a list of it.
 
         Args:
             given: Values by name.
@@ -279,7 +272,7 @@ class Method(Generic[P, R]):
             kind = dataclass_in(hints.get(name))
             if kind is not None and isinstance(value, Mapping):  # as a YAML file has it
                 values[name] = kind(**value)
-            if isinstance(value, str) and _takes_names(hints.get(name)):
+            if name == "layers" and isinstance(value, str):
                 values[name] = [value]
             if name not in self.fields:
                 known = ", ".join(sorted(self.fields))

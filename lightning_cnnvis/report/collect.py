@@ -24,9 +24,10 @@ class ReportOptions:
         k: Number of strongest activations of each feature map; 9, or a number of each method's own, if None.
         steps: Number of optimisation steps; each method's own if None.
         seed: Seed of all random choices; 0 if None.
+        rule: Rule of the projections, such as ``"guided"``; the one that suits the network if None.
 
     Raises:
-        ValueError: If a number is out of range, or there is no method of a name.
+        ValueError: If a number is out of range, or there is no method or rule of a name.
     """
 
     show: Sequence[str] | None = None
@@ -34,6 +35,7 @@ class ReportOptions:
     k: int | None = None
     steps: int | None = None
     seed: int | None = None
+    rule: str | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges and the names."""
@@ -45,6 +47,9 @@ class ReportOptions:
                 raise ValueError(f"{name}={value} must be at least 1.")
         for name in self.show or ():
             get_method(name)
+        for method in self.methods:
+            if self.rule is not None and "rule" in method.fields:
+                self.of(method, None)  # refuses an unknown one
 
     @property
     def methods(self) -> list[Method[..., Any]]:

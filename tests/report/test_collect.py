@@ -131,3 +131,15 @@ def test_unknown_layer(analysis):
 def test_options_out_of_range(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
         ReportOptions(**bad)
+
+
+def test_a_rule_of_choice(analysis):
+    sprites, notes = [], []
+    for rule in ("deconvnet", "guided"):
+        found = collect(analysis, ["4"], options=ReportOptions(show=["deconv"], num_channels=1, k=1, rule=rule))
+        notes.append(found.sections[0].note)
+        sprites.append(found.sections[0].blocks[0].features[0].sprite)
+    assert not np.array_equal(*sprites)
+    assert ["guided" in note for note in notes] == [False, True]
+    with pytest.raises(ValueError, match="guide"):
+        ReportOptions(rule="guide")
