@@ -61,7 +61,7 @@ def contrast(projections: Tensor, percentile: float = 96.0) -> Tensor:
     high = torch.where(largest[:, high_at] > 0, largest[:, high_at], largest[:, 0])
     tiny = torch.finfo(torch.float32).tiny
     bearing = (magnitudes >= high.clamp(min=tiny)[:, None] / 20).sum(dim=1).clamp(min=1)
-    rank = bearing - 1 - torch.ceil((bearing - 1) * (percentile / 100)).long()
+    rank = bearing - 1 - torch.ceil((bearing - 1).double() * (percentile / 100)).long()
     scale = largest.gather(1, rank[:, None]).clamp(min=tiny)
     return (0.5 + 0.5 * projections.float() / scale.view(-1, 1, 1, 1)).clamp(0, 1)
 

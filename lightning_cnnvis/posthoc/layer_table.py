@@ -131,7 +131,7 @@ def layer_table(model: nn.Module, input_spec: InputSpec) -> Iterator[LayerInfo]:
     calls, rectified = trace_layers(model, image)
     shown = choose_layers(rectified, calls)
     for name, call in calls.items():
-        if call.calls != 1 or not call.shape or isinstance(model.get_submodule(name), _DOES_NOTHING):
+        if call.calls != 1 or not call.shape or isinstance(model.get_submodule(name.partition("@")[0]), _DOES_NOTHING):
             continue
         field = stride = None
         why_not = ""
