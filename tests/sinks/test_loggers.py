@@ -62,7 +62,7 @@ def test_weights_and_biases(tmp_path, monkeypatch, memory):
     assert {media} == {next(p for p in path.parents if p.name == "media") for path in tmp_path.rglob("evil*")}
     gifs = list((media / "videos").rglob("*.gif"))
     assert [Image.open(gif).n_frames for gif in gifs] == [3, 3]
-    assert {"class_probability/cat", "cnnvis/overhead", "cnnvis/seconds/class_visualization"} <= summary.keys()
+    assert {"cnnvis/class_probability", "cnnvis/overhead", "cnnvis/seconds/class_visualization"} <= summary.keys()
     (page,) = (path for path in (tmp_path / "WANDB_DATA_DIR").rglob("staging/*") if path.is_file())
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
@@ -75,10 +75,12 @@ def test_mlflow(tmp_path, memory):
     expected = run_with(logger, tmp_path)
     stored = tmp_path / "artifacts" / logger.run_id / "artifacts"
     assert same([pixels(path) for path in stored.glob("images/*classes*.png")], expected)
-    assert Image.open(next(stored.glob("zoom/*.gif"))).n_frames == 3
-    assert Image.open(next(stored.glob("remote/epoch_0002.gif"))).n_frames == 3
-    history = logger.experiment.get_metric_history(logger.run_id, "class_probability/cat")
-    assert [metric.step for metric in history] == [1, 2]
+    assert Image.open(next(stored.glob("cnnvis/zoom/*.gif"))).n_frames == 3
+    assert Image.open(next(stored.glob("cnnvis/remote/epoch_0002.gif"))).n_frames == 3
+    history = logger.experiment.get_metric_history(logger.run_id, "cnnvis/class_probability")
+    validated = logger.experiment.get_metric_history(logger.run_id, "val_loss")
+    assert [metric.step for metric in history] == [metric.step for metric in validated]
+    assert len(history) == 2
 
 
 def test_comet(tmp_path, memory):
@@ -95,9 +97,9 @@ def test_comet(tmp_path, memory):
     with zipfile.ZipFile(next(tmp_path.glob("*.zip"))) as archive:
         messages = [json.loads(line) for line in archive.read("messages.json").decode().splitlines()]
         uploads = [m["payload"] for m in messages if m["type"] == "file_upload"]
-        named = [u["file_path"] for u in uploads if (u["additional_params"] or {}).get("figName") == TAG]
+        named = [u["file_path"] for u in uploads if (u["additional_params"] or {}).get("figName") == f"cnnvis/{TAG}"]
         assert same([pixels(io.BytesIO(archive.read(name))) for name in named], expected)
-        (gif,) = (u["file_path"] for u in uploads if (u["additional_params"] or {}).get("fileName") == "remote")
+        (gif,) = (u["file_path"] for u in uploads if (u["additional_params"] or {}).get("fileName") == "cnnvis/remote")
         assert Image.open(io.BytesIO(archive.read(gif))).n_frames == 3
 
 
@@ -109,7 +111,7 @@ def test_aim(tmp_path, memory):
     name = logger.experiment.hash
     logger.experiment.close()
     context = import_module("aim.storage.context").Context({})
-    images = aim.Run(name, repo=str(tmp_path)).get_image_sequence(TAG, context)
+    images = aim.Run(name, repo=str(tmp_path)).get_image_sequence(f"cnnvis/{TAG}", context)
     steps, (values, *_) = images.data.items_list()
     assert steps == [1, 2]
     assert same([np.asarray(image.to_pil_image().convert("RGB")) for image in values], expected)
