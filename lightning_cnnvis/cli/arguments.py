@@ -72,11 +72,12 @@ def parser_of(command: str) -> ArgumentParser:
             "--watch", action="store_true", help="Write it anew whenever the run has a new checkpoint, until Ctrl-C."
         )
     else:
+        name = "evolution" if command == "evolve" else "one of the checkpoint's name"
         parser.add_argument(
             "--output",
             type=Path,
-            help="Folder of the pictures. Default: one of the checkpoint's name, in cnnvis_pictures in the run's "
-            "folder; in the current one if there is no run.",
+            help=f"Folder of the pictures. Default: {name}, in cnnvis_pictures in the run's folder; in the current one "
+            "if there is no run.",
         )
     if method is not None:
         add_options(parser, method.options)

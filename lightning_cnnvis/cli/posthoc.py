@@ -78,7 +78,7 @@ def _home(checkpoint: str | Path | None) -> Path:
     if not path.is_file():
         return path if path.is_dir() else Path()
     folder = path.parent
-    if folder.name == WEIGHTS_FOLDER:
+    if folder.name == WEIGHTS_FOLDER and folder.parent.name == "cnnvis":  # a folder of one's own may have the name
         return folder.parent.parent
     return folder.parent if folder.name == "checkpoints" else Path()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torchvision
 from PIL import Image
 
 from lightning_cnnvis.cli import POSTHOC, TRAINING, main
+from lightning_cnnvis.cli.posthoc import _home
 from lightning_cnnvis.methods import method_names
 from lightning_cnnvis.models import ImageClassifier
 
@@ -252,3 +254,21 @@ def test_pictures_are_kept_with_the_run(photos, capsys, tmp_path):
     for checkpoint in (run, run / "checkpoints" / "epoch=3.pth"):
         main(["deconv", str(checkpoint), *common])
         assert capsys.readouterr().out.strip() == f"{run}/cnnvis_pictures/epoch=3/deconvnet/features.1.png"
+
+
+@pytest.mark.parametrize(
+    ("file", "home"),
+    [
+        ("run/checkpoints/epoch=3.ckpt", "run"),
+        ("run/cnnvis/weights/epoch_0003.ckpt", "run"),
+        ("project/weights/net.pth", "."),  # a folder of one's own
+        ("net.pth", "."),
+    ],
+)
+def test_the_folder_of_the_run_is_found(tmp_path, monkeypatch, file, home):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert (tmp_path / _home(path)).resolve() == (tmp_path / home).resolve()
+    assert _home(None) == _home(tmp_path / "nowhere") == Path()
