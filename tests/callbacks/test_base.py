@@ -254,6 +254,21 @@ def test_each_shows_its_first_epoch(tmp_path):
     assert late._epochs == [2, 5]
 
 
+def test_a_first_epoch_that_fails_is_no_excuse_for_the_next(tmp_path):
+    class Failing(Slow):
+        tries = 0
+
+        def visualize(self, context):
+            self.tries += 1
+            super().visualize(context)
+            raise RuntimeError("no luck")
+
+    failing = Failing(every_n_epochs=1)
+    with pytest.warns(UserWarning, match="postpones epoch 2"):
+        fit(tmp_path, failing, max_epochs=4)
+    assert failing.tries == 2  # the first epoch and the last
+
+
 def test_short_runs_and_no_limit_are_never_put_off(tmp_path):
     slow, cheap = Slow(every_n_epochs=1, max_overhead=None), Recorder(every_n_epochs=1, max_overhead=0)
     fit(tmp_path, cheap, max_epochs=3)

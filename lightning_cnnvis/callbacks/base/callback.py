@@ -233,7 +233,7 @@ class VisualizationCallback(pl.Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or self._left_out:
             return False
         peers = [peer._cost for peer in _peers(trainer)]
-        return self._pace.due(epoch, trainer, self._cost, peers, first=not self._shown)
+        return self._pace.due(epoch, trainer, self._cost, peers, first=not self._shown and self._tried is None)
 
     @contextmanager
     def guarded(self, epoch: int, layer: str | None = None) -> Iterator[None]:

@@ -42,7 +42,7 @@ class Pace:
             trainer: The trainer.
             own: Account of the callback.
             accounts: Accounts of all visualisations of the run.
-            first: Whether the callback has shown nothing yet: then what the others have spent is not held against it.
+            first: Whether the callback has not had a turn yet: then what the others have spent is not held against it.
 
         Returns:
             True if the epoch is scheduled, or has been postponed, and the overhead allows it; always at the last epoch.
